@@ -1,0 +1,119 @@
+"""Every exception that Yeoul raises on purpose.
+
+::
+
+    YeoulError
+    ├── InvalidCursor        (ValueError)  a Last-Event-ID that no Yeoul server wrote
+    ├── InvalidTopic         (ValueError)  a topic name that breaks the rules
+    ├── EventTooLarge                      one event is larger than the bound in force
+    ├── HubClosed                          the hub is draining or closed
+    ├── TooManyTopics                      the broker holds as many topics as it may
+    ├── TopicClosed                        the topic has had its final event
+    ├── TooManyGenerations                 as many generations run as may
+    ├── UnknownProvider      (ValueError)  no provider has this name
+    └── UpstreamError                      the stream that we read from somebody else failed
+        ├── UpstreamRefused                it answered with an error before its first byte
+        ├── UpstreamTimeout                it did not connect, begin or go on in time
+        ├── UpstreamCut                    it ended without its terminal marker
+        └── UpstreamGarbage                it sent something that is not its format
+
+Messages are written for the person who reads them at the other end of HTTP: they say what is wrong and what
+would be right, and never hold a secret.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .sse.event import Event
+
+__all__ = [
+    "EventTooLarge",
+    "HubClosed",
+    "InvalidCursor",
+    "InvalidTopic",
+    "TooManyGenerations",
+    "TooManyTopics",
+    "TopicClosed",
+    "UnknownProvider",
+    "UpstreamCut",
+    "UpstreamError",
+    "UpstreamGarbage",
+    "UpstreamRefused",
+    "UpstreamTimeout",
+    "YeoulError",
+]
+
+
+class YeoulError(Exception):
+    """The root: `except YeoulError` catches all of them."""
+
+
+class InvalidCursor(YeoulError, ValueError):
+    """A Last-Event-ID that no Yeoul server wrote."""
+
+
+class InvalidTopic(YeoulError, ValueError):
+    """A topic name that breaks the rules of `yeoul.hub.topic.check_topic`."""
+
+
+class EventTooLarge(YeoulError):
+    """One event is larger than the bound in force.
+
+    `events`: what a decoder had decoded from the same piece before it came to this one.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"an event of at least {size} bytes is over the limit of {limit} bytes")
+        self.size = size
+        self.limit = limit
+        self.events: list[Event] = []
+
+
+class HubClosed(YeoulError):
+    """The hub is draining or closed: it takes no new reader and no new event."""
+
+
+class TooManyTopics(YeoulError):
+    """The broker holds as many topics as it may."""
+
+
+class TopicClosed(YeoulError):
+    """The topic has had its final event: nothing can follow it."""
+
+
+class TooManyGenerations(YeoulError):
+    """As many generations run as may at once."""
+
+
+class UnknownProvider(YeoulError, ValueError):
+    """No provider has this name."""
+
+
+class UpstreamError(YeoulError):
+    """The stream that we read from somebody else failed; `str()` of it may be shown to a user."""
+
+
+class UpstreamRefused(UpstreamError):
+    """The upstream answered with an error before its first byte.
+
+    `status` is its HTTP status, or None where it could not be reached at all; `retry_after` its wish in seconds.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream did not connect, begin or go on in time."""
+
+
+class UpstreamCut(UpstreamError):
+    """The upstream's stream ended, cleanly or not, without its terminal marker."""
+
+
+class UpstreamGarbage(UpstreamError):
+    """The upstream sent something that is not its format."""

@@ -1,0 +1,81 @@
+"""What a provider of LLM answers is: one Protocol, for OpenAI, for every OpenAI-compatible server, for the demo."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+__all__ = ["Delta", "Finish", "Message", "Prompt", "Provider", "Usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, as in OpenAI's chat API."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a provider is asked.
+
+    `model` None is the provider's default; `max_tokens` and `temperature` None are the model's.
+    """
+
+    messages: Sequence[Message]
+    model: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as the provider counts (and bills) them."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of the answer's text; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The provider's terminal marker: without one an answer is incomplete, whatever its text looks like.
+
+    `reason` in OpenAI's words: `stop`, `length`, `content_filter`, `tool_calls`.
+    """
+
+    reason: str = "stop"
+    usage: Usage | None = None
+
+
+class Provider(Protocol):
+    """Answers prompts token by token.
+
+    `name` is what a request's `provider` field says, `model` the model used where the prompt names none.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    def stream(self, prompt: Prompt) -> AsyncIterator[Delta | Finish]:
+        """An async generator: deltas, then exactly one Finish, then its end.
+
+        Ending without a Finish means that the answer was cut off. Closing the generator (or cancelling the task that
+        runs it) closes the request to the model at once. Raises UpstreamError; its text is fit for users.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets go of pooled connections."""
+        ...

@@ -1,0 +1,42 @@
+"""Event → bytes: WHATWG HTML 9.2.5, read from the writer's side.
+
+What is written is the part of the format that every known reader takes: one space after each colon, LF as line end,
+a `data` line in every block, comments as single lines between blocks (a block without data makes several readers
+dispatch a phantom event, or fail).
+"""
+
+from __future__ import annotations
+
+from .event import Event
+
+__all__ = ["comment", "encode"]
+
+
+def encode(event: Event) -> bytes:
+    """The event as one block: `id`, `event`, `retry` where set, a line for each line of data, the blank line."""
+    head = ""
+    if event.id is not None:
+        head = f"id: {event.id}\n"
+    if event.type != "message":
+        head += f"event: {event.type}\n"
+    if event.retry is not None:
+        head += f"retry: {event.retry}\n"
+    return f"{head}data: {_lines(event.data, 'data: ')}\n\n".encode()
+
+
+def comment(text: str) -> bytes:
+    """The text as comment lines, to be written between events only.
+
+    A comment ends with one newline, not with a blank line: it must not dispatch anything.
+    Raises ValueError for lone surrogates.
+    """
+    return f": {_lines(text, ': ')}\n".encode()
+
+
+def _lines(text: str, prefix: str) -> str:
+    # A line of the format ends at CRLF, CR or LF: a bare CR left inside would start a field of the author's choice.
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" in text:
+        text = text.replace("\n", f"\n{prefix}")
+    return text

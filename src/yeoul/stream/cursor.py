@@ -1,0 +1,71 @@
+"""What a position is, and how it is written on the wire.
+
+A cursor is `<epoch>-<offset>`: the epoch was drawn when the broker's data was created, the offset is the place in
+the one total order of that broker's events. A cursor of another epoch says nothing about this order, so it can only
+be answered by a gap, never by a guess.
+
+A stream that started work (an LLM answer, a relay) puts the work's unguessable id in front,
+`<work>.<epoch>-<offset>`, so that `EventSource`'s automatic reconnect finds the work that it started.
+Clients treat all of it as opaque.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+
+from ..errors import InvalidCursor
+
+__all__ = ["Cursor", "LastEventId", "draw_epoch", "draw_work_id"]
+
+# 2^63 - 1 has 19 digits: what SQLite, Redis and every client language can hold as an integer. No leading zeros:
+# one position has one text form.
+_FORM = re.compile(r"(?:(?P<work>[A-Za-z0-9_-]{1,64})\.)?(?P<epoch>[0-9a-z]{1,32})-(?P<offset>0|[1-9][0-9]{0,17})")
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A position: everything up to and including `offset` has been read."""
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Raises InvalidCursor unless the text is `<epoch>-<offset>`, with or without a work id in front."""
+        return LastEventId.parse(text).cursor
+
+
+@dataclass(frozen=True, slots=True)
+class LastEventId:
+    """What a reader sends back: its cursor and, where its stream had started work, the id of that work."""
+
+    cursor: Cursor
+    work: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> LastEventId:
+        """Raises InvalidCursor unless the text is `[<work>.]<epoch>-<offset>`."""
+        form = _FORM.fullmatch(text)
+        if form is None:
+            shown = text if len(text) <= 80 else text[:77] + "..."
+            raise InvalidCursor(
+                f"Last-Event-ID {shown!r} is not a position of this server: send back the last `id:` you received, "
+                "unchanged (it looks like `k3x9q0w2ab-1042`), or none to start anew"
+            )
+        return cls(Cursor(form["epoch"], int(form["offset"])), form["work"])
+
+
+def draw_epoch() -> str:
+    """A name for a newly created set of data: 10 characters, 50 random bits."""
+    alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+    return "".join(secrets.choice(alphabet) for _ in range(10))
+
+
+def draw_work_id() -> str:
+    """An unguessable name for a piece of work: 22 characters, 128 random bits (whoever holds it may read the work)."""
+    return secrets.token_urlsafe(16)
