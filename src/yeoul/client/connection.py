@@ -1,0 +1,177 @@
+"""Reading somebody else's SSE: one request, one connection, its events. What it cannot do ends as an UpstreamError.
+
+A request is repeated only while it is certain that nothing has begun: the connection was refused, or the answer was a
+status that passes (429, 5xx). Never after a time-out and never in mid-stream: behind the request a model may be
+running that somebody pays for. Reconnecting to a stream that can be resumed is the business of `source`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+from yarl import URL
+
+from ..errors import EventTooLarge, UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamTimeout
+from ..sse import DEFAULT_MAX_EVENT_BYTES, Decoder, Event
+from ..stream.retry import RetryPolicy
+from .request import DEFAULT_MAX_ERROR_BYTES, Request, Timeouts, answer, close, stream_headers
+
+__all__ = ["DEFAULT_MAX_ERROR_BYTES", "EventStream", "Timeouts", "new_session", "open_stream"]
+
+# The reader's buffer; aiohttp stops reading the socket at twice that. Its own 256 KiB would let one upstream that
+# sends faster than we publish hold the loop for thousands of tokens.
+_READ_BUFFER_BYTES = 32 * 1024
+
+_TIMEOUTS = Timeouts()
+_RETRY = RetryPolicy()
+
+
+def new_session(*, connections: int = 0, proxy: str | None = None) -> aiohttp.ClientSession:
+    """A session fit for streams; to be made in the running loop and closed by who made it.
+
+    `connections` bounds those open at once, 0 does not: a stream holds its connection for minutes, and aiohttp's
+    own bound of 100 would make the 101st reader wait for one of them to end. Cookies are not kept, because one
+    session serves many users.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=_READ_BUFFER_BYTES,
+        proxy=proxy,
+    )
+
+
+@asynccontextmanager
+async def open_stream(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    *,
+    name: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    last_event_id: str = "",
+    timeouts: Timeouts = _TIMEOUTS,
+    retry: RetryPolicy = _RETRY,
+    max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+    max_error_bytes: int = DEFAULT_MAX_ERROR_BYTES,
+    secrets: Sequence[str] = (),
+) -> AsyncIterator[EventStream]:
+    """The events that this request is answered with.
+
+    Leaving the context closes the connection at once, unless the answer was read to its end. `name` is what messages
+    call the upstream (its host if not given); `secrets` never occur in them.
+
+    Raises UpstreamRefused for a status other than 2xx and where nothing could be reached, UpstreamTimeout, UpstreamCut
+    for a connection that was closed before an answer, UpstreamGarbage for one that is no event stream.
+    """
+    request = Request(
+        session=session,
+        method=method,
+        url=URL(url),
+        name=name or URL(url).host or "the upstream",
+        headers=stream_headers(headers, last_event_id),
+        body=body,
+        timeouts=timeouts,
+        max_error_bytes=max_error_bytes,
+        secrets=secrets,
+    )
+    response = await answer(request, retry)
+    try:
+        yield EventStream(response, request.name, Decoder(last_event_id, max_event_bytes), timeouts)
+    finally:
+        close(response)
+
+
+class EventStream:
+    """The events of one connection, in lists: what each read of the socket completed (never an empty list).
+
+    Iteration ends where the upstream ended its answer cleanly. Otherwise it raises UpstreamCut, UpstreamTimeout or
+    UpstreamGarbage, after everything that had arrived by then. `idle` may be changed while reading (seconds or None).
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, name: str, decoder: Decoder, timeouts: Timeouts) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.idle = timeouts.idle
+        self._name = name
+        self._decoder = decoder
+        self._content = response.content
+        self._wait = timeouts.first_byte
+        self._begun = False
+        self._failure: UpstreamError | None = None
+        if response.connection is not None and response.connection.protocol is not None:
+            # From here on we do the waiting: aiohttp knows one read time-out, not two.
+            response.connection.protocol.read_timeout = None
+            response.connection.protocol.start_timeout()
+
+    @property
+    def last_event_id(self) -> str:
+        return self._decoder.last_event_id
+
+    @property
+    def retry_ms(self) -> int | None:
+        """The reconnection time that the stream asked for, in milliseconds."""
+        return self._decoder.retry_ms
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        while self._failure is None:
+            data = await self._read()
+            if not data:
+                raise StopAsyncIteration
+            events = self._decode(data)
+            if events:
+                return events
+        raise self._failure
+
+    async def drain(self, seconds: float) -> None:
+        """Reads on to the end, for at most this long: a connection whose answer was read to its end is used again."""
+        with suppress(TimeoutError, UpstreamError):
+            async with asyncio.timeout(seconds):
+                async for _ in self:
+                    pass
+
+    async def _read(self) -> bytes:
+        """The next bytes, b"" at the end."""
+        try:
+            async with asyncio.timeout(self.idle if self._begun else self._wait):
+                data = await self._content.readany()
+        except TimeoutError as error:
+            raise self._silence() from error
+        except (aiohttp.ClientError, OSError) as error:
+            data = self._rescue(error)
+            if not data:
+                raise UpstreamCut(f"{self._name} broke off: the connection was lost in mid-stream") from error
+        self._begun = True
+        return data
+
+    def _rescue(self, error: Exception) -> bytes:
+        """What had arrived before the connection was lost: aiohttp's reader does not hand it out any more once it
+        knows of the loss, yet it is the text (or the end marker) that came last."""
+        self._content.set_exception(None)  # type: ignore[arg-type]
+        data = self._content.read_nowait()
+        self._content.set_exception(error)
+        return data
+
+    def _decode(self, data: bytes) -> list[Event]:
+        try:
+            return self._decoder.feed(data)
+        except EventTooLarge as error:
+            self._failure = UpstreamGarbage(f"{self._name} sent too much at once: {error}")
+            self._failure.__cause__ = error
+            return error.events
+
+    def _silence(self) -> UpstreamTimeout:
+        if self._begun:
+            return UpstreamTimeout(
+                f"{self._name} fell silent: no byte for {self.idle:g} s in mid-stream (idle time-out)"
+            )
+        return UpstreamTimeout(
+            f"{self._name} sent nothing for {self._wait:g} s after it had accepted (first-byte time-out)"
+        )
