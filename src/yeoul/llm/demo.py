@@ -1,0 +1,143 @@
+"""A provider without a model and without a network: for trying everything out, and for tests of what is around it.
+
+Its answers are the same for the same prompt, in the prompt's language (Korean where it has Hangul, else English). It
+says of itself that it is a demo.
+
+The model name asks for a behaviour:
+
+=============== =======================================================================
+`demo-1`        an answer at the provider's pace
+`demo-fast`     an answer as fast as it is read
+`demo-slow`     an answer at a tenth of the pace
+`demo-fail`     some tokens, then an error, as a model server that crashes
+`demo-cut`      some tokens, then the end without a terminal marker, as a lost connection
+`demo-stall`    some tokens, then nothing any more, until the stream is closed
+`demo-refuse`   refused with status 429 before the first token
+=============== =======================================================================
+
+Any other name is refused with status 404.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import UpstreamError, UpstreamRefused
+from .provider import Delta, Finish, Prompt, Usage
+
+__all__ = ["Demo"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Behaviour:
+    """`pace` multiplies the provider's; after `_TOKENS_BEFORE_TROUBLE` tokens comes the trouble."""
+
+    pace: float = 1.0
+    trouble: Literal["fail", "cut", "stall", "refuse"] | None = None
+
+
+_BEHAVIOURS = {
+    "demo-1": _Behaviour(),
+    "demo-fast": _Behaviour(pace=0),
+    "demo-slow": _Behaviour(pace=10),
+    "demo-fail": _Behaviour(trouble="fail"),
+    "demo-cut": _Behaviour(trouble="cut"),
+    "demo-stall": _Behaviour(trouble="stall"),
+    "demo-refuse": _Behaviour(trouble="refuse"),
+}
+
+_TOKENS_BEFORE_TROUBLE = 8
+_QUOTED_WORDS = 6
+_QUOTED_CHARS = 60
+
+_HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
+
+# Pieces of words, each with the space before it, as tokenizers cut them. A line break is a token of its own.
+_TOKEN = re.compile(r"\n+|[^\S\n]*[^\W_]{1,3}|[^\S\n]*[^\s]|[^\S\n]+")
+
+_KOREAN = (
+    "{quote}에 대한 데모 답변입니다 🌊 "
+    "이 글은 언어 모델이 아니라 데모 공급자가 미리 정해 둔 문장으로 만들었습니다. "
+    "실제 모델처럼 토큰이 하나씩 도착하므로, 연결을 끊었다가 다시 이어도 빠지거나 겹치는 글자가 없어야 합니다.\n\n"
+    "진짜 답변을 받으려면 OPENAI_API_KEY 또는 HF_TOKEN을 설정하고 서버를 다시 시작하세요. "
+    "그때까지는 이 데모로 화면과 스트림을 마음껏 시험해 보세요!"
+)
+_ENGLISH = (
+    "This is a demo answer to {quote} 🌊 "
+    "No language model wrote it: the demo provider puts together sentences that were fixed beforehand. "
+    "Its tokens arrive one by one, as a real model's do, so you can drop the connection and come back to it without "
+    "losing or repeating a character.\n\n"
+    "For real answers set OPENAI_API_KEY or HF_TOKEN and start the server again. "
+    "Until then, try the page and the stream with this one as much as you like!"
+)
+_NOTHING_ASKED = {_KOREAN: "빈 질문", _ENGLISH: "an empty question"}
+
+
+class Demo:
+    """The provider `demo`. `pace` is seconds per token; 0 is as fast as the answer is read."""
+
+    name = "demo"
+    model = "demo-1"
+
+    def __init__(self, pace: float = 0.03) -> None:
+        if not pace >= 0:
+            raise ValueError(f"a pace is seconds per token, 0 or more, not {pace!r}")
+        self._pace = pace
+
+    async def stream(self, prompt: Prompt) -> AsyncIterator[Delta | Finish]:
+        """See `Provider.stream`.
+
+        Raises UpstreamRefused for `demo-refuse` and unknown models, UpstreamError in mid-stream for `demo-fail`.
+        """
+        behaviour = _behaviour(prompt.model or self.model)
+        tokens = _TOKEN.findall(_answer(prompt))
+        stop = len(tokens) if prompt.max_tokens is None else prompt.max_tokens
+        for index, token in enumerate(tokens[:stop]):
+            if behaviour.trouble is not None and index == _TOKENS_BEFORE_TROUBLE:
+                await _trouble(behaviour)
+                return
+            # Even at pace 0: a stream that never waits would keep every other task from running.
+            await asyncio.sleep(self._pace * behaviour.pace)
+            yield Delta(token)
+        asked = sum(len(_TOKEN.findall(message.content)) for message in prompt.messages)
+        written = min(stop, len(tokens))
+        yield Finish("length" if stop < len(tokens) else "stop", Usage(asked, written))
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _behaviour(model: str) -> _Behaviour:
+    behaviour = _BEHAVIOURS.get(model)
+    if behaviour is None:
+        known = ", ".join(_BEHAVIOURS)
+        raise UpstreamRefused(f"demo has no model {model[:80]!r}; it has {known}", status=404)
+    if behaviour.trouble == "refuse":
+        raise UpstreamRefused("demo answered 429 Too Many Requests, because demo-refuse was asked for", status=429)
+    return behaviour
+
+
+async def _trouble(behaviour: _Behaviour) -> None:
+    if behaviour.trouble == "fail":
+        raise UpstreamError("demo reported an error in mid-stream, because demo-fail was asked for")
+    if behaviour.trouble == "stall":
+        await asyncio.get_running_loop().create_future()
+
+
+def _answer(prompt: Prompt) -> str:
+    asked = next((message.content for message in reversed(prompt.messages) if message.role == "user"), "")
+    template = _KOREAN if any(_HANGUL.search(message.content) for message in prompt.messages) else _ENGLISH
+    return template.format(quote=_quote(asked) or _NOTHING_ASKED[template])
+
+
+def _quote(text: str) -> str:
+    """Its first words in quotation marks, "" where it has none."""
+    words = text.split()
+    start = " ".join(words[:_QUOTED_WORDS])[:_QUOTED_CHARS]
+    if not start:
+        return ""
+    return f"“{start}{'…' if len(words) > _QUOTED_WORDS or len(' '.join(words)) > len(start) else ''}”"
