@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import EventTooLarge
-from .event import Event
+from .event import MAX_RETRY_MS, Event
 
 __all__ = ["DEFAULT_MAX_EVENT_BYTES", "Decoder"]
 
@@ -11,9 +11,6 @@ __all__ = ["DEFAULT_MAX_EVENT_BYTES", "Decoder"]
 # small enough that one hostile upstream cannot take the process down.
 DEFAULT_MAX_EVENT_BYTES = 16 * 1024 * 1024
 
-# The largest value that every reader of a `retry` line can hold (2^53 - 1, JavaScript's safe integers). Longer
-# digit strings saturate: int() refuses more than 4300 digits, and that must not become an exception of ours.
-_MAX_RETRY_MS = 2**53 - 1
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -21,7 +18,8 @@ class Decoder:
     """Decodes one stream, fed in pieces of any size. Any bytes are legal input.
 
     `last_event_id` seeds the last event ID string, so that a reconnecting reader keeps it (as browsers do).
-    `max_event_bytes` bounds the data of one event and the length of one line, in bytes.
+    `max_event_bytes` bounds the data of one event and the length of one line (a comment too), in bytes; so what
+    a decoder holds is a small multiple of it.
 
     The work is linear in the input, whatever the pieces; a line that ends in CR is taken at once, the LF that may
     follow it in the next piece is skipped.
@@ -29,14 +27,12 @@ class Decoder:
 
     __slots__ = (
         "_data",
-        "_data_bytes",
-        "_failed",
         "_first_line",
         "_id",
         "_limit",
         "_partial",
-        "_partial_bytes",
         "_skip_lf",
+        "_too_large",
         "_type",
         "last_event_id",
         "retry_ms",
@@ -48,13 +44,12 @@ class Decoder:
         self._limit = max_event_bytes
         self._id = last_event_id
         self._type = ""
-        self._data: list[bytes] = []
-        self._data_bytes = 0
-        self._partial: list[bytes] = []  # the pieces of a line whose end has not come yet
-        self._partial_bytes = 0
+        # Byte arrays rather than lists of pieces: a stream in pieces of two bytes would cost twenty times its size.
+        self._data = bytearray()  # the standard's data buffer: each line with its LF
+        self._partial = bytearray()  # a line whose end has not come yet
         self._skip_lf = False
         self._first_line = True
-        self._failed: EventTooLarge | None = None
+        self._too_large: int | None = None  # the size that passed the bound
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete, in order. A decoded event's `id` is the last event ID string at its
@@ -63,84 +58,93 @@ class Decoder:
         Raises EventTooLarge where the bound is passed, now and on every later call; the events that came before
         it in the same piece are in the exception's `events` attribute.
         """
-        if self._failed is not None:
-            raise self._failed
-        if self._skip_lf and data:
-            self._skip_lf = False
-            if data[:1] == b"\n":
-                data = data[1:]
-        if b"\r" in data:
-            self._skip_lf = data.endswith(b"\r")
-            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._too_large is not None:
+            raise EventTooLarge(self._too_large, self._limit)
+        if self._skip_lf or b"\r" in data:
+            data = self._with_lf(data)
         *lines, rest = data.split(b"\n")
         events: list[Event] = []
         try:
             for line in lines:
                 if self._partial:
-                    self._keep(line)
-                    line = b"".join(self._partial)
+                    self._partial += line
+                    line = bytes(self._partial)
                     self._partial.clear()
-                    self._partial_bytes = 0
-                elif len(line) > self._limit:
-                    raise EventTooLarge(len(line), self._limit)
-                self._take(line, events)
+                if len(line) > self._limit:
+                    raise self._over(len(line))
+                if self._first_line:
+                    self._first_line = False
+                    line = line.removeprefix(_BOM)
+                if line:
+                    self._take(line)
+                else:
+                    self._dispatch(events)
             if rest:
-                self._keep(rest)
+                self._partial += rest
+                if len(self._partial) > self._limit:
+                    raise self._over(len(self._partial))
         except EventTooLarge as error:
             error.events = events
-            self._failed = EventTooLarge(error.size, error.limit)
             raise
         return events
 
-    def _keep(self, piece: bytes) -> None:
-        self._partial.append(piece)
-        self._partial_bytes += len(piece)
-        if self._partial_bytes > self._limit:
-            raise EventTooLarge(self._partial_bytes, self._limit)
+    def _with_lf(self, data: bytes) -> bytes:
+        """The piece with every line end as LF; a CRLF that was cut in two by the pieces is one."""
+        if not data:
+            return data
+        if self._skip_lf:
+            data = data.removeprefix(b"\n")
+        self._skip_lf = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _take(self, line: bytes, events: list[Event]) -> None:
-        """One line without its end."""
-        if self._first_line:
-            self._first_line = False
-            line = line.removeprefix(_BOM)
-        if not line:
-            self._dispatch(events)
-            return
+    def _take(self, line: bytes) -> None:
+        """One line that is not empty, without its end. A comment is a line whose field name is empty."""
         name, _, value = line.partition(b":")
         if value[:1] == b" ":
             value = value[1:]
         if name == b"data":
-            # Empty data lines count too: each adds its LF.
-            self._data_bytes += len(value) + 1
-            if self._data_bytes > self._limit:
-                raise EventTooLarge(self._data_bytes, self._limit)
-            self._data.append(value)
+            self._data += value
+            self._data += b"\n"
+            if len(self._data) > self._limit:  # empty data lines count too: each adds its LF
+                raise self._over(len(self._data))
         elif name == b"event":
             self._type = value.decode(errors="replace")
         elif name == b"id":
             if b"\0" not in value:
                 self._id = value.decode(errors="replace")
         elif name == b"retry" and value.isdigit():  # bytes.isdigit: ASCII digits only, as the standard says
+            # Saturates: int() refuses more than 4300 digits, and that must not become an exception of ours.
             digits = value.lstrip(b"0") or b"0"
-            self.retry_ms = min(int(digits), _MAX_RETRY_MS) if len(digits) <= 16 else _MAX_RETRY_MS
+            self.retry_ms = min(int(digits), MAX_RETRY_MS) if len(digits) <= 16 else MAX_RETRY_MS
 
     def _dispatch(self, events: list[Event]) -> None:
         self.last_event_id = self._id  # first, and also where there is no data (9.2.6, step 1)
         if self._data:
-            data = b"\n".join(self._data).decode(errors="replace")
-            # A NUL is legal in a received type; Event refuses it, since writing one is not.
-            events.append(_received(data, self._type or "message", self._id))
+            del self._data[-1]  # the last line's LF
+            events.append(_received(self._data.decode(errors="replace"), self._type or "message", self._id))
             self._data.clear()
-            self._data_bytes = 0
         self._type = ""
+
+    def _over(self, size: int) -> EventTooLarge:
+        """Refuses everything from here on, and gives back what was held."""
+        self._too_large = size
+        self._data.clear()
+        self._partial.clear()
+        return EventTooLarge(size, self._limit)
+
+
+# A frozen event's slots, set directly: half the time of object.__setattr__, which was half the time of an event.
+_set_data, _set_type, _set_id, _set_retry = (Event.__dict__[name].__set__ for name in ("data", "type", "id", "retry"))
 
 
 def _received(data: str, type: str, id: str) -> Event:
-    """An Event of checked parts: decoded text has no surrogates, decoded lines no line ends (h11's `_parsed`)."""
+    """An Event of checked parts: decoded text has no surrogates, decoded lines no line ends (h11's `_parsed`).
+
+    One thing that `Event` refuses can come in here: a NUL in the type, which the standard lets a reader take.
+    """
     event = object.__new__(Event)
-    set_ = object.__setattr__
-    set_(event, "data", data)
-    set_(event, "type", type)
-    set_(event, "id", id)
-    set_(event, "retry", None)
+    _set_data(event, data)
+    _set_type(event, type)
+    _set_id(event, id)
+    _set_retry(event, None)
     return event

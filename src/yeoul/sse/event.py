@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Event"]
+__all__ = ["MAX_RETRY_MS", "Event", "check_line"]
+
+# 2^53 - 1, the largest integer that readers in JavaScript hold exactly.
+MAX_RETRY_MS = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +20,8 @@ class Event:
     reader's reconnection time in milliseconds.
 
     Raises ValueError for CR, LF or NUL in `type` or `id` (they would let one field write another: CWE-93), for a
-    `retry` that is not an int >= 0, and for text that UTF-8 cannot carry (lone surrogates); TypeError for fields that
-    are not text.
+    `retry` that is not an int from 0 to 2^53 - 1, and for text that UTF-8 cannot carry (lone surrogates); TypeError
+    for fields that are not text.
     """
 
     data: str = ""
@@ -28,14 +31,14 @@ class Event:
 
     def __post_init__(self) -> None:
         _check_text("data", self.data)
-        if not self.type:
-            object.__setattr__(self, "type", "message")
-        elif self.type != "message":
-            _check_line("type", self.type)
+        if self.type != "message":
+            check_line("type", self.type)
+            if not self.type:
+                object.__setattr__(self, "type", "message")
         if self.id is not None:
-            _check_line("id", self.id)
-        if self.retry is not None and (type(self.retry) is not int or self.retry < 0):
-            raise ValueError(f"retry must be an int >= 0 (milliseconds), not {self.retry!r}")
+            check_line("id", self.id)
+        if self.retry is not None:
+            _check_retry(self.retry)
 
 
 def _check_text(field: str, value: str) -> None:
@@ -48,7 +51,15 @@ def _check_text(field: str, value: str) -> None:
             raise ValueError(f"{field} has a lone surrogate at index {error.start}: UTF-8 cannot carry it") from error
 
 
-def _check_line(field: str, value: str) -> None:
+def check_line(field: str, value: str) -> None:
+    """Raises unless the value may stand on one line of the format."""
     _check_text(field, value)
     if "\n" in value or "\r" in value or "\0" in value:
         raise ValueError(f"{field} must not contain CR, LF or NUL: {value!r}")
+
+
+def _check_retry(value: int) -> None:
+    if type(value) is not int:  # True is an int too, and would be written as "True"
+        raise ValueError(f"retry must be an int (milliseconds), not {value!r}")
+    if not 0 <= value <= MAX_RETRY_MS:
+        raise ValueError(f"retry must be from 0 to {MAX_RETRY_MS} milliseconds")
