@@ -7,16 +7,22 @@ dispatch a phantom event, or fail).
 
 from __future__ import annotations
 
-from .event import Event
+from .event import Event, check_line
 
 __all__ = ["comment", "encode"]
 
 
-def encode(event: Event) -> bytes:
-    """The event as one block: `id`, `event`, `retry` where set, a line for each line of data, the blank line."""
-    head = ""
-    if event.id is not None:
-        head = f"id: {event.id}\n"
+def encode(event: Event, *, id: str | None = None) -> bytes:
+    """The event as one block: `id`, `event`, `retry` where set, a line for each line of data, the blank line.
+
+    `id` is written in place of the event's own, and may hold what that may hold (ValueError otherwise). Every event
+    can be encoded, a received one too (`dataclasses.replace` refuses it where its type has a NUL).
+    """
+    if id is None:
+        id = event.id
+    else:
+        check_line("id", id)
+    head = "" if id is None else f"id: {id}\n"
     if event.type != "message":
         head += f"event: {event.type}\n"
     if event.retry is not None:
