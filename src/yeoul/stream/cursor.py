@@ -19,17 +19,26 @@ from ..errors import InvalidCursor
 
 __all__ = ["Cursor", "LastEventId", "draw_epoch", "draw_work_id"]
 
-# 2^63 - 1 has 19 digits: what SQLite, Redis and every client language can hold as an integer. No leading zeros:
-# one position has one text form.
+# Offsets have at most 18 digits, so that SQLite, Redis and every client language hold them in 64 bits. No leading
+# zeros: one position has one text form.
 _FORM = re.compile(r"(?:(?P<work>[A-Za-z0-9_-]{1,64})\.)?(?P<epoch>[0-9a-z]{1,32})-(?P<offset>0|[1-9][0-9]{0,17})")
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A position: everything up to and including `offset` has been read."""
+    """A position: everything up to and including `offset` has been read. `str()` of it is its text form.
+
+    Raises ValueError for an epoch or an offset that `parse` would not read back.
+    """
 
     epoch: str
     offset: int
+
+    def __post_init__(self) -> None:
+        if _FORM.fullmatch(f"{self.epoch}-{self.offset}") is None:
+            raise ValueError(
+                f"a cursor has an epoch of 1 to 32 characters 0-9 a-z and an offset of 1 to 18 digits, not {self!r}"
+            )
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.offset}"
@@ -42,10 +51,20 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class LastEventId:
-    """What a reader sends back: its cursor and, where its stream had started work, the id of that work."""
+    """What a reader sends back: its cursor and, where its stream had started work, the id of that work.
+
+    Raises ValueError for a work id that `parse` would not read back.
+    """
 
     cursor: Cursor
     work: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.work is not None and _FORM.fullmatch(str(self)) is None:
+            raise ValueError(f"a work id has 1 to 64 characters A-Z a-z 0-9 _ -, not {self.work!r}")
+
+    def __str__(self) -> str:
+        return str(self.cursor) if self.work is None else f"{self.work}.{self.cursor}"
 
     @classmethod
     def parse(cls, text: str) -> LastEventId:
