@@ -1,13 +1,15 @@
 """What position, replay, gap and retry mean. Pure: no async, no clock, no I/O."""
 
 from .cursor import Cursor, LastEventId, draw_epoch, draw_work_id
-from .journal import Frame, Gap, Journal, Retention, Slice
-from .retry import RetryPolicy
+from .journal import Frame, Gap, GapReason, Journal, Retention, Slice
+from .retry import RETRYABLE_STATUSES, RetryPolicy, jitter, parse_retry_after
 
 __all__ = [
+    "RETRYABLE_STATUSES",
     "Cursor",
     "Frame",
     "Gap",
+    "GapReason",
     "Journal",
     "LastEventId",
     "Retention",
@@ -15,4 +17,6 @@ __all__ = [
     "Slice",
     "draw_epoch",
     "draw_work_id",
+    "jitter",
+    "parse_retry_after",
 ]
