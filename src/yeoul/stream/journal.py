@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from ..sse import Event, encode
@@ -32,10 +32,9 @@ class Frame:
         self.event = event
         self.at = at
         self.final = final
-        # What it counts for in bounds: its text (UTF-8 is exact for ASCII, a lower bound otherwise is not good
-        # enough, so count it) and the fields around it.
-        data = event.data
-        self.size = (len(data) if data.isascii() else len(data.encode())) + len(event.type) + 64
+        # What it counts for in bounds: at least the length of `wire`, without building it.
+        breaks = event.data.count("\n") + event.data.count("\r")
+        self.size = _utf8_length(event.data) + breaks * len("data: ") + _utf8_length(event.type) + _FIELDS
         self._wire: bytes | None = None
 
     @property
@@ -44,11 +43,23 @@ class Frame:
         a generation are mostly asked for in a dialect, and never need it."""
         wire = self._wire
         if wire is None:
-            wire = self._wire = encode(replace(self.event, id=f"{self.epoch}-{self.offset}"))
+            wire = self._wire = encode(self.event, id=f"{self.epoch}-{self.offset}")
         return wire
 
     def __repr__(self) -> str:
         return f"<Frame {self.epoch}-{self.offset} {self.event.type}{' final' if self.final else ''}>"
+
+
+# The longest `id: <epoch>-<offset>` and `retry:` lines, and the names and line ends of `event:` and `data:`.
+_FIELDS = 56 + 24 + 8 + 8
+
+
+def _utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+# Stands where a frame was let go, until its place in the list is cut off: the frame itself must not stay in memory.
+_GONE = Frame("", 0, 0, Event(), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,8 @@ class Journal:
     """The kept frames of one topic, bounded in count, bytes and age. Pure: the caller says what time it is.
 
     `evicted` is the offset of the last frame that it let go; a journal made for a topic that was forgotten
-    starts with the offset up to which nothing is known.
+    starts with the offset up to which nothing is known. `last` is the offset of the newest frame, kept or not, and
+    `final` says whether that frame was the final one.
     """
 
     __slots__ = ("_bytes", "_frames", "_head", "_offsets", "evicted", "final", "last", "retention")
@@ -143,9 +155,14 @@ class Journal:
             self._let_go()
             oldest = self.oldest
 
+    def clear(self) -> None:
+        """Let go of everything."""
+        while len(self):
+            self._let_go()
+
     def after(self, offset: int, max_bytes: int = 1 << 62) -> Slice | None:
-        """The frames after this offset, about `max_bytes` of them but at least one; None where some that came after
-        it have been let go."""
+        """The frames after this offset, as many as fit in `max_bytes` but at least one; None where some that came
+        after it have been let go."""
         if offset < self.evicted:
             return None
         start = bisect_right(self._offsets, offset, self._head)
@@ -169,6 +186,7 @@ class Journal:
 
     def _let_go(self) -> None:
         frame = self._frames[self._head]
+        self._frames[self._head] = _GONE
         self._bytes -= frame.size
         self.evicted = frame.offset
         self._head += 1
