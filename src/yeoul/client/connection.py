@@ -97,6 +97,7 @@ class EventStream:
         self.status = response.status
         self.headers = response.headers
         self.idle = timeouts.idle
+        self._response = response
         self._name = name
         self._decoder = decoder
         self._content = response.content
@@ -129,6 +130,11 @@ class EventStream:
             if events:
                 return events
         raise self._failure
+
+    def close(self) -> None:
+        """Closes the connection; who waits for the next events gets UpstreamCut. (Closing the session does not wake
+        them: aiohttp forgets its readers there.)"""
+        close(self._response)
 
     async def drain(self, seconds: float) -> None:
         """Reads on to the end, for at most this long: a connection whose answer was read to its end is used again."""
@@ -169,9 +175,5 @@ class EventStream:
 
     def _silence(self) -> UpstreamTimeout:
         if self._begun:
-            return UpstreamTimeout(
-                f"{self._name} fell silent: no byte for {self.idle:g} s in mid-stream (idle time-out)"
-            )
-        return UpstreamTimeout(
-            f"{self._name} sent nothing for {self._wait:g} s after it had accepted (first-byte time-out)"
-        )
+            return UpstreamTimeout(f"{self._name} fell silent for {self.idle:g} s in mid-stream (idle time-out)")
+        return UpstreamTimeout(f"{self._name} began no answer within {self._wait:g} s (first-byte time-out)")

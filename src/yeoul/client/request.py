@@ -133,7 +133,7 @@ def _unanswered(request: Request, error: Exception) -> UpstreamError:
         case aiohttp.ClientConnectorError():
             why = readable(str(error.os_error), request.secrets)
             return UpstreamRefused(f"{name} cannot be reached at {request.url.origin()}: {why}")
-        case aiohttp.InvalidURL():
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return UpstreamRefused(f"the URL of {name} is not one: it must begin with http:// or https:// and a host")
         case aiohttp.ClientHttpProxyError():
             _forget_headers(error)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,7 +88,7 @@ class Demo:
             raise ValueError(f"a pace is seconds per token, 0 or more, not {pace!r}")
         self._pace = pace
 
-    async def stream(self, prompt: Prompt) -> AsyncIterator[Delta | Finish]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Finish, None]:
         """See `Provider.stream`.
 
         Raises UpstreamRefused for `demo-refuse` and unknown models, UpstreamError in mid-stream for `demo-fail`.

@@ -10,7 +10,7 @@ What a stream means is decided by a pure reader in `answers`; the adapters here 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, TypedDict, Unpack
 
 import aiohttp
@@ -18,7 +18,7 @@ import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
-from ..client.connection import new_session, open_stream
+from ..client.connection import EventStream, new_session, open_stream
 from ..client.refusal import readable
 from ..client.request import Timeouts
 from ..errors import UpstreamCut, UpstreamRefused, UpstreamTimeout
@@ -88,12 +88,13 @@ class _Adapter(ABC):
         self._retry = retry
         self._make_session = make_session
         self._session: aiohttp.ClientSession | None = None
+        self._streams: set[EventStream] = set()
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} at {self.base_url}, model {self.model!r}>"
 
-    async def stream(self, prompt: Prompt) -> AsyncIterator[Delta | Finish]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Finish, None]:
         """See `Provider.stream`.
 
         Raises UpstreamRefused, UpstreamTimeout, UpstreamGarbage, UpstreamCut (also where the stream ends cleanly but
@@ -111,6 +112,7 @@ class _Adapter(ABC):
             retry=self._retry,
             secrets=self._secrets,
         ) as events:
+            self._streams.add(events)
             try:
                 async for batch in events:
                     for event in batch:
@@ -124,12 +126,16 @@ class _Adapter(ABC):
             except (UpstreamCut, UpstreamTimeout):
                 if answer.reason is None:
                     raise
+            finally:
+                self._streams.discard(events)
             yield answer.finish()
             await events.drain(_DRAIN_SECONDS)
 
     async def close(self) -> None:
-        """Closes the pool, and with it what still streams. A closed adapter refuses."""
+        """Closes the pool, and before it what still streams: that ends as UpstreamCut. A closed adapter refuses."""
         self._closed = True
+        for events in self._streams:
+            events.close()
         if self._session is not None:
             await self._session.close()
 

@@ -1,0 +1,503 @@
+"""One connection to an upstream: what it yields, how it fails, when it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from support.upstream import (
+    Answer,
+    Exchange,
+    Refusal,
+    Script,
+    Upstream,
+    cut_in_chunk,
+    echo_key,
+    garbage,
+    raw,
+    reset,
+    stall,
+)
+from yeoul.client import EventStream, Timeouts, new_session, open_stream
+from yeoul.client.refusal import complaint, readable, redact
+from yeoul.client.request import Request
+from yeoul.errors import UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamRefused, UpstreamTimeout
+from yeoul.stream import RetryPolicy
+
+KEY = "sk-secret-0123456789"
+ONCE = RetryPolicy(attempts=1)
+AT_ONCE = RetryPolicy(attempts=3, base=0, max_retry_after=5)
+BODY = json.dumps({"stream": True}).encode()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[Any]:
+    async with new_session() as session:
+        yield session
+
+
+def opened(session: Any, upstream: Upstream, **options: Any) -> Any:
+    options = {"retry": ONCE, "secrets": [KEY], "name": "model", **options}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    url = f"{upstream.base_url}/chat/completions"
+    return open_stream(session, "POST", url, headers=headers, body=BODY, **options)
+
+
+async def data_of(events: EventStream) -> list[str]:
+    return [event.data async for batch in events for event in batch]
+
+
+async def failure(session: Any, upstream: Upstream, **options: Any) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        async with opened(session, upstream, **options) as events:
+            await data_of(events)
+    assert KEY not in f"{caught.value!r} {caught.value.__cause__!r}"
+    return caught.value
+
+
+def stream_of(*chunks: bytes, end: bool = True) -> Answer:
+    return Answer([], ending=raw(*chunks, end=end))
+
+
+# --- what it yields
+
+
+async def test_events_come_decoded_whatever_the_pieces(session: Any) -> None:
+    blocks = "id: 7\nevent: tick\ndata: 안녕 🍲\n\ndata: b\r\n\r\nretry: 1500\ndata: c\r\r".encode()
+    for size in (1, 2, 3, 5, len(blocks)):
+        pieces = [blocks[start : start + size] for start in range(0, len(blocks), size)]
+        async with Upstream(stream_of(*pieces)) as upstream, opened(session, upstream) as events:
+            got = [event async for batch in events for event in batch][1:]  # after the head of the answer
+            assert [(event.type, event.data) for event in got] == [
+                ("tick", "안녕 🍲"),
+                ("message", "b"),
+                ("message", "c"),
+            ]
+            assert (events.last_event_id, events.retry_ms, events.status) == ("7", 1500, 200)
+
+
+async def test_a_list_is_never_empty_and_comments_are_not_events(session: Any) -> None:
+    async with Upstream(stream_of(b": hello\n\n", b"data: a\n\n")) as upstream, opened(session, upstream) as events:
+        batches = [batch async for batch in events]
+        assert all(batches)
+        assert batches[-1][-1].data == "a"
+
+
+async def test_the_request_asks_for_an_uncompressed_event_stream_after_the_last_event(session: Any) -> None:
+    async with Upstream(Answer()) as upstream:
+        async with opened(session, upstream, last_event_id="k3-41") as events:
+            assert events.last_event_id == "k3-41"
+        seen = await upstream.request()
+        assert seen.headers["accept"] == "text/event-stream"
+        assert seen.headers["accept-encoding"] == "identity"
+        assert seen.headers["last-event-id"] == "k3-41"
+        assert seen.body == BODY
+
+
+async def test_a_connection_is_used_again_after_an_answer_that_was_read_to_its_end(session: Any) -> None:
+    async with Upstream(Answer()) as upstream:
+        for _ in range(3):
+            async with opened(session, upstream) as events:
+                await data_of(events)
+        assert (len(upstream.requests), upstream.connections) == (3, 1)
+
+
+async def test_more_connections_than_aiohttps_own_bound_may_be_open(session: Any) -> None:
+    async def one(upstream: Upstream) -> None:
+        async with opened(session, upstream) as events:
+            await anext(events)
+            open_ones.append(1)
+            if len(open_ones) == 120:
+                everyone.set()
+            await everyone.wait()
+
+    open_ones: list[int] = []
+    everyone = asyncio.Event()
+    async with Upstream(Answer(ending=stall)) as upstream:
+        await asyncio.gather(*(one(upstream) for _ in range(120)))
+        assert upstream.connections == 120
+
+
+# --- when it is closed
+
+
+async def test_leaving_the_context_closes_the_connection_at_once(session: Any) -> None:
+    async with Upstream(Answer(ending=stall)) as upstream:
+        async with opened(session, upstream) as events:
+            await anext(events)
+        await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+
+
+async def test_cancelling_the_reader_closes_the_connection_while_the_upstream_is_silent(session: Any) -> None:
+    async def read() -> None:
+        async with opened(session, upstream) as events:
+            reading.set()
+            await data_of(events)
+
+    async def held(exchange: Exchange) -> None:
+        await exchange.request.closed.wait()
+
+    reading = asyncio.Event()
+    for script, begun in ((Answer(ending=stall), reading.wait), (held, None)):
+        async with Upstream(script) as upstream:
+            task = asyncio.create_task(read())
+            await (begun or upstream.request)()
+            task.cancel()
+            await asyncio.wait_for((await upstream.request()).closed.wait(), 1)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+# --- how it fails before the first byte
+
+
+async def test_a_refused_connection_is_tried_again_and_then_named(session: Any) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        with pytest.raises(UpstreamRefused, match=r"model cannot be reached at http://127.0.0.1:\d+: ") as caught:
+            async with open_stream(session, "POST", url, name="model", retry=AT_ONCE):
+                pass
+    assert caught.value.status is None
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+async def test_a_status_that_passes_is_tried_again(session: Any, status: int) -> None:
+    async with Upstream(Refusal(status), Refusal(status), Answer()) as upstream:
+        async with opened(session, upstream, retry=AT_ONCE) as events:
+            assert await data_of(events)
+        assert len(upstream.requests) == 3
+
+
+async def test_attempts_are_bounded(session: Any) -> None:
+    async with Upstream(Refusal(503)) as upstream:
+        error = await failure(session, upstream, retry=AT_ONCE)
+        assert isinstance(error, UpstreamRefused)
+        assert (error.status, len(upstream.requests)) == (503, 3)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 501])
+async def test_a_status_that_does_not_pass_is_not_tried_again(session: Any, status: int) -> None:
+    async with Upstream(Refusal(status)) as upstream:
+        error = await failure(session, upstream, retry=AT_ONCE)
+        assert isinstance(error, UpstreamRefused)
+        assert (error.status, len(upstream.requests)) == (status, 1)
+
+
+async def test_retry_after_replaces_the_computed_delay(session: Any) -> None:
+    never = RetryPolicy(attempts=2, base=1e6, cap=1e6)
+    scripts = (Refusal(429, Retry_After="0"), Answer())
+    async with Upstream(*scripts) as upstream, opened(session, upstream, retry=never) as events:
+        assert await data_of(events)
+
+
+async def test_a_retry_after_beyond_the_policy_is_told_and_not_waited_for(session: Any) -> None:
+    async with Upstream(Refusal(429, Retry_After="120")) as upstream:
+        error = await failure(session, upstream, retry=AT_ONCE)
+        assert isinstance(error, UpstreamRefused)
+        assert (error.retry_after, len(upstream.requests)) == (120, 1)
+
+
+async def test_a_first_byte_time_out_is_named_and_not_tried_again(session: Any) -> None:
+    async def held(exchange: Exchange) -> None:
+        await exchange.request.closed.wait()
+
+    async def only_a_head(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.request.closed.wait()
+
+    for script in (held, only_a_head):
+        async with Upstream(script) as upstream:
+            error = await failure(session, upstream, retry=AT_ONCE, timeouts=Timeouts(first_byte=0.05))
+            assert isinstance(error, UpstreamTimeout)
+            assert "first-byte time-out" in str(error)
+            assert len(upstream.requests) == 1
+            await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+
+
+async def test_a_connect_time_out_is_named(session: Any) -> None:
+    # A listener whose queue is full: the kernel drops the SYN, so no connection comes about.
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        fillers = [socket.socket() for _ in range(3)]
+        try:
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(address)
+            with pytest.raises(UpstreamTimeout, match="connect time-out"):
+                async with open_stream(
+                    session, "GET", f"http://127.0.0.1:{address[1]}/", timeouts=Timeouts(connect=0.05), retry=ONCE
+                ):
+                    pass
+        finally:
+            for filler in fillers:
+                filler.close()
+
+
+async def test_a_connection_closed_before_the_answer_is_a_cut_and_not_tried_again(session: Any) -> None:
+    for rst in (True, False):
+
+        async def close(exchange: Exchange, rst: bool = rst) -> None:
+            exchange.cut(rst=rst)
+
+        async with Upstream(close) as upstream:
+            error = await failure(session, upstream, retry=AT_ONCE)
+            assert isinstance(error, UpstreamCut)
+            assert len(upstream.requests) == 1
+
+
+async def test_something_that_is_not_http_is_garbage(session: Any) -> None:
+    async def talk(exchange: Exchange) -> None:
+        await exchange.write(b"220 mail.example ESMTP\r\n\r\n")
+
+    async with Upstream(talk) as upstream:
+        error = await failure(session, upstream)  # checks too that the cause's repr has no key in it
+        assert isinstance(error, UpstreamGarbage)
+        assert "not HTTP" in str(error)
+
+
+async def test_a_redirect_is_not_followed_and_its_ticket_not_shown(session: Any) -> None:
+    async with Upstream(Refusal(307, Location="https://elsewhere.example/v1?ticket=t0p")) as upstream:
+        error = await failure(session, upstream, retry=AT_ONCE)
+    assert "a redirect to https://elsewhere.example/v1: redirects are not followed" in str(error)
+    assert "t0p" not in str(error)
+
+
+async def test_204_says_that_there_is_nothing_to_stream(session: Any) -> None:
+    async def empty(exchange: Exchange) -> None:
+        await exchange.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with Upstream(empty) as upstream:
+        error = await failure(session, upstream)
+        assert isinstance(error, UpstreamRefused)
+        assert error.status == 204
+
+
+async def test_a_key_that_the_upstream_echoes_is_not_shown(session: Any) -> None:
+    async with Upstream(echo_key) as upstream:
+        error = await failure(session, upstream)
+    assert str(error) == (
+        "model answered 401 Unauthorized: Incorrect API key provided: [redacted]. "
+        "You can find your API key in your account."
+    )
+
+
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        (
+            Refusal(500, b"<html><head><title>Bad day</title>" + b"<p>x" * 99, "text/html"),
+            "500 Internal Server Error: Bad day",
+        ),
+        (Refusal(502, b"<h1>502</h1><p>No&nbsp;server", "text/html"), "502 Bad Gateway: 502 No server"),
+        (Refusal(503, b" try \n later ", "text/plain"), "503 Service Unavailable: try later"),
+        (Refusal(500), "500 Internal Server Error"),
+        (Refusal(599, b"{}"), "599"),
+        (
+            Refusal(200, b'{"error": {"message": "no such model"}}'),
+            "200 with application/json, not text/event-stream: no such model",
+        ),
+        (Refusal(200, b"<title>Sign in</title>", "text/html"), "200 with text/html, not text/event-stream: Sign in"),
+    ],
+)
+async def test_what_came_instead_of_a_stream_is_told_in_words(session: Any, refusal: Script, message: str) -> None:
+    async with Upstream(refusal) as upstream:
+        assert str(await failure(session, upstream)) == f"model answered {message}"
+
+
+async def test_200_that_is_no_event_stream_is_garbage(session: Any) -> None:
+    async with Upstream(Refusal(200, b"{}")) as upstream:
+        assert isinstance(await failure(session, upstream), UpstreamGarbage)
+
+
+async def test_an_error_body_is_read_up_to_its_bound_and_cut_bodies_are_shown(session: Any) -> None:
+    async def endless(exchange: Exchange) -> None:
+        await exchange.head(500, "text/plain")
+        while not exchange.request.closed.is_set():
+            await exchange.chunk(b"no " * 1000)
+
+    async def cut(exchange: Exchange) -> None:
+        await exchange.head(500, "text/plain")
+        await exchange.chunk(b"out of memory")
+        exchange.cut(rst=False)
+
+    async with Upstream(endless, cut) as upstream:
+        assert str(await failure(session, upstream, max_error_bytes=9)).endswith(": no no no")
+        assert str(await failure(session, upstream)).endswith(": out of memory")
+
+
+async def test_a_url_that_is_none_is_refused(session: Any) -> None:
+    with pytest.raises(UpstreamRefused, match="must begin with http"):
+        async with open_stream(session, "GET", "ftp://model.example/", retry=ONCE):
+            pass
+
+
+# --- how it fails in mid-stream
+
+
+@pytest.mark.parametrize("ending", [reset, cut_in_chunk])
+async def test_a_lost_connection_is_a_cut_after_everything_that_had_arrived(session: Any, ending: Any) -> None:
+    async with Upstream(Answer(["a", "b"], ending=ending)) as upstream:
+        async with opened(session, upstream, retry=AT_ONCE) as events:
+            # Not read before the connection is lost: what the buffer holds must come all the same.
+            await asyncio.wait_for(_lost(events), 1)
+            got = await anext(events)
+            with pytest.raises(UpstreamCut, match="model broke off"):
+                await anext(events)
+        assert len(got) == 3
+        assert len(upstream.requests) == 1
+
+
+async def _lost(events: EventStream) -> None:
+    while events._content.exception() is None:
+        await asyncio.sleep(0)
+
+
+async def test_silence_in_mid_stream_is_a_time_out(session: Any) -> None:
+    async with Upstream(Answer(["a"], ending=stall)) as upstream:
+        error = await failure(session, upstream, timeouts=Timeouts(idle=0.05))
+        assert isinstance(error, UpstreamTimeout)
+        assert str(error) == "model fell silent for 0.05 s in mid-stream (idle time-out)"
+        await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+
+
+async def test_comments_count_as_activity(session: Any) -> None:
+    async def beat(answer: Answer, exchange: Exchange) -> None:
+        for _ in range(6):
+            await asyncio.sleep(0.05)  # the pace of the upstream, not a synchronisation
+            await exchange.chunk(b": still here\n\n")
+        await exchange.end()
+
+    times = Timeouts(idle=0.2)
+    async with Upstream(Answer(["a"], ending=beat)) as upstream, opened(session, upstream, timeouts=times) as events:
+        assert len(await data_of(events)) == 2
+
+
+async def test_a_first_byte_time_out_does_not_count_later_waits(session: Any) -> None:
+    async def late(answer: Answer, exchange: Exchange) -> None:
+        await asyncio.sleep(0.15)  # the pace of the upstream, not a synchronisation
+        await exchange.chunk(b"data: late\n\n")
+        await exchange.end()
+
+    times = Timeouts(first_byte=0.08, idle=5)
+    async with Upstream(Answer([], ending=late)) as upstream, opened(session, upstream, timeouts=times) as events:
+        assert (await data_of(events))[-1] == "late"
+
+
+async def test_an_event_over_the_bound_is_garbage_after_the_events_before_it(session: Any) -> None:
+    script = stream_of(b"data: a\n\ndata: " + b"x" * 9000, end=False)
+    async with Upstream(script) as upstream:
+        async with opened(session, upstream, max_event_bytes=4096) as events:
+            got: list[str] = []
+            with pytest.raises(UpstreamGarbage, match="over the limit of 4096 bytes"):
+                await _collect(events, got)
+        assert got[-1] == "a"
+        await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+
+
+async def _collect(events: EventStream, got: list[str]) -> None:
+    async for batch in events:
+        got += [event.data for event in batch]
+
+
+async def test_draining_ends_in_time_and_without_an_error(session: Any) -> None:
+    for ending in (stall, reset, garbage):
+        async with Upstream(Answer(ending=ending)) as upstream, opened(session, upstream) as events:
+            await asyncio.wait_for(events.drain(0.05), 1)
+
+
+async def test_a_generator_around_a_stream_closes_it_with_itself(session: Any) -> None:
+    async def texts() -> AsyncIterator[str]:
+        async with opened(session, upstream) as events:
+            async for batch in events:
+                for event in batch:
+                    yield event.data
+
+    async with Upstream(Answer(ending=stall)) as upstream:
+        async with aclosing(texts()) as lines:  # type: ignore[type-var]
+            await anext(lines)
+        await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+
+
+# --- words and secrets
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("key sk-proj-abcd_1234 is bad", "key [redacted] is bad"),
+        ("masked sk-abc***xyz.", "masked [redacted]"),
+        ("hf_abcdefgh and Bearer eyJ0.x-y", "[redacted] and [redacted]"),
+        ('"Authorization: bearer abc"', '"Authorization: [redacted]"'),
+        (f"{KEY}{KEY}", "[redacted][redacted]"),
+        ("the risk-averse skip a task_list", "the risk-averse skip a task_list"),
+    ],
+)
+def test_keys_are_redacted(text: str, shown: str) -> None:
+    assert redact(text, [KEY, "x"]) == shown
+
+
+def test_readable_text_is_one_short_printable_line() -> None:
+    assert readable("a\r\n\x1b[31mb\0 \u2028 c") == "a [31mb c"
+    assert readable("가" * 400) == "가" * 299 + "…"
+
+
+def test_a_secret_at_the_cut_is_not_shown_in_half() -> None:
+    assert "secret" not in readable("x" * 290 + " " + KEY, [KEY])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"error": {"message": "a", "type": "t"}}, "a"),
+        ({"error": "a"}, "a"),
+        ({"error": ["a", "b"]}, "a; b"),
+        ([{"error": {"message": "a"}}], "a"),
+        ({"detail": [{"loc": ["body"], "msg": "a"}]}, "a"),
+        ({"statusCode": 401, "error": "Unauthorized", "message": "a"}, "a"),
+        ({"title": "T", "detail": "a"}, "a"),
+        ({"error": None, "code": 7}, ""),
+        ({"error": {"error": {"error": {"error": {"error": "deep"}}}}}, ""),
+    ],
+)
+def test_the_message_is_found_in_every_usual_shape(body: Any, message: str) -> None:
+    assert complaint(json.dumps(body).encode(), "application/json") == message
+
+
+def test_no_body_breaks_the_reading_of_it() -> None:
+    draw = random.Random(7)
+    for body in (b"[" * 100_000, b"<" * 60_000, b"<title" * 9000, *(draw.randbytes(200) for _ in range(50))):
+        assert len(complaint(body, "text/html", "no-such-charset")) <= 300
+    assert complaint("한글".encode("euc-kr"), "text/plain", "euc-kr") == "한글"
+    assert complaint(b"a", "text/plain", "hex") == "a"
+
+
+def test_a_request_does_not_show_its_headers() -> None:
+    request = Request(
+        session=None,  # type: ignore[arg-type]
+        method="POST",
+        url=None,  # type: ignore[arg-type]
+        name="model",
+        headers={"Authorization": KEY},
+        body=KEY.encode(),
+        timeouts=Timeouts(),
+        max_error_bytes=1,
+        secrets=[KEY],
+    )
+    assert KEY not in repr(request)
+
+
+@pytest.mark.parametrize("field", ["connect", "first_byte", "idle"])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_time_outs_are_positive(field: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match="seconds > 0"):
+        Timeouts(**{field: seconds})
