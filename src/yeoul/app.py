@@ -1,0 +1,170 @@
+"""The one place that builds the server and wires its parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from . import __version__
+from .apps.generations import generations_app
+from .apps.lessons import lessons
+from .apps.ops import ops
+from .apps.topics import topics
+from .asgi.limits import BodyLimit
+from .asgi.problem import Problem, problem, problem_of
+from .client.request import Timeouts
+from .errors import YeoulError
+from .hub import Hub, MemoryBroker
+from .hub.broker import Broker
+from .llm.demo import Demo
+from .llm.generation import DisconnectPolicy
+from .llm.generations import Generations
+from .llm.openai import OpenAIChat, OpenAIResponses
+from .llm.provider import Provider
+from .llm.providers import Providers
+from .settings import Settings, Upstream
+from .stream import Retention
+from .stream.retention import Retentions
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The server as an ASGI application, for any server that speaks it; `yeoul serve` adds the direct outlet.
+
+    Raises ValueError for settings that do not fit together.
+    """
+    settings = settings or Settings()
+    hub = Hub(
+        _broker(settings),
+        heartbeat=settings.heartbeat_s,
+        send_timeout=settings.send_timeout_s,
+        max_lifetime=settings.max_lifetime_s,
+        retry_ms=settings.retry_ms,
+        max_event_bytes=settings.max_event_bytes,
+        max_topics_per_reader=settings.max_topics_per_stream,
+    )
+    generations = Generations(
+        hub,
+        max_running=settings.generations_max_running,
+        max_seconds=settings.generations_max_s,
+        max_bytes=settings.generations_max_bytes,
+        keep_seconds=settings.generations_keep_s,
+        max_kept=settings.generations_max_kept,
+        grace_seconds=settings.drain_generations_s,
+    )
+    providers = _providers(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with hub.lifespan(app):
+            yield
+        await providers.close()
+
+    app = FastAPI(
+        title="Yeoul",
+        version=__version__,
+        summary="Streams to browsers over Server-Sent Events.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.include_router(lessons(generations, providers, DisconnectPolicy(settings.lost_reader_s)))
+    app.include_router(generations_app(generations, providers))
+    app.include_router(topics(hub))
+    app.include_router(ops(hub, generations))
+    app.add_api_route("/", _index, include_in_schema=False)
+    _answer_errors_with_problems(app)
+    app.state.provider = providers.describe()
+    return app
+
+
+async def _index() -> Response:
+    return RedirectResponse("/docs")
+
+
+def _broker(settings: Settings) -> Broker:
+    if settings.broker != "memory://":
+        raise ValueError(f"broker {settings.broker!r} is not built in: use memory://")
+    answers = Retention(
+        # Not fewer than a token per four characters of the longest answer, as models cut text.
+        events=max(1_000, settings.generations_max_bytes // 4),
+        bytes=settings.generations_max_bytes * 20,
+        seconds=settings.generations_max_s + settings.generations_keep_s,
+    )
+    rules = [(rule.pattern, Retention(rule.events, rule.bytes, rule.seconds)) for rule in settings.retention]
+    default = Retention(settings.retention_events, settings.retention_bytes, settings.retention_s)
+    return MemoryBroker(
+        Retentions([("generations/*", answers), *rules], default),
+        max_topics=settings.memory_max_topics,
+        max_bytes=settings.memory_max_bytes,
+    )
+
+
+def _providers(settings: Settings) -> Providers:
+    """Those that have what they need; without a choice the first of them answers, the demo last of all."""
+    timeouts = Timeouts(
+        connect=settings.upstream_connect_s, first_byte=settings.upstream_first_byte_s, idle=settings.upstream_idle_s
+    )
+    built: list[Provider] = []
+    missing: dict[str, str] = {}
+    if settings.openai_api_key is not None:
+        key, url, model = settings.openai_api_key.get_secret_value(), settings.openai_base_url, settings.openai_model
+        built.append(OpenAIResponses(name="openai", model=model, base_url=url, api_key=key, timeouts=timeouts))
+        built.append(OpenAIChat(name="openai-chat", model=model, base_url=url, api_key=key, timeouts=timeouts))
+    else:
+        missing |= dict.fromkeys(("openai", "openai-chat"), "set OPENAI_API_KEY (in the environment or in .env)")
+    if settings.hf_token is not None:
+        built.append(
+            OpenAIChat(
+                name="huggingface",
+                model=settings.huggingface_model,
+                base_url=settings.huggingface_base_url,
+                api_key=settings.hf_token.get_secret_value(),
+                timeouts=timeouts,
+            )
+        )
+    else:
+        missing["huggingface"] = "set HF_TOKEN (in the environment or in .env)"
+    default = built[0].name if built else "demo"
+    built += [_upstream(name, upstream, timeouts) for name, upstream in settings.upstreams.items()]
+    built.append(Demo(pace=settings.demo_pace_s))
+    return Providers(built, settings.provider or default, missing)
+
+
+def _upstream(name: str, upstream: Upstream, timeouts: Timeouts) -> Provider:
+    key = upstream.key.get_secret_value() if upstream.key else None
+    make = OpenAIChat if upstream.kind == "openai-chat" else OpenAIResponses
+    return make(name=name, model=upstream.model, base_url=upstream.url, api_key=key, timeouts=timeouts)
+
+
+def _answer_errors_with_problems(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    @app.exception_handler(YeoulError)
+    @app.exception_handler(ValueError)
+    async def ours(request: Request, error: Exception) -> Response:
+        return problem_of(error)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return problem(error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return _invalid(request, error)
+
+
+def _invalid(request: Request, error: RequestValidationError) -> Response:
+    errors = error.errors()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and any(entry["loc"][:1] == ("body",) for entry in errors):
+        return problem(415, f"content type {kind or 'missing'!r}: send application/json")
+    if any(entry["type"] == "json_invalid" for entry in errors):
+        return problem(400, "the body is not JSON: " + str(errors[0].get("ctx", {}).get("error", "")))
+    fields = [(".".join(map(str, entry["loc"][1:])) or str(entry["loc"][0]), entry["msg"]) for entry in errors]
+    return problem(422, "; ".join(f"{name}: {text}" for name, text in fields), fields=fields)

@@ -1,0 +1,199 @@
+"""Answers as resources: made once, read by anybody who knows the name, as often as it takes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..asgi.caller import caller_of
+from ..asgi.generate import dialect_named, generation_stream, start_or_attach
+from ..asgi.problem import Problem
+from ..asgi.routing import stream_route
+from ..llm.generation import CANCEL, CONTINUE, DisconnectPolicy, Generation
+from ..llm.generations import Generations
+from ..llm.provider import Message, Prompt
+from ..llm.providers import Providers
+
+__all__ = ["generations_app"]
+
+_PATH = "/generations"
+
+# Characters of all messages together: more than the longest context window takes.
+_MAX_PROMPT = 1_000_000
+
+
+class MessageIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1)
+
+
+class CancelAfter(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    cancel_after_s: float = Field(ge=0, le=86_400, description="seconds without a reader")
+
+
+class NewGeneration(BaseModel):
+    """What to ask: `messages`, or a `prompt` of the user's alone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: list[MessageIn] | None = Field(None, min_length=1, max_length=1_000)
+    prompt: str | None = Field(None, min_length=1)
+    provider: str | None = Field(None, max_length=100)
+    model: str | None = Field(None, min_length=1, max_length=200)
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    temperature: float | None = Field(None, ge=0, le=2)
+    on_disconnect: Literal["continue", "cancel"] | CancelAfter = "continue"
+
+    @model_validator(mode="after")
+    def _one_question(self) -> NewGeneration:
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("give either `messages` or `prompt`")
+        if self.prompt is not None and not self.prompt.strip():
+            raise ValueError("`prompt` is empty: say what to answer")
+        if sum(len(message.content) for message in self.asked()) > _MAX_PROMPT:
+            raise ValueError(f"the messages have more than {_MAX_PROMPT} characters together")
+        return self
+
+    def asked(self) -> list[Message]:
+        if self.messages is not None:
+            return [Message(message.role, message.content) for message in self.messages]
+        return [Message("user", self.prompt or "")]
+
+    def policy(self) -> DisconnectPolicy:
+        match self.on_disconnect:
+            case "continue":
+                return CONTINUE
+            case "cancel":
+                return CANCEL
+            case CancelAfter(cancel_after_s=seconds):
+                return DisconnectPolicy(seconds)
+
+
+class UsageOut(BaseModel):
+    input_tokens: int
+    output_tokens: int
+
+
+class GenerationOut(BaseModel):
+    """Times are Unix seconds. `state`: running, done, failed, cancelled, interrupted, incomplete."""
+
+    id: str
+    state: str
+    provider: str
+    model: str
+    text: str
+    tokens: int = Field(description="pieces that the provider has sent so far")
+    finish_reason: str | None
+    error: str | None
+    usage: UsageOut | None
+    created: float
+    first_token_at: float | None
+    ended_at: float | None
+    readers: int
+
+    @classmethod
+    def of(cls, generation: Generation) -> GenerationOut:
+        outcome = generation.outcome
+        usage = outcome.usage
+        return cls(
+            id=generation.id,
+            state=outcome.state,
+            provider=generation.provider,
+            model=generation.model,
+            text=generation.text,
+            tokens=generation.tokens,
+            finish_reason=outcome.reason,
+            error=outcome.error,
+            usage=None
+            if usage is None
+            else UsageOut(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens),
+            created=generation.created,
+            first_token_at=generation.first_token_at,
+            ended_at=generation.ended_at,
+            readers=len(generation.readers),
+        )
+
+
+class GenerationList(BaseModel):
+    generations: list[GenerationOut]
+
+
+Id = Annotated[str, Path(max_length=64)]
+DialectName = Annotated[str, Query(description="plain, json, envelope or openai")]
+
+
+def generations_app(generations: Generations, providers: Providers) -> APIRouter:
+    router = APIRouter(tags=["generations"])
+
+    def found(id: str) -> Generation:
+        generation = generations.get(id)
+        if generation is None:
+            raise Problem(404, "no such answer: it was never here, or it is no longer kept")
+        return generation
+
+    @router.post(
+        _PATH,
+        status_code=201,
+        response_model=GenerationOut,
+        responses={
+            200: {"description": "With `Accept: text/event-stream`: the stream.", "content": {"text/event-stream": {}}}
+        },
+    )
+    async def create(request: Request, asked: NewGeneration, dialect: DialectName = "json") -> Response:
+        form = dialect_named(dialect)
+
+        async def start(question: str | None) -> Generation:
+            provider = providers.get(asked.provider)
+            prompt = Prompt(asked.asked(), asked.model, asked.max_tokens, asked.temperature)
+            return await generations.start(
+                provider.stream(prompt),
+                provider=provider.name,
+                model=asked.model or provider.model,
+                owner=caller_of(request),
+                policy=asked.policy(),
+            )
+
+        if "text/event-stream" in request.headers.get("accept", ""):
+            return await start_or_attach(generations, request, start, dialect=form, location=_PATH)
+        generation = await start(None)
+        body = GenerationOut.of(generation).model_dump()
+        return JSONResponse(body, 201, {"Location": f"{_PATH}/{generation.id}", "Cache-Control": "no-store"})
+
+    @router.get(_PATH, summary="The caller's running answers")
+    async def listed(request: Request) -> GenerationList:
+        caller = caller_of(request)
+        if caller is None:
+            raise Problem(403, "only callers on the server's own machine are known, and so have a list")
+        running = [generation for generation in generations.running() if generation.owner == caller]
+        return GenerationList(generations=[GenerationOut.of(generation) for generation in running])
+
+    @router.get(_PATH + "/{id}")
+    async def show(id: Id, response: Response) -> GenerationOut:
+        response.headers["Cache-Control"] = "no-store"
+        return GenerationOut.of(found(id))
+
+    @router.delete(_PATH + "/{id}", summary="Stop it; what was said so far is kept")
+    async def stop(id: Id) -> GenerationOut:
+        generation = found(id)
+        generation.cancel()
+        await generation.wait()
+        return GenerationOut.of(generation)
+
+    @stream_route(router, _PATH + "/{id}/stream")
+    async def stream(
+        request: Request,
+        id: Id,
+        dialect: DialectName = "json",
+        begin: Annotated[Literal["start", "snapshot"], Query(alias="from")] = "start",
+    ) -> Response:
+        form = dialect_named(dialect)
+        return generation_stream(generations.hub, request, found(id), form, snapshot=begin == "snapshot")
+
+    return router

@@ -1,0 +1,142 @@
+"""Topics over HTTP: publish to one, follow one or several."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from ..asgi.problem import Problem, problem_of
+from ..asgi.routing import stream_route
+from ..asgi.stream_response import EventStream
+from ..errors import YeoulError
+from ..hub import Hub
+from ..sse import Event, json_data
+
+__all__ = ["topics"]
+
+_TYPES = 'text/plain (the body is the data), application/json ({"data", "type"?}) or application/x-ndjson (many)'
+
+TopicName = Annotated[str, Path(description="such as chat/general")]
+Newest = Annotated[int, Query(ge=0, le=100_000, description="how many kept events a new reader begins with")]
+
+
+class _Published(msgspec.Struct, forbid_unknown_fields=True):
+    """`data`: text as it is, any other JSON value as its JSON text."""
+
+    data: Any
+    type: str = "message"
+
+
+_decode = msgspec.json.Decoder(_Published).decode
+
+_PUBLISH_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "text/plain": {"schema": {"type": "string"}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["data"],
+                    "properties": {"data": {}, "type": {"type": "string"}},
+                    "additionalProperties": False,
+                }
+            },
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    }
+}
+
+
+def topics(hub: Hub) -> APIRouter:
+    router = APIRouter(tags=["topics"])
+
+    @router.post("/topics/{topic:path}", status_code=202, openapi_extra=_PUBLISH_BODY, response_model=None)
+    async def publish(request: Request, topic: TopicName) -> Response:
+        """All of the request's events, or none. The answer's `id` is the last one's position."""
+        _refuse_reserved(topic)
+        events = _events(request.headers.get("content-type", ""), await request.body())
+        try:
+            cursor = await hub.publish(topic, *events)
+        except (YeoulError, ValueError) as error:
+            return problem_of(error)
+        return JSONResponse({"id": str(cursor), "count": len(events)}, 202)
+
+    @stream_route(router, "/topics/{topic:path}")
+    async def follow(request: Request, topic: TopicName, newest: Newest = 0) -> Response:
+        _refuse_reserved(topic)
+        return EventStream(hub, [topic], request, newest=newest)
+
+    @stream_route(router, "/stream")
+    async def follow_several(
+        request: Request,
+        topic: Annotated[list[str], Query(min_length=1, description="repeat it: ?topic=a&topic=b")],
+        newest: Newest = 0,
+    ) -> Response:
+        for name in topic:
+            _refuse_reserved(name)
+        return EventStream(hub, topic, request, newest=newest)
+
+    return router
+
+
+def _refuse_reserved(topic: str) -> None:
+    # An answer's id is what lets one read it; its topic must not be a second door.
+    if topic.split("/", 1)[0] == "generations":
+        raise Problem(
+            422,
+            "topics under generations/ belong to answers: read them at /generations/{id}/stream",
+            fields=[("topic", "another name")],
+        )
+
+
+def _events(content_type: str, body: bytes) -> list[Event]:
+    """The request's events. Raises Problem for what is not one of the three forms."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "text/plain":
+        return [_event(_text(body), "message")]
+    if kind == "application/json":
+        return [_parsed(body, "the body")]
+    if kind == "application/x-ndjson":
+        lines = body.replace(b"\r\n", b"\n").split(b"\n")
+        events = [_parsed(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+        if not events:
+            raise Problem(422, "the body has no event: send one JSON object per line")
+        return events
+    raise Problem(415, f"content type {kind or 'missing'!r}: send {_TYPES}")
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(400, f"the body is not UTF-8 (byte {error.start})") from error
+
+
+def _parsed(line: bytes, where: str) -> Event:
+    try:
+        published = _decode(line)
+    except msgspec.ValidationError as error:
+        raise Problem(
+            422, f'{where}: {error}; an event is {{"data": …, "type": "…"}}', fields=[(where, str(error))]
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, f"{where} is not JSON: {error}") from error
+    data = published.data if isinstance(published.data, str) else json_data(published.data)
+    return _event(data, published.type, where)
+
+
+def _event(data: str, type: str, where: str = "the body") -> Event:
+    if type == "error":
+        raise Problem(
+            422,
+            f"{where}: type 'error' would look like a lost connection to EventSource",
+            fields=[("type", "another name")],
+        )
+    try:
+        return Event(data, type)
+    except ValueError as error:
+        raise Problem(422, f"{where}: {error}", fields=[(str(error).split(" ", 1)[0], str(error))]) from error

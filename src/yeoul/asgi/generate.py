@@ -1,0 +1,185 @@
+"""Answering with a generation: start it once, attach to it ever after."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import InvalidCursor, YeoulError
+from ..hub import Hub
+from ..llm.dialects import DIALECTS, Answer, Dialect, Outcome, State
+from ..llm.generation import CONTINUE, DisconnectPolicy, Generation
+from ..llm.generations import Generations
+from ..llm.provider import Delta, Finish
+from ..sse import Event, encode
+from ..stream import LastEventId
+from .problem import problem_of
+from .stream_response import STREAM_HEADERS, EventStream, last_event_id
+
+__all__ = ["dialect_named", "generate", "generation_stream", "start_or_attach"]
+
+_Chunk = TypeVar("_Chunk")
+
+# Stands where an epoch would in the id of the event that ends a stream whose work is unknown: no broker draws it, so
+# that the reader's next attempt is recognised and answered with 204.
+_OVER = "over"
+
+
+def dialect_named(name: str) -> type[Dialect]:
+    """Raises ValueError, which lists the dialects that there are."""
+    dialect = DIALECTS.get(name)
+    if dialect is None:
+        raise ValueError(f"no dialect {name!r}: use one of {', '.join(DIALECTS)}")
+    return dialect
+
+
+async def generate(
+    hub: Hub,
+    request: Request,
+    source: AsyncIterator[_Chunk] | Callable[[], AsyncIterator[_Chunk] | Awaitable[AsyncIterator[_Chunk]]],
+    *,
+    text: Callable[[_Chunk], str | None] | None = None,
+    dialect: str | type[Dialect] = "json",
+    provider: str = "app",
+    model: str = "app",
+    on_disconnect: DisconnectPolicy = CONTINUE,
+) -> Response:
+    """Streams an answer that survives its reader.
+
+    `source`: an async iterator of text, or a function that makes one (awaited where need be). It is called, and
+    consumed, only when this request starts the answer: a client that comes back with its last `id:` (`EventSource` does
+    so by itself, a fetch client by sending the same request with `Last-Event-ID`) attaches to the answer it
+    started, at the next token; once it has had the end it gets 204. `text` picks the text out of each chunk, for an
+    SDK's stream (None or "" skips it). `on_disconnect`: by default the answer goes on without readers.
+    """
+    form = dialect_named(dialect) if isinstance(dialect, str) else dialect
+    generations = Generations.of(hub)
+
+    async def start(question: str | None) -> Generation:
+        return await generations.start(
+            _texts(source, text), provider=provider, model=model, policy=on_disconnect, question=question
+        )
+
+    return await start_or_attach(generations, request, start, dialect=form)
+
+
+async def start_or_attach(
+    generations: Generations,
+    request: Request,
+    start: Callable[[str | None], Awaitable[Generation]],
+    *,
+    dialect: type[Dialect],
+    location: str | None = None,
+) -> Response:
+    """The stream of the generation that the request's Last-Event-ID names, or of a new one.
+
+    `start` is given what the request can be recognised by, for `Generations.start(question=…)`; its errors are
+    answered with their status, since nothing has been sent yet. `location`: the path that generations are found under,
+    for a `Location` header.
+    """
+    if request.method == "HEAD":
+        return Response(headers=STREAM_HEADERS)  # asks what a GET would answer, and must start nothing
+    try:
+        position = last_event_id(request)
+        if position is not None:
+            return _attach(generations, request, position, dialect)
+        question = _question(request)
+        generation = generations.orphan(question) if question else None
+        if generation is None:
+            generation = await start(question)
+    except (YeoulError, ValueError) as error:
+        return problem_of(error)
+    headers = {"location": f"{location}/{generation.id}"} if location else None
+    return generation_stream(generations.hub, request, generation, dialect, started=True, headers=headers)
+
+
+def generation_stream(
+    hub: Hub,
+    request: Request,
+    generation: Generation,
+    dialect: type[Dialect],
+    *,
+    started: bool = False,
+    snapshot: bool = False,
+    headers: Mapping[str, str] | None = None,
+) -> EventStream:
+    """The generation's events from its beginning, or from the request's Last-Event-ID.
+
+    `snapshot`: a new reader first gets the text so far as one event, then what follows. `started`: see
+    `Generation.encoding`.
+    """
+    opening: list[Event] = []
+    after = generation.origin
+    if snapshot and generation.text:
+        kind, data = dialect(Answer(generation.id, generation.model, int(generation.created))).delta(generation.text)
+        opening = [Event(data, kind)]
+        after = generation.position
+    return EventStream(
+        hub,
+        generation.topic,
+        request,
+        after=after,
+        opening=opening,
+        encoding=generation.encoding(dialect, started=started),
+        hello=False,
+        until_final=True,
+        headers=headers,
+    )
+
+
+def _attach(generations: Generations, request: Request, position: LastEventId, dialect: type[Dialect]) -> Response:
+    if position.work is None:
+        raise InvalidCursor(
+            f"Last-Event-ID '{position.cursor}' names no answer: "
+            "send the last `id:` of this very stream, or none to ask anew"
+        )
+    generation = generations.get(position.work)
+    if generation is not None:
+        return generation_stream(generations.hub, request, generation, dialect, started=True)
+    if position.cursor.epoch == _OVER:
+        return Response(status_code=204, headers={"cache-control": "no-store"})
+    # The work is gone: the server was started anew, or the answer is no longer kept. To begin it again would be to
+    # pay twice without being asked; to say nothing would be to let the reader hang.
+    lost = Outcome(State.INTERRUPTED, error="this answer was interrupted or is no longer kept: ask again")
+    form = dialect(Answer(position.work, "", 0))
+    id = f"{position.work}.{_OVER}-0"
+    shown = [parts for parts in (form.finish(lost), form.end(lost)) if parts is not None]
+    body = b"".join(encode(Event(data, kind, id)) for kind, data in shown)
+    return Response(body, headers=STREAM_HEADERS)
+
+
+def _question(request: Request) -> str | None:
+    """What makes two requests the same one, sent again. A POST's body is not in it, so POSTs have none."""
+    if request.method != "GET":
+        return None
+    client = request.client.host if request.client else ""
+    headers = request.headers
+    who = (client, headers.get("user-agent", ""), headers.get("cookie", ""), headers.get("authorization", ""))
+    return repr((*who, request.url.path, request.url.query))
+
+
+async def _texts(
+    source: AsyncIterator[_Chunk] | Callable[[], AsyncIterator[_Chunk] | Awaitable[AsyncIterator[_Chunk]]],
+    text: Callable[[_Chunk], str | None] | None,
+) -> AsyncIterator[Delta | Finish]:
+    made = source() if callable(source) else source
+    chunks = await made if inspect.isawaitable(made) else made
+    try:
+        async for chunk in chunks:
+            piece = text(chunk) if text is not None else chunk
+            if piece:
+                if not isinstance(piece, str):
+                    raise TypeError(f"the source yields {type(piece).__name__}, not str: pass text= to pick the text")
+                yield Delta(piece)
+    finally:
+        # Generators and SDK streams alike hold a connection until they are told that nobody reads on.
+        close = getattr(chunks, "aclose", None) or getattr(chunks, "close", None)
+        if close is not None:
+            closing = close()
+            if inspect.isawaitable(closing):
+                await closing
+    yield Finish()

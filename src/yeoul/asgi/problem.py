@@ -1,0 +1,76 @@
+"""Errors over HTTP: `application/problem+json` (RFC 9457) that says what is wrong and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from starlette.responses import JSONResponse
+
+from ..errors import (
+    EventTooLarge,
+    HubClosed,
+    InvalidCursor,
+    InvalidTopic,
+    TooManyGenerations,
+    TooManyTopics,
+    TopicClosed,
+    UnknownProvider,
+    YeoulError,
+)
+
+__all__ = ["Problem", "problem", "problem_of"]
+
+_STATUS: dict[type[Exception], int] = {
+    InvalidCursor: 400,
+    InvalidTopic: 422,
+    UnknownProvider: 422,
+    EventTooLarge: 413,
+    TopicClosed: 409,
+    TooManyGenerations: 429,
+    TooManyTopics: 503,
+    HubClosed: 503,
+}
+
+# Seconds to wait before the same request can succeed: another worker answers soon, a generation takes a while.
+_RETRY_AFTER: dict[type[Exception], int] = {TooManyGenerations: 5, TooManyTopics: 60, HubClosed: 1}
+
+
+class Problem(Exception):
+    """Raised in a route, answered as a problem document. `fields`: (name, what would be right) of each wrong one."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        fields: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.fields = fields
+        self.headers = headers
+
+
+def problem(
+    status: int, detail: str, *, fields: Sequence[tuple[str, str]] = (), headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The response: `title` is the status's standard phrase, `detail` ours, `errors` one entry per wrong field."""
+    content: dict[str, object] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    if fields:
+        content["errors"] = [{"field": name, "detail": text} for name, text in fields]
+    return JSONResponse(
+        content, status, {"Cache-Control": "no-store", **(headers or {})}, media_type="application/problem+json"
+    )
+
+
+def problem_of(error: Exception, *, field: str | None = None) -> JSONResponse:
+    """The response for an error of ours; `field`: the request's field that caused it."""
+    if isinstance(error, Problem):
+        return problem(error.status, error.detail, fields=error.fields, headers=error.headers)
+    status = _STATUS.get(type(error), 500 if isinstance(error, YeoulError) else 422)
+    wait = _RETRY_AFTER.get(type(error))
+    fields = [(field, str(error))] if field else []
+    return problem(status, str(error), fields=fields, headers=None if wait is None else {"Retry-After": str(wait)})

@@ -1,0 +1,196 @@
+"""The one response that streams: topics of a hub, from a reader's cursor on, over either outlet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from ..errors import YeoulError
+from ..hub import Encoding, Hub, Subscription
+from ..hub.encoding import WIRE
+from ..sse import Event, comment, json_data
+from ..stream import Cursor, LastEventId
+from .problem import problem_of
+
+__all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "last_event_id"]
+
+# The ASGI scope extension by which a server of ours offers its transport: see direct.py.
+DIRECT = "yeoul.direct"
+
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    # no-store: a stream must never be answered from a cache; no-transform: nor compressed or batched on its way.
+    "cache-control": "no-store, no-transform",
+    "x-accel-buffering": "no",  # nginx: hand on each byte as it comes
+}
+
+
+def last_event_id(request: HTTPConnection) -> LastEventId | None:
+    """The position the client had: the Last-Event-ID header, else `lastEventId` in the query (for clients that cannot
+    set headers on a first request). None where there is none. Raises InvalidCursor."""
+    text = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
+    return LastEventId.parse(text) if text else None
+
+
+class EventStream(Response):
+    """Answers a request with the topics' events.
+
+    A client that comes back with the last `id:` it had gets exactly what it missed, or one `stream.gap` event that
+    says so. A new client begins after the position `after`, else with the `newest` kept events per topic, else with
+    what comes from now on; `opening` events come before. `hello`: begin with `stream.hello`
+    (heartbeat interval in seconds, retention, current cursor). `until_final`: end after the topic's final event, and
+    answer 204 to a client that has had it (`EventSource` then stops coming back). A wrong position or topic name
+    is answered with a problem document, like a hub that is shutting down.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        topics: Sequence[str] | str,
+        request: HTTPConnection,
+        *,
+        after: Cursor | None = None,
+        newest: int = 0,
+        encoding: Encoding = WIRE,
+        hello: bool = True,
+        opening: Sequence[Event] = (),
+        until_final: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(None, 200, {**STREAM_HEADERS, **(headers or {})})
+        del self.headers["content-length"]
+        self._hub = hub
+        self._topics = [topics] if isinstance(topics, str) else list(topics)
+        self._request = request
+        self._after = after
+        self._newest = newest
+        self._encoding = encoding
+        self._hello = hello
+        self._opening = opening
+        self._until_final = until_final
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await send(self._start())
+            await send({"type": "http.response.body"})
+            return
+        try:
+            position = last_event_id(self._request)
+            reader = await self._hub.subscribe(
+                self._topics,
+                after=position.cursor if position else self._after,
+                newest=self._newest,
+                encoding=self._encoding,
+                until_final=self._until_final,
+            )
+        except (YeoulError, ValueError) as error:
+            await problem_of(error)(scope, receive, send)
+            return
+        try:
+            if position is not None and self._until_final and reader.exhausted:
+                reader.close("over")
+                await Response(status_code=204, headers={"cache-control": "no-store"})(scope, receive, send)
+                return
+            opening = [] if position is not None else list(self._opening)
+            if self._hello:
+                opening.insert(0, self._hello_event(reader))
+            await self._stream(reader, opening, scope, receive, send)
+        except BaseException:
+            reader.close("error")
+            raise
+
+    async def _stream(
+        self, reader: Subscription, opening: Sequence[Event], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        await send(self._start())
+        # Bytes at once, so that every hop commits the response. The `retry` line rides on the first event to come: a
+        # block of its own, without data, would break several readers.
+        first = comment("yeoul") + b"retry: %d\n" % self._hub.retry_ms
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        detach = scope.get("extensions", {}).get(DIRECT)
+        if detach is not None and detach(reader, opening):
+            return
+        await _pump(reader, opening, receive, send, self._hub.send_timeout)
+
+    def _start(self) -> Message:
+        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+
+    def _hello_event(self, reader: Subscription) -> Event:
+        kept = [topic.journal.retention for topic in reader.topics]
+        data = {
+            "heartbeat": self._hub.heartbeat,
+            "replay": {"events": min(r.events for r in kept), "seconds": min(r.seconds for r in kept)},
+            "cursor": str(reader.cursor),
+        }
+        return Event(json_data(data), "stream.hello")
+
+
+class _PortableOutlet:
+    """One slot between the hub, which never waits, and ASGI's `send`, which may."""
+
+    chunked = False
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.ended = False
+        self.gone = False
+        self._pending: list[bytes] = []
+
+    def write(self, payload: bytes) -> bool:
+        self._pending.append(payload)
+        self.wake.set()
+        return False  # until the pump has sent it, the reader is only its cursor
+
+    def finish(self, payload: bytes) -> None:
+        self.ended = True
+        self.write(payload)
+
+    def abort(self) -> None:
+        self.gone = True
+        self.wake.set()
+
+    def take(self) -> bytes:
+        self.wake.clear()
+        payload = b"".join(self._pending)
+        self._pending.clear()
+        return payload
+
+
+async def _pump(
+    reader: Subscription, opening: Sequence[Event], receive: Receive, send: Send, send_timeout: float
+) -> None:
+    """One loop per connection: one joined `send` per wake-up, a deadline per send."""
+    outlet = _PortableOutlet()
+    watch = asyncio.create_task(_watch(outlet, receive))
+    try:
+        reader.start(outlet, *opening)
+        while not outlet.gone:
+            await outlet.wake.wait()
+            payload, ended = outlet.take(), outlet.ended
+            if outlet.gone:
+                break
+            async with asyncio.timeout(send_timeout):
+                await send({"type": "http.response.body", "body": payload, "more_body": not ended})
+            if ended:
+                break
+            # A server whose client has left may answer `send` without ever giving the loop its turn (uvicorn).
+            await asyncio.sleep(0)
+            reader.resume()
+    except TimeoutError:
+        reader.close("send timeout")
+    finally:
+        reader.close()
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+
+
+async def _watch(outlet: _PortableOutlet, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    outlet.abort()

@@ -1,0 +1,81 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from . import __version__
+from .app import create_app
+from .server import CannotListen, say, serve
+from .settings import Settings
+
+__all__ = ["main"]
+
+cli = typer.Typer(
+    name="yeoul",
+    help="Streams to browsers over Server-Sent Events.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_TRY = """\
+
+  An answer, token by token:     curl -N '{url}/sse/chat?message=안녕'
+  One that outlives its reader:  curl -N -H 'Accept: text/event-stream' --json '{{"prompt": "hello"}}' {url}/generations
+  Follow a topic:                curl -N {url}/topics/chat/general
+  Publish to it:                 curl -H 'Content-Type: text/plain' -d 'hello' {url}/topics/chat/general
+  In a browser:                  {url}/
+  Answers come from:             {provider}
+"""
+
+
+@cli.callback()
+def _options() -> None:
+    """Streams to browsers over Server-Sent Events."""
+
+
+@cli.command("version")
+def _version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@cli.command("serve")
+def _serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 for any.", show_default="8000")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="1")] = None,
+    broker: Annotated[str | None, typer.Option(help="Where events live.", show_default="memory://")] = None,
+) -> None:
+    """Serve until SIGTERM or Ctrl+C. Everything else is set by YEOUL_* variables, .env or yeoul.toml."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    given = {"host": host, "port": port, "workers": workers, "broker": broker}
+    try:
+        settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
+        app = create_app(settings)
+    except ValidationError as error:
+        for entry in error.errors():
+            say(f"yeoul: setting {'.'.join(map(str, entry['loc']))}: {entry['msg']} (it is {entry['input']!r})")
+        raise typer.Exit(2) from error
+    except ValueError as error:
+        say(f"yeoul: {error}")
+        raise typer.Exit(2) from error
+
+    def ready(url: str) -> None:
+        say(f"yeoul ready on {url}")
+        say(_TRY.format(url=url, provider=app.state.provider))
+
+    try:
+        serve(app, settings, ready)
+    except CannotListen as error:
+        say(f"yeoul: {error}")
+        raise typer.Exit(1) from error
+
+
+def main() -> None:
+    cli()

@@ -1,0 +1,63 @@
+"""The truth shared by all workers: one Protocol, one contract test suite, several implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..sse import Event
+from ..stream import Cursor, Frame, Journal, Slice
+
+__all__ = ["Broker", "Sink"]
+
+
+# Where a broker pushes the frames of an attached topic: in order, in one process, on its event loop.
+Sink = Callable[[str, Sequence[Frame]], None]
+
+
+class Broker(Protocol):
+    """Assigns offsets, keeps history and pushes, in one atomic step per publish.
+
+    Offsets are one total order over all topics of a broker, so that one cursor is a position in any set of topics.
+    """
+
+    @property
+    def epoch(self) -> str:
+        """Drawn when the data was created: cursors of another epoch mean nothing here."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """The newest offset that this process knows of; 0 before the first event."""
+        ...
+
+    async def open(self, sink: Sink) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def publish(self, topic: str, events: Sequence[Event], *, final: bool = False) -> Cursor:
+        """Appends all the events or none, and returns the last one's cursor. `final`: nothing may follow.
+
+        Raises TopicClosed after a final event, TooManyTopics at that bound.
+        """
+        ...
+
+    async def attach(self, topic: str) -> Journal:
+        """Begins to push this topic's frames, and returns the journal that they are in when the sink is called.
+
+        The broker appends to that journal; readers only read it.
+        """
+        ...
+
+    def detach(self, topic: str) -> None:
+        """Ends what `attach` began. Each attach is matched by one detach."""
+        ...
+
+    async def history(self, topic: str, after: int, max_bytes: int) -> Slice | None:
+        """Frames after an offset from the broker's own store, where the attached journal no longer has them; None
+        where they are gone there too."""
+        ...
+
+    def sweep(self) -> None:
+        """Lets go of what is too old. Called about once a second; bounded work per call."""
+        ...

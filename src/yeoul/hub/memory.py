@@ -1,0 +1,139 @@
+"""A broker in this process's memory: the embedded default, and the measure for the others."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+
+from ..errors import TooManyTopics, TopicClosed
+from ..sse import Event
+from ..stream import Cursor, Frame, Journal, Retention, Slice, draw_epoch
+from ..stream.retention import DEFAULT_RETENTIONS
+from .broker import Sink
+
+__all__ = ["MemoryBroker"]
+
+# Topics looked at per sweep: about 1 ms of work.
+_SWEEP = 2_000
+
+
+class MemoryBroker:
+    """Keeps journals in a dict. Everything is gone with the process; the next one has another epoch.
+
+    `retention` says how long each topic's frames are kept. `max_topics` and `max_bytes` (text of all frames) bound
+    the whole: over `max_bytes` the topics published to longest ago lose their frames first.
+    """
+
+    def __init__(
+        self,
+        retention: Callable[[str], Retention] = DEFAULT_RETENTIONS,
+        *,
+        max_topics: int = 100_000,
+        max_bytes: int = 512 * 1024 * 1024,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.epoch = draw_epoch()
+        self.head = 0
+        self._retention = retention
+        self._max_topics = max_topics
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._sink: Sink = lambda topic, frames: None
+        self._journals: OrderedDict[str, Journal] = OrderedDict()  # least recently published first
+        self._ring: deque[str] = deque()  # every topic once, in the order in which sweeps look at them
+        self._attached: dict[str, int] = {}
+        self._bytes = 0
+        # The newest offset among topics that were forgotten altogether: below it, an unknown topic may have had
+        # events, so a cursor from before must be answered by a gap.
+        self._forgotten = 0
+
+    async def open(self, sink: Sink) -> None:
+        self._sink = sink
+
+    async def close(self) -> None:
+        self._sink = lambda topic, frames: None
+
+    async def publish(self, topic: str, events: Sequence[Event], *, final: bool = False) -> Cursor:
+        journal = self._journal(topic)
+        if journal.final:
+            raise TopicClosed(f"topic {topic!r} has had its final event: publish to another topic")
+        now = self._clock()
+        before = journal.size
+        frames: list[Frame] = []
+        for event in events:
+            self.head += 1
+            is_final = final and len(frames) == len(events) - 1
+            frame = Frame(self.epoch, self.head, journal.last, event, now, final=is_final)
+            journal.append(frame)
+            frames.append(frame)
+        self._bytes += journal.size - before
+        self._journals.move_to_end(topic)
+        if self._bytes > self._max_bytes:
+            self._make_room(topic)
+        if topic in self._attached:
+            self._sink(topic, frames)
+        return Cursor(self.epoch, self.head)
+
+    async def attach(self, topic: str) -> Journal:
+        journal = self._journal(topic)
+        self._expire(journal)
+        self._attached[topic] = self._attached.get(topic, 0) + 1
+        return journal
+
+    def detach(self, topic: str) -> None:
+        count = self._attached[topic] - 1
+        if count:
+            self._attached[topic] = count
+        else:
+            del self._attached[topic]
+            self._forget_if_empty(topic)
+
+    async def history(self, topic: str, after: int, max_bytes: int) -> Slice | None:
+        return self._journal(topic).after(after, max_bytes)
+
+    def sweep(self) -> None:
+        for _ in range(min(_SWEEP, len(self._ring))):
+            topic = self._ring.popleft()
+            journal = self._journals.get(topic)
+            if journal is None:
+                continue
+            self._expire(journal)
+            if not self._forget_if_empty(topic):
+                self._ring.append(topic)
+
+    def __repr__(self) -> str:
+        return f"<MemoryBroker {len(self._journals)} topics, {self._bytes} bytes, head {self.head}>"
+
+    def _journal(self, topic: str) -> Journal:
+        journal = self._journals.get(topic)
+        if journal is None:
+            if len(self._journals) >= self._max_topics:
+                self.sweep()
+            if len(self._journals) >= self._max_topics:
+                raise TooManyTopics(f"{self._max_topics} topics are in use: raise the bound, or use fewer names")
+            journal = self._journals[topic] = Journal(self._retention(topic), evicted=self._forgotten)
+            self._ring.append(topic)
+        return journal
+
+    def _expire(self, journal: Journal) -> None:
+        before = journal.size
+        journal.expire(self._clock())
+        self._bytes -= before - journal.size
+
+    def _forget_if_empty(self, topic: str) -> bool:
+        journal = self._journals[topic]
+        if len(journal) or topic in self._attached:
+            return False
+        self._forgotten = max(self._forgotten, journal.last)
+        del self._journals[topic]
+        return True
+
+    def _make_room(self, newest: str) -> None:
+        for topic in list(self._journals):
+            if self._bytes <= self._max_bytes or topic == newest:
+                return
+            journal = self._journals[topic]
+            self._bytes -= journal.size
+            journal.clear()
+            self._forget_if_empty(topic)

@@ -1,0 +1,334 @@
+"""A reader: topics, a cursor, an outlet.
+
+There is one way to read, `journal.after(cursor)`. A reader that has everything stands with its topics and is handed
+the shared bytes of each new frame; one whose outlet is full is only its cursor, and reads on from it when the outlet
+drains. Replay, reconnect and slowness are the same walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from ..observe import logger
+from ..sse import Event, json_data
+from ..stream import Cursor, Frame, Gap, Slice
+from ..stream.retry import jitter
+from .encoding import HEARTBEAT, Encoding
+from .topic import Topic
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+__all__ = ["Outlet", "Subscription"]
+
+# What a reader that catches up is given in one go: large enough to keep a fast socket busy, small enough that
+# thousands of them take turns on the event loop.
+_CATCH_UP_BYTES = 64 * 1024
+
+
+class Outlet(Protocol):
+    """Where a reader's bytes go. Calls `Subscription.resume` when it has room again, `close` when its client left."""
+
+    @property
+    def chunked(self) -> bool:
+        """Whether it wants the chunk framing of HTTP/1.1."""
+        ...
+
+    def write(self, payload: bytes) -> bool:
+        """Takes all the bytes; False when it wants no more until it has called `resume`."""
+        ...
+
+    def finish(self, payload: bytes) -> None:
+        """The last bytes, then the end of the response."""
+        ...
+
+    def abort(self) -> None:
+        """The end at once, without waiting for the client."""
+        ...
+
+
+class Subscription:
+    """Made by `Hub.subscribe`; begins with `start`, ends with `close` (idempotent, whoever comes first)."""
+
+    __slots__ = (
+        "_catching_up",
+        "_expires",
+        "_floor",
+        "_gap",
+        "_hub",
+        "_outlet",
+        "_stalled",
+        "closed",
+        "encoding",
+        "live",
+        "offset",
+        "topics",
+        "touched",
+        "until_final",
+    )
+
+    def __init__(
+        self,
+        hub: Hub,
+        topics: Sequence[Topic],
+        *,
+        encoding: Encoding,
+        offset: int,
+        gap: Gap | None,
+        until_final: bool,
+    ) -> None:
+        self.topics = tuple(topics)
+        self.encoding = encoding
+        self.offset = offset
+        self.until_final = until_final
+        self.live = False  # stands with its topics, has all that they have handed out
+        self.closed = False
+        self.touched = 0.0  # when it was last written to
+        self._hub = hub
+        self._outlet: Outlet | None = None
+        self._gap = gap
+        self._floor = 0  # losses up to this offset have been told
+        self._stalled: float | None = None  # since when its outlet has been full
+        self._expires = float("inf")
+        self._catching_up = False
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self._hub.epoch, self.offset)
+
+    @property
+    def send_timeout(self) -> float:
+        return self._hub.send_timeout
+
+    @property
+    def lagging(self) -> bool:
+        return self._stalled is not None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether its one topic is over and has nothing left to show to this reader."""
+        journal = self.topics[0].journal
+        if len(self.topics) > 1 or not journal.final or self._gap is not None:
+            return False
+        rest = journal.after(self.offset)
+        return rest is not None and not self.encoding.join(rest.frames)
+
+    def start(self, outlet: Outlet, *opening: Event) -> None:
+        """Begins to write to the outlet: the opening events, a gap if the position was lost, then what is kept."""
+        now = self._hub.loop.time()
+        self._outlet = outlet
+        if outlet.chunked:
+            self.encoding = replace(self.encoding, chunked=True)
+        self.touched = now
+        if self._hub.max_lifetime is not None:
+            self._expires = now + jitter(self._hub.max_lifetime)
+        self._hub.wheel.add(self, now)
+        room = True
+        for event in opening:
+            room = self._control(event)
+        if self._gap is not None:
+            gap, self._gap = self._gap, None
+            room = self._tell(gap)
+        if room:
+            self._catch_up()
+        else:
+            self._stall()
+
+    def resume(self) -> None:
+        """The outlet has room again."""
+        if self._stalled is not None:
+            self._stalled = None
+            self._hub.stats.lagging -= 1
+        if not self.live:
+            self._catch_up()
+
+    def deliver(self, payload: bytes, last: Frame, now: float) -> None:
+        """Frames that follow on what this reader has, encoded for it, up to `last`."""
+        self.offset = last.offset
+        if payload:
+            self.touched = now
+            assert self._outlet is not None
+            if not self._outlet.write(payload):
+                self._stall()
+        if last.final and self.until_final:
+            self.end("final")
+
+    def bye(self, reason: str, *, reconnect: bool = True) -> None:
+        """The farewell event, then the end. Readers are told to come back at different times."""
+        if self.closed or self._outlet is None:
+            self.close(reason)
+            return
+        wait = round(jitter(self._hub.retry_ms, 0.8)) if reconnect else None
+        event = Event(json_data({"reason": reason, "reconnect": reconnect}), "stream.bye", retry=wait)
+        self.end(reason, self._encode_control(event))
+
+    def end(self, reason: str, payload: bytes = b"") -> None:
+        outlet = self._outlet
+        self.close(reason)
+        if outlet is not None:
+            outlet.finish(payload)
+
+    def close(self, reason: str = "client") -> None:
+        """The reader is gone. Everything it held is given back."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._stalled is not None:
+            self._hub.stats.lagging -= 1
+            self._stalled = None
+        self._leave()
+        self._outlet = None
+        self._hub.release(self, reason)
+
+    def on_time(self, now: float) -> float | None:
+        """`Wheel`: heartbeat, send deadline, lifetime."""
+        if self.closed:
+            return None
+        if now >= self._expires:
+            self.bye("lifetime")
+            return None
+        if self._stalled is not None:
+            if now - self._stalled >= self._hub.send_timeout:
+                outlet = self._outlet
+                self.close("send timeout")
+                if outlet is not None:
+                    outlet.abort()
+                return None
+            return min(self._stalled + self._hub.send_timeout, self._expires)
+        if self.live and now - self.touched >= self._hub.heartbeat:
+            self.touched = now
+            self._hub.stats.heartbeats += 1
+            assert self._outlet is not None
+            if not self._outlet.write(self.encoding.wrap(HEARTBEAT)):
+                self._stall()
+        return min(self.touched + self._hub.heartbeat, self._expires)
+
+    def catch_up(self) -> None:
+        """Leaves the live readers and reads on from its own cursor."""
+        self._leave()
+        self._catch_up()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "live" if self.live else "lagging"
+        return f"<Subscription {[topic.name for topic in self.topics]} at {self.offset} {state}>"
+
+    def _stall(self) -> None:
+        self._leave()
+        if self._stalled is None and not self.closed:
+            self._stalled = self._hub.loop.time()
+            self._hub.stats.lagging += 1
+
+    def _join(self) -> None:
+        if not self.live:
+            self.live = True
+            for topic in self.topics:
+                topic.join(self)
+
+    def _leave(self) -> None:
+        if self.live:
+            self.live = False
+            for topic in self.topics:
+                topic.leave(self)
+
+    def _catch_up(self) -> None:
+        self._catching_up = False
+        if self.closed or self._stalled is not None:
+            return
+        lost = self._lost()
+        if lost:
+            self._hub.spawn(self._recover(lost))
+            return
+        self._write_slice({})
+
+    def _lost(self) -> list[Topic]:
+        """The topics whose journal has let go of something that this reader was not given."""
+        known = max(self.offset, self._floor)
+        return [topic for topic in self.topics if topic.journal.evicted > known]
+
+    def _write_slice(self, deeper: Mapping[str, Slice]) -> None:
+        frames, more = self._read(deeper)
+        if frames:
+            self.offset = frames[-1].offset
+            payload = self.encoding.join(frames)
+            room = self._send(payload) if payload else True
+            self._hub.count(len(frames), len(payload))
+            if self.until_final and frames[-1].final:
+                self.end("final")
+                return
+            if not room:
+                self._stall()
+                return
+        if more or deeper:
+            if not self._catching_up:
+                self._catching_up = True
+                self._hub.loop.call_soon(self._catch_up)
+        else:
+            self._join()
+
+    def _read(self, deeper: Mapping[str, Slice]) -> tuple[Sequence[Frame], bool]:
+        """The next frames of all topics in the one order, and whether there are more."""
+        slices = [
+            deeper.get(topic.name)
+            or topic.journal.after(max(self.offset, topic.journal.evicted), _CATCH_UP_BYTES)
+            or Slice(())
+            for topic in self.topics
+        ]
+        if len(slices) == 1:
+            return slices[0].frames, slices[0].more
+        # A topic that has more may have frames right after its slice's last one: the others must not run ahead.
+        horizon = min((part.frames[-1].offset for part in slices if part.more and part.frames), default=None)
+        frames = [f for part in slices for f in part.frames if horizon is None or f.offset <= horizon]
+        frames.sort(key=lambda frame: frame.offset)
+        return frames, horizon is not None
+
+    async def _recover(self, lost: list[Topic]) -> None:
+        """Reads from the broker's own history what the journals no longer have; what is gone there too is a gap."""
+        deeper: dict[str, Slice] = {}
+        gone = []
+        try:
+            for topic in lost:
+                part = await self._hub.broker.history(topic.name, max(self.offset, self._floor), _CATCH_UP_BYTES)
+                if part is None:
+                    gone.append(topic)
+                else:
+                    deeper[topic.name] = replace(part, more=True)
+        except Exception:
+            logger.exception("a reader could not read the broker's history")
+            self.bye("broker")
+            return
+        if self.closed:
+            return
+        room = True
+        if gone:
+            room = self._tell(self._hub.gap(self.cursor, self.topics, "evicted"))
+        if room:
+            self._write_slice(deeper)
+        else:
+            self._stall()
+
+    def _tell(self, gap: Gap) -> bool:
+        """The gap event; its id is the position just before the first frame that follows, so that a reader cut right
+        after it loses nothing, and is not told again what it knows."""
+        self._floor = max(topic.journal.evicted for topic in self.topics)
+        self.offset = gap.resume
+        self._hub.stats.gaps += 1
+        data = {
+            "requested": str(gap.requested),
+            "oldest": None if gap.oldest is None else str(gap.oldest),
+            "reason": gap.reason,
+        }
+        return self._control(Event(json_data(data), "stream.gap"))
+
+    def _control(self, event: Event) -> bool:
+        return self._send(self._encode_control(event))
+
+    def _encode_control(self, event: Event) -> bytes:
+        identified = replace(event, id=f"{self.encoding.id_prefix}{self.cursor}")
+        return self.encoding.wrap(self.encoding.control(identified))
+
+    def _send(self, payload: bytes) -> bool:
+        self.touched = self._hub.loop.time()
+        assert self._outlet is not None
+        return self._outlet.write(payload) if payload else True

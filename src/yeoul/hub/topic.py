@@ -1,0 +1,74 @@
+"""A named sequence of frames, as one worker sees it: its journal and the readers that are up to date."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidTopic
+from ..stream import Frame, Journal
+from .encoding import Encoding
+
+if TYPE_CHECKING:
+    from .subscription import Subscription
+
+__all__ = ["MAX_TOPIC_LENGTH", "Topic", "check_topic"]
+
+# Long enough for any path-like name with two UUIDs in it, short enough for keys, logs and labels.
+MAX_TOPIC_LENGTH = 200
+
+# Characters that patterns and query strings use, kept free in names.
+_RESERVED = frozenset('*?#&%"<>\\^`{|}')
+
+
+def check_topic(name: str) -> str:
+    """The name, if it may be one: 1 to 200 characters in parts separated by `/`, such as `chat/general`; letters and
+    digits of any script, and punctuation other than ``* ? # & % " < > \\ ^ ` { | }``; no space, control or invisible
+    character, no empty, `.` or `..` part. Raises InvalidTopic, saying which rule is broken."""
+    if not 1 <= len(name) <= MAX_TOPIC_LENGTH:
+        raise InvalidTopic(f"a topic name has 1 to {MAX_TOPIC_LENGTH} characters, this one has {len(name)}")
+    for char in name:
+        # C: control, format, surrogate, private, unassigned; Z: separators. Look-alikes and log forgery live there.
+        if char in _RESERVED or unicodedata.category(char)[0] in "CZ":
+            raise InvalidTopic(
+                f"topic name {name!r} has the character {char!r} (U+{ord(char):04X}): "
+                "use letters, digits, '/', '-', '_', '.' and ':'"
+            )
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise InvalidTopic(f"topic name {name!r} has an empty, '.' or '..' part: separate non-empty parts by one '/'")
+    return name
+
+
+class Topic:
+    """Exists while it has readers. Only readers that have all of the journal stand in `groups` and `mixed`; one that
+    lags is just its own cursor until it has caught up."""
+
+    __slots__ = ("groups", "journal", "mixed", "name", "pending", "readers")
+
+    def __init__(self, name: str, journal: Journal) -> None:
+        self.name = name
+        self.journal = journal
+        self.readers = 0  # all of them, lagging ones too
+        # Readers of this topic alone, by encoding: they all get the very same bytes. Dicts keep the order of joining.
+        self.groups: dict[Encoding, dict[Subscription, None]] = {}
+        self.mixed: dict[Subscription, None] = {}  # readers of several topics
+        self.pending: list[Frame] = []  # appended, not yet handed to the readers above
+
+    def join(self, reader: Subscription) -> None:
+        if len(reader.topics) > 1:
+            self.mixed[reader] = None
+        else:
+            self.groups.setdefault(reader.encoding, {})[reader] = None
+
+    def leave(self, reader: Subscription) -> None:
+        if len(reader.topics) > 1:
+            self.mixed.pop(reader, None)
+            return
+        group = self.groups.get(reader.encoding)
+        if group is not None:
+            group.pop(reader, None)
+            if not group:
+                del self.groups[reader.encoding]
+
+    def __repr__(self) -> str:
+        return f"<Topic {self.name!r} {self.readers} readers, {self.journal!r}>"

@@ -1,0 +1,50 @@
+"""The providers by name, and the one that answers when a request names none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..errors import UnknownProvider
+from .provider import Provider
+
+__all__ = ["Providers"]
+
+
+class Providers:
+    """`default`: the name used without a choice; by default the first provider's. `missing`: names that could be set
+    up, and what to set for that."""
+
+    def __init__(
+        self, providers: Sequence[Provider], default: str | None = None, missing: Mapping[str, str] | None = None
+    ) -> None:
+        if not providers:
+            raise ValueError("at least one provider is needed")
+        self._by_name = {provider.name: provider for provider in providers}
+        self._missing = dict(missing or {})
+        self.default = default or providers[0].name
+        self.get(self.default)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._by_name)
+
+    def describe(self) -> str:
+        """For whoever starts the server: what answers, and how to have something else answer."""
+        chosen = self._by_name[self.default]
+        if chosen.name == "demo" and self._missing:
+            hints = sorted(set(self._missing.values()))
+            return f"the demo provider, which only pretends; for a model {' or '.join(hints)}"
+        return f"{chosen.name} ({chosen.model})"
+
+    def get(self, name: str | None = None) -> Provider:
+        """Raises UnknownProvider, which names those that there are."""
+        name = self.default if name is None else name
+        provider = self._by_name.get(name)
+        if provider is None:
+            hint = f"{self._missing[name]}, or " if name in self._missing else ""
+            raise UnknownProvider(f"no provider {name!r} is set up here: {hint}use one of {', '.join(self._by_name)}")
+        return provider
+
+    async def close(self) -> None:
+        for provider in self._by_name.values():
+            await provider.close()

@@ -1,0 +1,98 @@
+"""`yeoul serve`: uvicorn with the direct outlet, a ready line, and exit code 0 after a drain."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from starlette.types import ASGIApp
+from uvicorn import Config, Server
+
+from .asgi.direct import Protocol
+from .settings import Settings
+
+__all__ = ["CannotListen", "serve"]
+
+# How long, after the grace for running answers, connections may take to close (seconds).
+_CLOSE_S = 2
+
+
+class CannotListen(Exception):
+    """The address cannot be listened on; the text says why, and what to do."""
+
+
+def serve(app: ASGIApp, settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains and returns. `on_ready` is given the URL once requests are served.
+
+    Raises CannotListen.
+    """
+    sock = _listen(settings.host, settings.port)
+    _allow_many_files()
+    config = Config(
+        app,
+        http=Protocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,  # its lines hold query strings, and those may hold secrets
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_generations_s) + _CLOSE_S,
+    )
+    _Server(config, lambda: on_ready(_url(sock))).run(sockets=[sock])
+
+
+class _Server(Server):
+    def __init__(self, config: Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                # uvicorn raises the signal again after the drain, which would end the process with 143 instead of 0.
+                self._captured_signals.clear()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise CannotListen(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port"
+        ) from error
+    sock.listen(4096)
+    sock.set_inheritable(True)
+    return sock
+
+
+def _url(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _allow_many_files() -> None:
+    """A connection is a file: the usual soft limit of 1024 is lifted as far as allowed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def say(text: str) -> None:
+    """One line for whoever started it."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
