@@ -6,14 +6,14 @@ import json
 
 __all__ = ["json_data"]
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def json_data(value: object) -> str:
     """The value as JSON on one line, in UTF-8 rather than `\\uXXXX`, `, ` and `: ` as separators.
 
     U+2028, U+2029 and U+0085 are escaped all the same: readers that split with `str.splitlines()` cut the line there.
-    Raises TypeError or ValueError for what JSON cannot hold.
+    Raises TypeError or ValueError for what JSON cannot hold (NaN and the infinities too: browsers refuse them).
     """
     text = _encode(value)
     if not text.isascii():
