@@ -11,7 +11,7 @@ from yeoul.sse import Event, encode, json_data
 
 relaxed = settings(deadline=None, derandomize=True, max_examples=300)
 
-tricky = st.sampled_from("\u2028\u2029\u0085\v\f\r\n\x1c\x1d\x1e\\\"")
+tricky = st.sampled_from('\u2028\u2029\u0085\v\f\r\n\x1c\x1d\x1e\\"')
 text = st.text(st.characters(codec="utf-8") | tricky, max_size=12)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(text, inner), max_leaves=8)
