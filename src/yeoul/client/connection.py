@@ -8,7 +8,7 @@ running that somebody pays for. Reconnecting to a stream that can be resumed is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import aiohttp
@@ -80,34 +80,46 @@ async def open_stream(
         secrets=secrets,
     )
     response = await answer(request, retry)
+    events = EventStream(response, request.name, Decoder(last_event_id, max_event_bytes), timeouts)
     try:
-        yield EventStream(response, request.name, Decoder(last_event_id, max_event_bytes), timeouts)
+        yield events
     finally:
-        close(response)
+        events.close()
 
 
 class EventStream:
     """The events of one connection, in lists: what each read of the socket completed (never an empty list).
 
     Iteration ends where the upstream ended its answer cleanly. Otherwise it raises UpstreamCut, UpstreamTimeout or
-    UpstreamGarbage, after everything that had arrived by then. `idle` may be changed while reading (seconds or None).
+    UpstreamGarbage, after everything that had arrived by then.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, name: str, decoder: Decoder, timeouts: Timeouts) -> None:
         self.status = response.status
         self.headers = response.headers
-        self.idle = timeouts.idle
         self._response = response
+        self._content = response.content
         self._name = name
         self._decoder = decoder
-        self._content = response.content
-        self._wait = timeouts.first_byte
-        self._begun = False
         self._failure: UpstreamError | None = None
+        self._begun = False
+        self._idle = timeouts.idle
+        self._watchdog = _Watchdog(timeouts.first_byte, lambda: self._content.set_exception(TimeoutError()))
         if response.connection is not None and response.connection.protocol is not None:
-            # From here on we do the waiting: aiohttp knows one read time-out, not two.
+            # From here on the watchdog does the waiting: aiohttp knows one read time-out, not two.
             response.connection.protocol.read_timeout = None
             response.connection.protocol.start_timeout()
+
+    @property
+    def idle(self) -> float | None:
+        """How long the upstream may be silent in mid-stream, in seconds; None is for ever."""
+        return self._idle
+
+    @idle.setter
+    def idle(self, seconds: float | None) -> None:
+        self._idle = seconds
+        if self._begun:
+            self._watchdog.limit(seconds)
 
     @property
     def last_event_id(self) -> str:
@@ -134,6 +146,7 @@ class EventStream:
     def close(self) -> None:
         """Closes the connection; who waits for the next events gets UpstreamCut. (Closing the session does not wake
         them: aiohttp forgets its readers there.)"""
+        self._watchdog.limit(None)
         close(self._response)
 
     async def drain(self, seconds: float) -> None:
@@ -145,16 +158,20 @@ class EventStream:
 
     async def _read(self) -> bytes:
         """The next bytes, b"" at the end."""
+        self._watchdog.waiting_since = self._watchdog.now()
         try:
-            async with asyncio.timeout(self.idle if self._begun else self._wait):
-                data = await self._content.readany()
+            data = await self._content.readany()
         except TimeoutError as error:
             raise self._silence() from error
         except (aiohttp.ClientError, OSError) as error:
             data = self._rescue(error)
             if not data:
                 raise UpstreamCut(f"{self._name} broke off: the connection was lost in mid-stream") from error
-        self._begun = True
+        finally:
+            self._watchdog.waiting_since = None
+        if not self._begun:
+            self._begun = True
+            self._watchdog.limit(self._idle)
         return data
 
     def _rescue(self, error: Exception) -> bytes:
@@ -174,6 +191,42 @@ class EventStream:
             return error.events
 
     def _silence(self) -> UpstreamTimeout:
+        seconds = self._watchdog.seconds
         if self._begun:
-            return UpstreamTimeout(f"{self._name} fell silent for {self.idle:g} s in mid-stream (idle time-out)")
-        return UpstreamTimeout(f"{self._name} began no answer within {self._wait:g} s (first-byte time-out)")
+            return UpstreamTimeout(f"{self._name} fell silent for {seconds:g} s in mid-stream (idle time-out)")
+        return UpstreamTimeout(f"{self._name} began no answer within {seconds:g} s (first-byte time-out)")
+
+
+class _Watchdog:
+    """Calls `bark` once `waiting_since` is more than `seconds` ago.
+
+    One timer, which looks at the clock when it runs down, for all the waits of a stream: a timer armed and cancelled
+    for each read (`asyncio.timeout`) was measured to take a third of all that a token costs here.
+    """
+
+    __slots__ = ("_bark", "_loop", "_timer", "now", "seconds", "waiting_since")
+
+    def __init__(self, seconds: float | None, bark: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._bark = bark
+        self._timer: asyncio.TimerHandle | None = None
+        self.now = self._loop.time
+        self.waiting_since: float | None = None
+        self.limit(seconds)
+
+    def limit(self, seconds: float | None) -> None:
+        """The bound from now on, for the present wait too; None ends the watch."""
+        self.seconds = seconds
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds is not None:
+            self._timer = self._loop.call_later(seconds, self._look, seconds)
+
+    def _look(self, seconds: float) -> None:
+        # Who does not wait for the upstream (but for a slow reader of his own) has all the time still before him.
+        left = seconds if self.waiting_since is None else self.waiting_since + seconds - self.now()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look, seconds)
+        else:
+            self._bark()

@@ -1,0 +1,5 @@
+"""`python -m yeoul`."""
+
+from .cli import main
+
+main()

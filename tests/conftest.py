@@ -1,0 +1,45 @@
+"""What every test has: a leak check, and a server with the whole application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from support.serving import serving
+from yeoul.app import create_app
+from yeoul.settings import Settings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests run last: a broken thing should show early."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(autouse=True)
+async def no_leaked_tasks() -> AsyncIterator[None]:
+    """A task that outlives its test has no owner."""
+    before = asyncio.all_tasks()
+    yield
+    left: set[asyncio.Task[object]] = set()
+    for _ in range(50):
+        left = {task for task in asyncio.all_tasks() - before - {asyncio.current_task()} if not task.done()}
+        if not left:
+            return
+        await asyncio.sleep(0)
+    assert not left, f"left running: {left}"
+
+
+def make_settings(**values: object) -> Settings:
+    """Settings as given, whatever this machine's environment says."""
+    return Settings(_env_file=None, **{"demo_pace_s": 0, "openai_api_key": None, "hf_token": None, **values})  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=["direct", "portable"])
+async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
+    """The whole application on a free port, over each outlet; settings by `@pytest.mark.settings(...)`."""
+    marker = request.node.get_closest_marker("settings")
+    app = create_app(make_settings(**(marker.kwargs if marker else {})))
+    async with serving(app, direct=request.param == "direct") as number:
+        yield number

@@ -1,0 +1,122 @@
+"""Real servers: uvicorn and granian, in this process or in one of their own, on a free port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from yeoul.asgi.direct import Protocol
+
+READY_S = 15.0
+
+
+class _InProcess(uvicorn.Server):
+    """Leaves the signals of the test runner alone."""
+
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+
+@asynccontextmanager
+async def serving(app: Any, *, direct: bool = True, **options: Any) -> AsyncIterator[int]:
+    """Serves the application on this event loop; the value is its port. `direct` chooses the outlet."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    http: Any = Protocol if direct else "httptools"
+    config = uvicorn.Config(
+        app, http=http, ws="none", lifespan="on", log_level="warning", timeout_graceful_shutdown=5, **options
+    )
+    server = _InProcess(config)
+    task = asyncio.create_task(server.serve([sock]))
+    try:
+        while not server.started:
+            if task.done():
+                await task
+            await asyncio.sleep(0.005)  # uvicorn has no event for it
+        yield sock.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+@dataclass
+class Served:
+    """A server in a process of its own."""
+
+    process: subprocess.Popen[str]
+    port: int
+    first_lines: list[str]
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = 10.0) -> tuple[int, str]:
+        """Its exit code, and what it wrote to stderr after the ready line."""
+        _, err = self.process.communicate(timeout=timeout)
+        return self.process.returncode, err or ""
+
+
+@contextmanager
+def yeoul_serve(*arguments: str, env: dict[str, str] | None = None, cwd: Any = None) -> Iterator[Served]:
+    """`yeoul serve --port 0 …`, once it has said that it is ready."""
+    command = [sys.executable, "-m", "yeoul", "serve", "--port", "0", *arguments]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("YEOUL_", "OPENAI_", "HF_"))}
+    with _process(command, {**clean, **(env or {})}, cwd) as process:
+        lines: list[str] = []
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("yeoul ready on "):
+                yield Served(process, int(line.rsplit(":", 1)[1]), lines)
+                return
+        raise AssertionError(f"it did not become ready: {''.join(lines)}")
+
+
+@contextmanager
+def listening(command: list[str], port: int, *, env: dict[str, str] | None = None, cwd: Any = None) -> Iterator[Served]:
+    """Any server command, once its port accepts connections (for servers that do not say so)."""
+    with _process(command, {**os.environ, **(env or {})}, cwd) as process:
+        _wait_for_port(process, port)
+        yield Served(process, port, [])
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def _process(command: list[str], env: dict[str, str], cwd: Any) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, env=env, cwd=cwd, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def _wait_for_port(process: subprocess.Popen[str], port: int) -> None:
+    import time
+
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"it ended with {process.returncode}: {process.communicate()[1]}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.02)  # another process: its port is the only sign there is
+    raise AssertionError("it did not listen in time")
