@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from . import __version__
 from .apps.generations import generations_app
+from .apps.index import index
 from .apps.lessons import lessons
 from .apps.ops import ops
 from .apps.topics import topics
@@ -53,7 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         hub,
         max_running=settings.generations_max_running,
         max_seconds=settings.generations_max_s,
-        max_bytes=settings.generations_max_bytes,
+        max_chars=settings.generations_max_chars,
         keep_seconds=settings.generations_keep_s,
         max_kept=settings.generations_max_kept,
         grace_seconds=settings.drain_generations_s,
@@ -74,18 +75,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.include_router(index())
     app.include_router(lessons(generations, providers, DisconnectPolicy(settings.lost_reader_s)))
     app.include_router(generations_app(generations, providers))
     app.include_router(topics(hub))
     app.include_router(ops(hub, generations))
-    app.add_api_route("/", _index, include_in_schema=False)
     _answer_errors_with_problems(app)
     app.state.provider = providers.describe()
     return app
-
-
-async def _index() -> Response:
-    return RedirectResponse("/docs")
 
 
 def _broker(settings: Settings) -> Broker:
@@ -93,8 +90,8 @@ def _broker(settings: Settings) -> Broker:
         raise ValueError(f"broker {settings.broker!r} is not built in: use memory://")
     answers = Retention(
         # Not fewer than a token per four characters of the longest answer, as models cut text.
-        events=max(1_000, settings.generations_max_bytes // 4),
-        bytes=settings.generations_max_bytes * 20,
+        events=max(1_000, settings.generations_max_chars // 4),
+        bytes=settings.generations_max_chars * 20,
         seconds=settings.generations_max_s + settings.generations_keep_s,
     )
     rules = [(rule.pattern, Retention(rule.events, rule.bytes, rule.seconds)) for rule in settings.retention]

@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     demo_pace_s: float = Field(0.03, ge=0, le=10, description="Seconds between two tokens of the demo provider.")
     generations_max_running: Count = Field(1_000, description="Answers being written at once; more are refused (429).")
     generations_max_s: Seconds = Field(900.0, description="Seconds that one answer may take.")
-    generations_max_bytes: Count = Field(4_194_304, description="Characters that one answer may have.")
+    generations_max_chars: Count = Field(4_194_304, description="Characters that one answer may have.")
     generations_keep_s: Seconds = Field(600.0, description="Seconds for which a finished answer can still be read.")
     generations_max_kept: Count = Field(10_000, description="Finished answers kept; the oldest go first.")
     lost_reader_s: float = Field(

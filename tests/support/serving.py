@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,12 +98,13 @@ def free_port() -> int:
 
 @contextmanager
 def _process(command: list[str], env: dict[str, str], cwd: Any) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(command, env=env, cwd=cwd, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=env, cwd=cwd, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.kill()
+        # The whole group: a server's workers hold its stderr open.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 

@@ -130,13 +130,13 @@ class Generation:
             self._encodings[key] = Encoding(render, control_encoder(form), prefix)
         return self._encodings[key]
 
-    async def begin(self, source: AsyncIterator[Delta | Finish], *, max_seconds: float, max_bytes: int) -> None:
+    async def begin(self, source: AsyncIterator[Delta | Finish], *, max_seconds: float, max_chars: int) -> None:
         start = {"id": self.id, "provider": self.provider, "model": self.model, "created": int(self.created)}
         cursor = await self._hub.publish(self.topic, Event(json_data(start), "start"))
         self.origin = Cursor(cursor.epoch, cursor.offset - 1)
         self.position = cursor
         self._hub.watch(self.topic, self._on_reader)
-        self._task = self._hub.loop.create_task(self._run(source, max_seconds, max_bytes))
+        self._task = self._hub.loop.create_task(self._run(source, max_seconds, max_chars))
         self._wait_for_reader(_COME_BACK)
 
     def cancel(self) -> None:
@@ -161,9 +161,9 @@ class Generation:
     def __repr__(self) -> str:
         return f"<Generation {self.provider}/{self.model} {self.outcome.state} {self.tokens} tokens>"
 
-    async def _run(self, source: AsyncIterator[Delta | Finish], max_seconds: float, max_bytes: int) -> None:
+    async def _run(self, source: AsyncIterator[Delta | Finish], max_seconds: float, max_chars: int) -> None:
         try:
-            outcome = await self._consume(source, max_seconds, max_bytes)
+            outcome = await self._consume(source, max_seconds, max_chars)
         except asyncio.CancelledError:
             outcome = self._stop
         except UpstreamCut as error:
@@ -176,7 +176,7 @@ class Generation:
             outcome = Outcome(State.FAILED, error=f"the model's stream failed ({type(error).__name__})")
         await self._conclude(outcome)
 
-    async def _consume(self, source: AsyncIterator[Delta | Finish], max_seconds: float, max_bytes: int) -> Outcome:
+    async def _consume(self, source: AsyncIterator[Delta | Finish], max_seconds: float, max_chars: int) -> Outcome:
         finish: Finish | None = None
         size = 0
         limit = asyncio.timeout(max_seconds)
@@ -187,8 +187,8 @@ class Generation:
                         finish = item
                         continue
                     size += len(item.text)
-                    if size > max_bytes:
-                        raise UpstreamError(f"the answer is longer than {max_bytes} characters: it was ended there")
+                    if size > max_chars:
+                        raise UpstreamError(f"the answer is longer than {max_chars} characters: it was ended there")
                     await self._append(item.text)
         except TimeoutError as error:
             if not limit.expired():

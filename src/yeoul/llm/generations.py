@@ -17,10 +17,10 @@ _of_hub: weakref.WeakKeyDictionary[Hub, Generations] = weakref.WeakKeyDictionary
 
 
 class Generations:
-    """`max_running` at once; each at most `max_seconds` long and `max_bytes` of text; `keep_seconds` after its end a
+    """`max_running` at once; each at most `max_seconds` long and `max_chars` of text; `keep_seconds` after its end a
     generation is forgotten, sooner where more than `max_kept` have ended. When the hub closes, running ones are given
     `grace_seconds`. The topic's retention must cover
-    `max_seconds + keep_seconds` and `max_bytes`, otherwise late readers get a gap."""
+    `max_seconds + keep_seconds` and that much text, otherwise late readers get a gap."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Generations:
         *,
         max_running: int = 1_000,
         max_seconds: float = 900.0,
-        max_bytes: int = 4_194_304,
+        max_chars: int = 4_194_304,
         keep_seconds: float = 600.0,
         max_kept: int = 10_000,
         grace_seconds: float = 10.0,
@@ -37,7 +37,7 @@ class Generations:
         self.stats = GenerationStats()
         self._max_running = max_running
         self._max_seconds = max_seconds
-        self._max_bytes = max_bytes
+        self._max_chars = max_chars
         self._keep_seconds = keep_seconds
         self._max_kept = max_kept
         self._grace_seconds = grace_seconds
@@ -82,7 +82,7 @@ class Generations:
         if question is not None:
             self._by_question[question] = generation
         try:
-            await generation.begin(source, max_seconds=self._max_seconds, max_bytes=self._max_bytes)
+            await generation.begin(source, max_seconds=self._max_seconds, max_chars=self._max_chars)
         except BaseException:
             self.stats.running -= 1
             del self._all[generation.id]

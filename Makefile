@@ -1,0 +1,50 @@
+# One command per job. `make run` and `make test` install what they need.
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_READY := $(VENV)/.run-ready
+TEST_READY := $(VENV)/.test-ready
+
+.PHONY: run test check unit bench fuzz docs lock clean help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: $(RUN_READY) ## serve on http://127.0.0.1:8000 (ARGS="--port 9000")
+	@exec $(BIN)/yeoul serve $(ARGS)
+
+test: check unit ## everything: style, types, layers, all tests
+
+check: $(TEST_READY) ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(TEST_READY) ## all tests (ARGS="-k name")
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(TEST_READY) ## measure against the reference and a peer (ARGS="--quick")
+	$(BIN)/python -m bench $(ARGS)
+
+fuzz: $(TEST_READY) ## fuzz the decoder for ten minutes
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris
+	$(BIN)/python tests/fuzz/fuzz_decoder.py -max_total_time=600
+
+docs: $(TEST_READY) ## write docs/configuration.md anew from the settings
+	$(BIN)/python docs/make_configuration.py
+
+lock: ## write lock/*.txt anew with the newest versions that fit
+	sh scripts/lock.sh
+
+clean: ## forget everything that was installed or built
+	rm -rf $(VENV) bench/out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(RUN_READY): lock/run.txt pyproject.toml scripts/install.sh
+	sh scripts/install.sh $(VENV) lock/run.txt
+	@touch $@
+
+$(TEST_READY): lock/test.txt pyproject.toml scripts/install.sh scripts/system.sh
+	sh scripts/system.sh
+	sh scripts/install.sh $(VENV) lock/test.txt
+	@touch $@ $(RUN_READY)

@@ -1,0 +1,31 @@
+"""A real Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from playwright.async_api import Page, async_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+
+
+@asynccontextmanager
+async def chromium(**context: object) -> AsyncIterator[Page]:
+    """A page in a browser of its own; what the page logs as an error fails the test."""
+    assert shutil.which(CHROMIUM), f"{CHROMIUM} is missing: `make test` installs it (Debian: apt-get install chromium)"
+    errors: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
+        )
+        try:
+            page = await (await browser.new_context(**context)).new_page()  # type: ignore[arg-type]
+            page.set_default_timeout(15_000)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            yield page
+        finally:
+            await browser.close()
+    assert not errors, errors
