@@ -62,6 +62,13 @@ def test_a_frames_size_is_at_least_that_of_its_wire(event: Event, offset: int, e
     assert [id for _, _, id in reference_decode(made.wire).events] == [f"{epoch}-{offset}"]
 
 
+@pytest.mark.parametrize("data", ["", "\n" * 1000, "\r" * 1000, "a\nb\rc", "여울" * 100, "\n여\r울" * 100])
+@pytest.mark.parametrize("type", ["x", "여" * 100])
+def test_a_frames_size_is_that_of_its_wire_where_every_field_is_as_long_as_it_can_be(data: str, type: str) -> None:
+    made = Frame("z" * 32, 10**18 - 1, 0, Event(data, type, retry=2**53 - 1), 0.0)
+    assert made.size == len(made.wire)
+
+
 # --- what a retention may be
 
 
@@ -207,9 +214,20 @@ def test_frames_expire_when_they_are_older_than_the_retention_not_before() -> No
 
 def test_a_new_frame_lets_go_of_the_old_ones_of_its_topic() -> None:
     journal = Journal(Retention(seconds=10))
-    for offset, at in [(1, 0.0), (2, 5.0), (3, 15.0), (4, 15.1)]:
+    for offset, at in [(1, 0.0), (2, 5.0), (3, 15.0)]:
         journal.append(frame(offset, at=at))
+    assert offsets(journal.after(1)) == [2, 3]
+    journal.append(frame(4, at=15.1))
     assert offsets(journal.after(2)) == [3, 4]
+
+
+def test_the_bounds_themselves_are_still_kept() -> None:
+    size = frame(1).size
+    for retention in (Retention(events=2), Retention(bytes=2 * size)):
+        journal = journal_of(1, 2, retention=retention)
+        assert offsets(journal.after(0)) == [1, 2]
+        journal.append(frame(3))
+        assert offsets(journal.after(1)) == [2, 3]
 
 
 def test_a_frame_that_was_let_go_is_not_kept_in_memory() -> None:
