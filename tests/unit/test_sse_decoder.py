@@ -136,6 +136,18 @@ def test_a_refused_stream_stays_refused_and_repeats_no_event() -> None:
     assert decoder.last_event_id == "1"
 
 
+@pytest.mark.parametrize("last", [b"data: " + b"x" * 100_000, b"data: y\n" * 100_000])
+def test_a_refused_stream_leaves_nothing_in_memory(last: bytes) -> None:
+    decoder = Decoder(max_event_bytes=80_000)
+    tracemalloc.start()
+    decoder.feed(b"data: " + b"x" * 70_000 + b"\n")
+    with pytest.raises(EventTooLarge):
+        decoder.feed(last)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 4096
+
+
 def test_the_bound_may_be_passed_by_the_data_of_an_event_alone() -> None:
     decoder = Decoder(max_event_bytes=20)
     assert decoder.feed(b"data: 123456789\ndata: 123456789\n") == []
