@@ -1,0 +1,57 @@
+"""`python -m bench [--quick] [--only A,E]`: measures, prints one table, exits with 1 where a target is missed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from rich.console import Console
+
+from .build import OUT, CannotBuild, tool
+from .processes import LOAD_CORE, SERVER_CORE
+from .results import Row, show, write
+from .scenarios import FULL, QUICK, SCENARIOS, Bench
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Yeoul against a physical limit and peers.")
+    parser.add_argument("--quick", action="store_true", help="one short round instead of three (under a minute)")
+    parser.add_argument("--only", default=",".join(SCENARIOS), metavar="A,E", help="these scenarios (default: all)")
+    asked = parser.parse_args()
+    names = [name.strip().upper() for name in asked.only.split(",")]
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        parser.error(f"no scenario {', '.join(unknown)}: there are {', '.join(SCENARIOS)}")
+
+    progress = Console(stderr=True, highlight=False)
+    try:
+        for name in ("subscribers", "limit"):
+            tool(name)
+    except CannotBuild as error:
+        progress.print(f"bench: {error}", style="bold red", markup=False)
+        return 2
+    if SERVER_CORE == LOAD_CORE:
+        progress.print("bench: one core for server and load: the ratios are rough", style="yellow")
+    if os.getloadavg()[0] > 0.5:
+        progress.print(f"bench: something else is running (load {os.getloadavg()[0]:.1f})", style="yellow")
+
+    began = time.monotonic()
+    bench = Bench(
+        QUICK if asked.quick else FULL, lambda text: progress.print(text, style="dim", markup=False, soft_wrap=True)
+    )
+    rows: list[Row] = []
+    for name in names:
+        rows += SCENARIOS[name](bench)
+    took = time.monotonic() - began
+    show(rows, Console(width=None if sys.stdout.isatty() else 150))
+    write(rows, bench.raw, OUT / "results.json", took)
+    missed = sum(row.met is False for row in rows)
+    told = f"{missed or 'no'} target{'s' * (missed != 1)} missed"
+    progress.print(f"{took:.0f} s; {told}; all figures in bench/out/results.json")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Readers and publishers: the load tools, from Python."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from .build import HERE, tool
+from .processes import LOAD_CORE, start
+
+__all__ = ["Arrived", "Disturbed", "Readers", "publish", "readers"]
+
+
+class Disturbed(Exception):
+    """A measurement that says nothing: events were lost, or a tool failed."""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What all readers together were given. Seconds are between the first and the last event."""
+
+    events: int
+    least: int  # of the reader that had the fewest
+    closed: int
+    bytes: int
+    seconds: float
+    elapsed: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        return self.events / self.seconds if self.seconds else 0.0
+
+
+class Readers:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.connected_in = float(self._line()["seconds"])
+
+    def arrived(self, each: int | None = None) -> Arrived:
+        """Waits until each reader has had so many events (None: as many as it was started with)."""
+        assert self._process.stdin is not None
+        if each is not None:
+            self._process.stdin.write(f"{each}\n")
+            self._process.stdin.flush()
+        return Arrived(**self._line())
+
+    def _line(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise Disturbed(f"the readers ended early (exit code {self._process.wait()})")
+        parsed: dict[str, float] = json.loads(line)
+        return parsed
+
+
+@contextmanager
+def readers(
+    port: int, path: str, count: int, *options: str, idle: bool = False, seconds: float = 30.0
+) -> Iterator[Readers]:
+    """So many readers, once each has the head of its answer. `idle`: they stay however little comes."""
+    command = [str(tool("subscribers")), "-t", str(seconds), *(["-s"] if idle else []), *options]
+    process = start([*command, str(port), path, str(count)], LOAD_CORE, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield Readers(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def publish(port: int, path: str, connections: int, seconds: float, pause: float = 0.0) -> tuple[int, float]:
+    """How many events were published, and in how many seconds. `pause`: the least time between two of a connection."""
+    tool = (sys.executable, str(HERE / "load" / "publisher.py"))
+    process = start(
+        (*tool, *map(str, (port, path, connections, seconds, pause))),
+        LOAD_CORE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = process.communicate()
+    if process.returncode != 0:
+        raise Disturbed(f"the publisher failed: {err[-500:]}")
+    result = json.loads(out)
+    return result["published"], result["seconds"]

@@ -1,0 +1,107 @@
+"""What a run has found: rows with a ratio and, where one is promised, a target."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["Measured", "Row", "Target", "medians", "show", "write"]
+
+# One measurement: what was measured → its value.
+Measured = Mapping[str, float]
+
+
+def medians(rounds: Sequence[Measured]) -> dict[str, float]:
+    return {name: statistics.median(measured[name] for measured in rounds) for name in rounds[0]}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is promised of the ratio (or, where there is nothing to compare with, of the value itself)."""
+
+    relation: str  # ">=" or "<="
+    bound: float
+
+    def met_by(self, value: float) -> bool:
+        return value >= self.bound if self.relation == ">=" else value <= self.bound
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    scenario: str
+    what: str
+    value: float  # Yeoul's
+    unit: str
+    against: str = ""
+    other: float | None = None
+    target: Target | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        return self.value / self.other if self.other else None
+
+    @property
+    def met(self) -> bool | None:
+        """None where nothing is promised."""
+        if self.target is None:
+            return None
+        return self.target.met_by(self.value if self.ratio is None else self.ratio)
+
+
+def show(rows: Sequence[Row], console: Console) -> None:
+    table = Table(title="Yeoul against a limit and peers: medians of one run", title_justify="left")
+    for name in ("", "what", "Yeoul", "against", "", "ratio", "target", ""):
+        table.add_column(name, justify="right" if name in ("Yeoul", "ratio", "target") else "left")
+    before = ""
+    for row in rows:
+        if before and row.scenario != before:
+            table.add_section()
+        verdict = {None: "", True: "[green]pass[/]", False: "[bold red]MISS[/]"}[row.met]
+        table.add_row(
+            row.scenario if row.scenario != before else "",
+            row.what,
+            f"{_number(row.value)} {row.unit}" if not row.note else row.note,
+            row.against,
+            "" if row.other is None else _number(row.other),
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            "" if row.target is None else str(row.target),
+            verdict,
+        )
+        before = row.scenario
+    console.print(table)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.3g}"
+
+
+def _found(row: Row) -> dict[str, object]:
+    return {**asdict(row), "target": row.target and str(row.target), "ratio": row.ratio, "met": row.met}
+
+
+def write(rows: Sequence[Row], raw: Mapping[str, object], path: Path, took: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(took, 1),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_average": os.getloadavg(),
+        "rows": [_found(row) for row in rows],
+        "raw": raw,
+    }
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,300 @@
+"""The scenarios: what is done, how often, and what it is held against."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from .drive import Arrived, Disturbed, publish, readers
+from .processes import CannotStart, Running
+from .results import Measured, Row, Target, medians
+from .servers import LIMIT, NCHAN, PORTABLE, QUEUES, YEOUL, Fanout, answers, upstream, yeoul, yeoul_answers
+
+__all__ = ["FULL", "QUICK", "SCENARIOS", "Bench", "Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done. Times in seconds."""
+
+    rounds: int
+    fanout: float  # of publishing
+    readers: int
+    idle: int
+    tokens: int  # of each answer
+    stored: int
+
+
+FULL = Plan(rounds=3, fanout=2.5, readers=1_000, idle=10_000, tokens=200, stored=100_000)
+QUICK = Plan(rounds=1, fanout=1.5, readers=1_000, idle=3_000, tokens=100, stored=50_000)
+
+_ANSWERS = 50
+_TOKEN_EVERY = 0.02
+_PACE = 0.02  # between two events where latency is measured
+_STORED_BATCH = 5_000
+
+
+@dataclass
+class Bench:
+    """One run: its plan, where it says what it does, and every measurement made."""
+
+    plan: Plan
+    say: Callable[[str], None]
+    raw: dict[str, list[Measured]] = field(default_factory=dict)
+
+    def measure(self, scenario: str, candidates: Mapping[str, Callable[[], Measured]]) -> dict[str, dict[str, float]]:
+        """The medians of each candidate. One round measures all of them, one after the other: what disturbs the
+        machine for a while disturbs them alike. Candidates that fail twice in a round are left out."""
+        left = dict(candidates)
+        for number in range(1, self.plan.rounds + 1):
+            for name, candidate in list(left.items()):
+                measured = self._attempt(candidate, f"{scenario} {name}")
+                if measured is None:
+                    del left[name]
+                    continue
+                self.raw.setdefault(f"{scenario} {name}", []).append(measured)
+                shown = ", ".join(f"{key} {value:.6g}" for key, value in measured.items())
+                self.say(f"{scenario} {number}/{self.plan.rounds} {name}: {shown}")
+        return {name: medians(self.raw[f"{scenario} {name}"]) for name in left}
+
+    def _attempt(self, candidate: Callable[[], Measured], label: str) -> Measured | None:
+        for _ in range(2):
+            try:
+                return candidate()
+            except (Disturbed, CannotStart) as error:
+                self.say(f"{label}: {error}")
+        return None
+
+
+def _fan_out(server: Fanout, publishers: int, plan: Plan, pause: float = 0.0) -> Measured:
+    with server.run() as running, readers(running.port, server.follow, plan.readers) as reading:
+        time.sleep(0.2)  # some subscribe after their head is sent
+        before = running.cpu()
+        published, seconds = publish(running.port, server.publish, publishers, plan.fanout, pause)
+        arrived = reading.arrived(published)
+        if arrived.least != published:
+            raise Disturbed(f"a reader was given {arrived.least} of {published} events")
+        return {
+            "deliveries_per_s": arrived.rate,
+            "p50_ms": arrived.p50_ms,
+            "p99_ms": arrived.p99_ms,
+            "publishes_per_s": published / seconds,
+            "cpu_us_per_delivery": (running.cpu() - before) / arrived.events * 1e6,
+        }
+
+
+def _against(
+    scenario: str,
+    found: Mapping[str, Measured],
+    what: str,
+    key: str,
+    unit: str,
+    targets: Sequence[tuple[Fanout, Target | None]],
+) -> list[Row]:
+    """Yeoul's figure against each of the others."""
+    rows = []
+    for server, target in targets:
+        ours, theirs = found.get(YEOUL.name), found.get(server.name)
+        if server.missing:
+            rows.append(Row(scenario, what, ours[key] if ours else 0.0, unit, f"{server.name}: {server.missing}"))
+        elif ours is None or theirs is None:
+            rows.append(Row(scenario, what, 0.0, unit, server.name, None, target, "not measured"))
+        else:
+            rows.append(Row(scenario, what, ours[key], unit, server.name, theirs[key], target))
+    return rows
+
+
+def fan_out_one(bench: Bench) -> list[Row]:
+    plan = bench.plan
+    present = [server for server in (YEOUL, LIMIT, QUEUES, NCHAN) if server.missing is None]
+    found = bench.measure("A", {server.name: lambda s=server: _fan_out(s, 1, plan) for server in present})
+    rows = _against(
+        "A",
+        found,
+        f"fan-out to {plan.readers}, 1 publisher",
+        "deliveries_per_s",
+        "events/s",
+        [(LIMIT, Target(">=", 0.75)), (QUEUES, Target(">=", 5)), (NCHAN, None)],
+    )
+    paced = bench.measure("A paced", {s.name: lambda s=s: _fan_out(s, 1, plan, _PACE) for s in (YEOUL, LIMIT, QUEUES)})
+    for key, name in (("p50_ms", "p50"), ("p99_ms", "p99")):
+        what = f"{name} latency, 1 event per {_PACE * 1000:g} ms"
+        rows += _against("A", paced, what, key, "ms", [(LIMIT, None), (QUEUES, None)])
+    return rows
+
+
+def fan_out_eight(bench: Bench) -> list[Row]:
+    plan = bench.plan
+    present = [server for server in (YEOUL, LIMIT, NCHAN) if server.missing is None]
+    found = bench.measure("B", {server.name: lambda s=server: _fan_out(s, 8, plan) for server in present})
+    what = f"fan-out to {plan.readers}, 8 publishers"
+    return _against("B", found, what, "deliveries_per_s", "events/s", [(LIMIT, Target(">=", 3)), (NCHAN, None)])
+
+
+def portable(bench: Bench) -> list[Row]:
+    plan = bench.plan
+    rows = []
+    for publishers in (1, 8):
+        found = bench.measure(
+            f"C {publishers}", {s.name: lambda s=s, n=publishers: _fan_out(s, n, plan) for s in (YEOUL, PORTABLE)}
+        )
+        what = f"fan-out to {plan.readers}, {publishers} publisher{'s' * (publishers > 1)}"
+        rows += _against("C", found, what, "deliveries_per_s", "events/s", [(PORTABLE, None)])
+    return rows
+
+
+def _idle(server: Fanout, count: int) -> Measured:
+    with server.run() as running:
+        with readers(running.port, server.follow, 50):
+            pass  # what a server loads with its first requests is not the connections'
+        time.sleep(0.5)
+        before, cpu = running.memory(), running.cpu()
+        with readers(running.port, server.follow, count, idle=True) as reading:
+            cpu = running.cpu() - cpu
+            time.sleep(1.0)
+            return {
+                "kb_per_connection": (running.memory() - before) / count / 1024,
+                "connects_per_s": count / reading.connected_in,
+                "cpu_us_per_connect": cpu / count * 1e6,
+            }
+
+
+def idle(bench: Bench) -> list[Row]:
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(bench.plan.idle, files - 200)
+    present = [server for server in (YEOUL, QUEUES, NCHAN) if server.missing is None]
+    found = bench.measure("D", {server.name: lambda s=server: _idle(s, count) for server in present})
+    what = f"memory of each of {count} idle readers"
+    ours = found.get(YEOUL.name)
+    kept = ours["kb_per_connection"] if ours else float("inf")
+    rows = [Row("D", what, kept, "KB", target=Target("<=", 12))]
+    rows += _against("D", found, what, "kb_per_connection", "KB", [(QUEUES, None), (NCHAN, None)])
+    rows += _against("D", found, "readers that connect", "connects_per_s", "/s", [(QUEUES, None), (NCHAN, None)])
+    return rows
+
+
+def _answer_tokens(serve: Callable[[str], AbstractContextManager[Running]], path: str, tokens: int) -> Measured:
+    options = ("-X", "POST", "-H", "Content-Type: application/json", "-d", '{"prompt": "hello"}')
+    with upstream(tokens, _TOKEN_EVERY) as url, serve(url) as running:
+        for count in (2, _ANSWERS):  # the first ones are for what is loaded and opened once
+            before = running.cpu()
+            with readers(running.port, path, count, *options, "-n", str(tokens)) as reading:
+                arrived: Arrived = reading.arrived()
+                time.sleep(0.2)  # the end of each answer counts too
+        if arrived.least != tokens:
+            raise Disturbed(f"an answer had {arrived.least} of {tokens} tokens")
+        return {
+            "cpu_us_per_token": (running.cpu() - before) / arrived.events * 1e6,
+            "p50_ms": arrived.p50_ms,
+            "p99_ms": arrived.p99_ms,
+        }
+
+
+def tokens(bench: Bench) -> list[Row]:
+    count = bench.plan.tokens
+    plain = "openai SDK → StreamingResponse"
+    found = bench.measure(
+        "E",
+        {
+            YEOUL.name: lambda: _answer_tokens(yeoul_answers, "/generations?dialect=json", count),
+            plain: lambda: _answer_tokens(answers, "/answers", count),
+        },
+    )
+    rows = []
+    for key, what, unit, target in (
+        ("cpu_us_per_token", f"{_ANSWERS} answers, 1 token per {_TOKEN_EVERY * 1000:g} ms: CPU", "µs/token", 0.35),
+        ("p50_ms", "p50 latency of a token", "ms", None),
+        ("p99_ms", "p99 latency of a token", "ms", None),
+    ):
+        promised = None if target is None else Target("<=", target)
+        if len(found) < 2:
+            rows.append(Row("E", what, 0.0, unit, plain, None, promised, "not measured"))
+        else:
+            rows.append(Row("E", what, found[YEOUL.name][key], unit, plain, found[plain][key], promised))
+    return rows
+
+
+def _publishing(publishers: int, seconds: float) -> Measured:
+    with YEOUL.run() as running:
+        publish(running.port, YEOUL.publish, publishers, 0.2)
+        before = running.cpu()
+        published, took = publish(running.port, YEOUL.publish, publishers, seconds)
+        return {"publishes_per_s": published / took, "cpu_us": (running.cpu() - before) / published * 1e6}
+
+
+def _history(count: int) -> Measured:
+    """A long topic: what an event costs in memory, and how fast one reader gets all of it."""
+    with yeoul() as running:
+        _store(running.port, "/topics/other", 100)
+        before = running.memory()
+        began = time.monotonic()
+        _store(running.port, "/topics/bench", count)
+        stored_in = time.monotonic() - began
+        kept = running.memory() - before
+        cpu = running.cpu()
+        # In the reader's clock the events are as old as they are; only how fast they come is of interest.
+        with readers(running.port, f"/topics/bench?newest={count}", 1, "-n", str(count)) as reading:
+            arrived = reading.arrived()
+        if arrived.least != count:
+            raise Disturbed(f"the reader was given {arrived.least} of {count} events")
+        return {
+            "bytes_per_event": kept / count,
+            "stored_per_s": count / stored_in,
+            "caught_up_per_s": arrived.rate,
+            "cpu_us_per_event": (running.cpu() - cpu) / count * 1e6,
+        }
+
+
+def _store(port: int, path: str, count: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    line = json.dumps({"data": f"{time.monotonic_ns()} " + "x" * 100}) + "\n"
+    for at in range(0, count, _STORED_BATCH):
+        body = line * min(_STORED_BATCH, count - at)
+        connection.request("POST", path, body, {"Content-Type": "application/x-ndjson"})
+        answer = connection.getresponse()
+        said = answer.read()
+        if answer.status != 202:
+            raise Disturbed(f"publishing was answered {answer.status}: {said[:200]!r}")
+    connection.close()
+
+
+def small_things(bench: Bench) -> list[Row]:
+    plan = bench.plan
+    found = bench.measure(
+        "F",
+        {
+            "1 publisher": lambda: _publishing(1, plan.fanout / 2),
+            "8 publishers": lambda: _publishing(8, plan.fanout / 2),
+            "history": lambda: _history(plan.stored),
+        },
+    )
+    rows = [
+        Row("F", f"publishing to no reader, {name}", found[name]["publishes_per_s"], "requests/s")
+        for name in ("1 publisher", "8 publishers")
+        if name in found
+    ]
+    if "history" in found:
+        rows += [
+            Row("F", what, found["history"][key], unit)
+            for what, key, unit in (
+                (f"publishing in batches of {_STORED_BATCH}", "stored_per_s", "events/s"),
+                (f"memory of each of {plan.stored} kept events (~110 bytes of data)", "bytes_per_event", "bytes"),
+                (f"one reader catching up on {plan.stored}", "caught_up_per_s", "events/s"),
+            )
+        ]
+    return rows
+
+
+SCENARIOS: Mapping[str, Callable[[Bench], list[Row]]] = {
+    "A": fan_out_one,
+    "B": fan_out_eight,
+    "C": portable,
+    "D": idle,
+    "E": tokens,
+    "F": small_things,
+}
