@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from support.serving import serving
+from support.settings import make_settings
 from yeoul.app import create_app
-from yeoul.settings import Settings
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,11 +29,6 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
             return
         await asyncio.sleep(0)
     assert not left, f"left running: {left}"
-
-
-def make_settings(**values: object) -> Settings:
-    """Settings as given, whatever this machine's environment says."""
-    return Settings(_env_file=None, **{"demo_pace_s": 0, "openai_api_key": None, "hf_token": None, **values})  # type: ignore[arg-type]
 
 
 @pytest.fixture(params=["direct", "portable"])
