@@ -22,8 +22,8 @@ from .client.request import Timeouts
 from .errors import YeoulError
 from .hub import Hub, MemoryBroker
 from .hub.broker import Broker
+from .hub.work import DisconnectPolicy
 from .llm.demo import Demo
-from .llm.generation import DisconnectPolicy
 from .llm.generations import Generations
 from .llm.openai import OpenAIChat, OpenAIResponses
 from .llm.provider import Provider

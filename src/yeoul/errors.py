@@ -9,7 +9,7 @@
     ├── HubClosed                          the hub is draining or closed
     ├── TooManyTopics                      the broker holds as many topics as it may
     ├── TopicClosed                        the topic has had its final event
-    ├── TooManyGenerations                 as many generations run as may
+    ├── TooMuchWork                 as much work is under way as may be
     ├── UnknownProvider      (ValueError)  no provider has this name
     └── UpstreamError                      the stream that we read from somebody else failed
         ├── UpstreamRefused                it answered with an error before its first byte
@@ -33,8 +33,8 @@ __all__ = [
     "HubClosed",
     "InvalidCursor",
     "InvalidTopic",
-    "TooManyGenerations",
     "TooManyTopics",
+    "TooMuchWork",
     "TopicClosed",
     "UnknownProvider",
     "UpstreamCut",
@@ -83,8 +83,8 @@ class TopicClosed(YeoulError):
     """The topic has had its final event: nothing can follow it."""
 
 
-class TooManyGenerations(YeoulError):
-    """As many generations run as may at once."""
+class TooMuchWork(YeoulError):
+    """As much work is under way as may be at once."""
 
 
 class UnknownProvider(YeoulError, ValueError):

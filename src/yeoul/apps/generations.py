@@ -9,10 +9,12 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..asgi.caller import caller_of
-from ..asgi.generate import dialect_named, generation_stream, start_or_attach
+from ..asgi.generate import generation_stream, start_or_attach
 from ..asgi.problem import Problem
 from ..asgi.routing import stream_route
-from ..llm.generation import CANCEL, CONTINUE, DisconnectPolicy, Generation
+from ..hub.work import CANCEL, CONTINUE, DisconnectPolicy
+from ..llm.dialects import DIALECTS
+from ..llm.generation import Generation
 from ..llm.generations import Generations
 from ..llm.provider import Message, Prompt
 from ..llm.providers import Providers
@@ -126,7 +128,7 @@ class GenerationList(BaseModel):
 
 
 Id = Annotated[str, Path(max_length=64)]
-DialectName = Annotated[str, Query(description="plain, json, envelope or openai")]
+DialectName = Annotated[Literal["plain", "json", "envelope", "openai"], Query(description="how the stream looks")]
 
 
 def generations_app(generations: Generations, providers: Providers) -> APIRouter:
@@ -147,7 +149,7 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
         },
     )
     async def create(request: Request, asked: NewGeneration, dialect: DialectName = "json") -> Response:
-        form = dialect_named(dialect)
+        form = DIALECTS[dialect]
 
         async def start(question: str | None) -> Generation:
             provider = providers.get(asked.provider)
@@ -193,7 +195,7 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
         dialect: DialectName = "json",
         begin: Annotated[Literal["start", "snapshot"], Query(alias="from")] = "start",
     ) -> Response:
-        form = dialect_named(dialect)
-        return generation_stream(generations.hub, request, found(id), form, snapshot=begin == "snapshot")
+        generation, form = found(id), DIALECTS[dialect]
+        return generation_stream(generations.hub, request, generation, form, snapshot=begin == "snapshot")
 
     return router

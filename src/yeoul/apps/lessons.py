@@ -10,11 +10,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from ..asgi.generate import start_or_attach
+from ..asgi.caller import caller_of
+from ..asgi.generate import end_or_departure, start_or_attach
 from ..asgi.problem import Problem
 from ..asgi.routing import stream_route
+from ..hub.work import CONTINUE, DisconnectPolicy
 from ..llm.dialects import Outcome, Parts, Plain, State
-from ..llm.generation import DisconnectPolicy, Generation
+from ..llm.generation import Generation
 from ..llm.generations import Generations
 from ..llm.provider import Delta, Finish, Message, Prompt
 from ..llm.providers import Providers
@@ -25,6 +27,10 @@ _FAKE_ANSWER = "안녕하세요! 저는 AI 어시스턴트입니다."
 _LIFT_OFF = "발사!"
 _INSTRUCTIONS = "Answer in at most two sentences, in the language of the question."
 _GREETING = "안녕하세요, 자기소개 해주세요."
+
+# Seconds between two events.
+_COUNTDOWN_PACE = 1.0
+_FAKE_PACE = 0.05
 
 Question = Annotated[str, Query(min_length=1, max_length=8_000, description="what to ask")]
 Choice = Annotated[str | None, Query(max_length=100)]
@@ -71,26 +77,38 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
         request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
     ) -> Response:
         async def start(question: str | None) -> Generation:
-            return await ask(message, provider, model, question)
+            return await ask(message, provider, model, policy, owner=caller_of(request), question=question)
 
         return await start_or_attach(generations, request, start, dialect=Plain, location="/generations")
 
     @router.get("/chat-normal", summary="The same answer, all at once")
-    async def chat_normal(message: Question = _GREETING, provider: Choice = None, model: Choice = None) -> ChatAnswer:
-        generation = await ask(message, provider, model, None)
-        outcome = await generation.wait()
+    async def chat_normal(
+        request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
+    ) -> ChatAnswer:
+        # It never has a reader in the hub's sense: whether somebody waits for it is known here alone.
+        generation = await ask(message, provider, model, CONTINUE)
+        outcome = await end_or_departure(request, generation)
         if outcome.state is not State.DONE:
             raise Problem(502, outcome.error or outcome.state)
         return ChatAnswer(message=generation.text)
 
-    async def ask(message: str, provider: str | None, model: str | None, question: str | None) -> Generation:
+    async def ask(
+        message: str,
+        provider: str | None,
+        model: str | None,
+        on_disconnect: DisconnectPolicy,
+        *,
+        owner: str | None = None,
+        question: str | None = None,
+    ) -> Generation:
         chosen = providers.get(provider)
         prompt = Prompt([Message("system", _INSTRUCTIONS), Message("user", message)], model=model)
         return await generations.start(
             chosen.stream(prompt),
             provider=chosen.name,
             model=model or chosen.model,
-            policy=policy,
+            owner=owner,
+            policy=on_disconnect,
             question=question,
         )
 
@@ -106,7 +124,7 @@ async def _start_lesson(
 async def _count_down() -> AsyncIterator[Delta | Finish]:
     for number in range(5, 0, -1):
         yield Delta(str(number))
-        await asyncio.sleep(1)
+        await asyncio.sleep(_COUNTDOWN_PACE)
     yield Delta(_LIFT_OFF)
     yield Finish()
 
@@ -114,5 +132,5 @@ async def _count_down() -> AsyncIterator[Delta | Finish]:
 async def _characters() -> AsyncIterator[Delta | Finish]:
     for character in _FAKE_ANSWER:
         yield Delta(character)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(_FAKE_PACE)
     yield Finish()

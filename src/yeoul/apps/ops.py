@@ -76,7 +76,9 @@ class _StatsCollector(Collector):
 
     def _of_generations(self) -> Iterable[Metric]:
         stats = self._generations.stats
-        yield GaugeMetricFamily("yeoul_generations_running", "Answers being written now.", stats.running)
+        yield GaugeMetricFamily(
+            "yeoul_generations_running", "Answers being written now.", len(self._generations.running())
+        )
         yield CounterMetricFamily("yeoul_generations_started", "Answers begun.", stats.started)
         ended = CounterMetricFamily(
             "yeoul_generations_ended", "Answers ended, by provider and state.", labels=["provider", "state"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -11,8 +13,9 @@ from starlette.responses import Response
 
 from ..errors import InvalidCursor, YeoulError
 from ..hub import Hub
+from ..hub.work import CONTINUE, DisconnectPolicy
 from ..llm.dialects import DIALECTS, Answer, Dialect, Outcome, State
-from ..llm.generation import CONTINUE, DisconnectPolicy, Generation
+from ..llm.generation import Generation
 from ..llm.generations import Generations
 from ..llm.provider import Delta, Finish
 from ..sse import Event, encode
@@ -20,7 +23,7 @@ from ..stream import LastEventId
 from .problem import problem_of
 from .stream_response import STREAM_HEADERS, EventStream, last_event_id
 
-__all__ = ["dialect_named", "generate", "generation_stream", "start_or_attach"]
+__all__ = ["dialect_named", "end_or_departure", "generate", "generation_stream", "start_or_attach"]
 
 _Chunk = TypeVar("_Chunk")
 
@@ -82,7 +85,7 @@ async def start_or_attach(
     for a `Location` header.
     """
     if request.method == "HEAD":
-        return Response(headers=STREAM_HEADERS)  # asks what a GET would answer, and must start nothing
+        return _headers_only()
     try:
         position = last_event_id(request)
         if position is not None:
@@ -129,6 +132,32 @@ def generation_stream(
         until_final=True,
         headers=headers,
     )
+
+
+async def end_or_departure(request: Request, generation: Generation) -> Outcome:
+    """How it ended, for an answer that is given at once: a client that leaves meanwhile stops it, since nobody else
+    knows of it."""
+
+    async def departure() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        generation.cancel()
+
+    watch = asyncio.create_task(departure())
+    try:
+        return await generation.wait()
+    finally:
+        generation.cancel()  # has an effect only where this request itself was cancelled
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+
+
+def _headers_only() -> Response:
+    """To HEAD: it asks what a GET would answer, and must start nothing."""
+    response = Response(headers=STREAM_HEADERS)
+    del response.headers["content-length"]  # a GET's answer has none
+    return response
 
 
 def _attach(generations: Generations, request: Request, position: LastEventId, dialect: type[Dialect]) -> Response:

@@ -12,8 +12,8 @@ from ..errors import (
     HubClosed,
     InvalidCursor,
     InvalidTopic,
-    TooManyGenerations,
     TooManyTopics,
+    TooMuchWork,
     TopicClosed,
     UnknownProvider,
     YeoulError,
@@ -27,13 +27,20 @@ _STATUS: dict[type[Exception], int] = {
     UnknownProvider: 422,
     EventTooLarge: 413,
     TopicClosed: 409,
-    TooManyGenerations: 429,
+    TooMuchWork: 429,
     TooManyTopics: 503,
     HubClosed: 503,
 }
 
 # Seconds to wait before the same request can succeed: another worker answers soon, a generation takes a while.
-_RETRY_AFTER: dict[type[Exception], int] = {TooManyGenerations: 5, TooManyTopics: 60, HubClosed: 1}
+_RETRY_AFTER: dict[type[Exception], int] = {TooMuchWork: 5, TooManyTopics: 60, HubClosed: 1}
+
+# The request's field that is to blame, where the error itself says which.
+_FIELD: dict[type[Exception], str] = {
+    InvalidCursor: "Last-Event-ID",
+    InvalidTopic: "topic",
+    UnknownProvider: "provider",
+}
 
 
 class Problem(Exception):
@@ -66,11 +73,12 @@ def problem(
     )
 
 
-def problem_of(error: Exception, *, field: str | None = None) -> JSONResponse:
-    """The response for an error of ours; `field`: the request's field that caused it."""
+def problem_of(error: Exception) -> JSONResponse:
+    """The response for an error of ours."""
     if isinstance(error, Problem):
         return problem(error.status, error.detail, fields=error.fields, headers=error.headers)
     status = _STATUS.get(type(error), 500 if isinstance(error, YeoulError) else 422)
     wait = _RETRY_AFTER.get(type(error))
+    field = _FIELD.get(type(error))
     fields = [(field, str(error))] if field else []
     return problem(status, str(error), fields=fields, headers=None if wait is None else {"Retry-After": str(wait)})

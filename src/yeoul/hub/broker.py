@@ -58,6 +58,10 @@ class Broker(Protocol):
         where they are gone there too."""
         ...
 
+    async def forget(self, topic: str) -> None:
+        """Lets go of all that a topic holds, now. A position in it is then answered by a gap."""
+        ...
+
     def sweep(self) -> None:
         """Lets go of what is too old. Called about once a second; bounded work per call."""
         ...

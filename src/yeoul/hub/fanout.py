@@ -27,6 +27,8 @@ __all__ = ["Fanout"]
 _SLICE = 256
 # The longest that an event waits to be joined with others, in seconds: far below what a person notices.
 _MAX_WAIT = 0.005
+# Bytes of events that wait for the next round: what each reader may be written in one go. Over it publishers wait.
+_MAX_PENDING = 256 * 1024
 
 
 class Fanout:
@@ -34,6 +36,8 @@ class Fanout:
         self._loop = loop
         self._stats = stats
         self._dirty: list[Topic] = []  # topics with pending frames
+        self._pending = 0  # bytes of them
+        self._waiting: list[asyncio.Future[None]] = []  # publishers, until the next round begins
         self._since = 0.0  # when the first of them was appended
         self._round: Iterator[None] | None = None
         self._handle: asyncio.Handle | None = None
@@ -49,8 +53,20 @@ class Fanout:
                 self._since = perf_counter()
             self._dirty.append(topic)
         topic.pending.extend(frames)
+        self._pending += sum([frame.size for frame in frames])
         if self._handle is None:
             self._schedule()
+
+    @property
+    def crowded(self) -> bool:
+        return self._pending > _MAX_PENDING
+
+    async def room(self) -> None:
+        """Until less is waiting to be handed out. Rounds never wait for a reader, so this takes milliseconds."""
+        while self.crowded:
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
 
     def stop(self) -> None:
         if self._handle is not None:
@@ -93,8 +109,18 @@ class Fanout:
         now = self._loop.time()
         written = 0
         mixed: dict[Subscription, list[Frame]] = {}
+        # All at once, before the loop has its first turn: what is published during this round must not get into it in
+        # one topic and not in another, or a reader of both would be given the later event first.
+        taken = []
         for topic in dirty:
-            frames, topic.pending = topic.pending, []
+            taken.append((topic, topic.pending))
+            topic.pending = []
+        self._pending = 0
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
+        for topic, frames in taken:
             for encoding, group in list(topic.groups.items()):
                 for _ in self._deliver_to_group(list(group), encoding.join(frames), frames, now):
                     written += 1

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from ..errors import EventTooLarge, HubClosed
 from ..observe import HubStats, logger
 from ..sse import Event
-from ..stream import Cursor, Frame, Gap
+from ..stream import Cursor, Frame, Gap, GapReason
 from .broker import Broker
 from .encoding import WIRE, Encoding
 from .fanout import Fanout
 from .memory import MemoryBroker
 from .signals import before_signals
-from .subscription import Subscription
+from .subscription import Lost, Subscription
 from .topic import Topic, check_topic
 from .wheel import Wheel
 
 __all__ = ["Hub", "Watcher"]
+
+# Seconds for which a reader that is behind may still be given what it has not had, before its farewell in a drain.
+_PARTING = 1.0
+# Publishes after which the event loop gets its turn: one that never waits for anything else would keep it for itself.
+_UNBROKEN = 128
 
 # Called when a reader joins a watched topic (reason None), and when it leaves, with the reason: "client" where the
 # client went away, anything else where this server ended the stream.
@@ -60,6 +65,7 @@ class Hub:
         self.max_event_bytes = max_event_bytes
         self.max_topics_per_reader = max_topics_per_reader
         self.stats = HubStats()
+        self.companions: dict[type, object] = {}  # what other layers keep with a hub, by its class
         self.draining = False
         self.closed = False
         self.wheel = Wheel(min(1.0, heartbeat / 10, send_timeout / 10), self._sweep)
@@ -71,6 +77,9 @@ class Hub:
         self._watchers: dict[str, Watcher] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._swept = 0.0
+        self._unbroken = 0
+        self._parting: set[Subscription] = set()
+        self._parted = asyncio.Event()
         self._endings: list[Ending] = []
         self._closing: asyncio.Future[None] | None = None
 
@@ -102,9 +111,9 @@ class Hub:
     async def publish(self, topic: str, *events: Event, final: bool = False) -> Cursor:
         """Appends the events, all or none, and returns the last one's cursor. `final`: nothing follows in this topic.
 
-        Readers are handed them right after; nothing here waits for a reader. Raises InvalidTopic, EventTooLarge,
-        TopicClosed, TooManyTopics, HubClosed; ValueError for no event, one with an `id` (the hub gives
-        ids), and the reserved types `stream.*`.
+        Readers are handed them right after; nothing here waits for a reader. It waits for the event loop where a lot
+        has been published in one turn of it. Raises InvalidTopic, EventTooLarge, TopicClosed, TooManyTopics, HubClosed;
+        ValueError for no event, one with an `id` (the hub gives ids), and the reserved types `stream.*`.
         """
         if self._loop is None or self.closed:
             await self.open()
@@ -114,6 +123,8 @@ class Hub:
             raise ValueError("publish at least one event")
         for event in events:
             self._check_event(event)
+        # Before the event is there, not after: whoever is cancelled while it waits has not published.
+        await self._breathe()
         cursor = await self.broker.publish(topic, events, final=final)
         self.stats.published += len(events)
         return cursor
@@ -149,8 +160,11 @@ class Hub:
             for topic in followed:
                 self._detach(topic)
             raise
-        offset, gap = self._position(after, followed, newest)
-        reader = Subscription(self, followed, encoding=encoding, offset=offset, gap=gap, until_final=until_final)
+        offset, gap = self._position(after)
+        starts = [topic.journal.tail(newest) for topic in followed] if after is None and newest else None
+        reader = Subscription(
+            self, followed, encoding=encoding, offset=offset, starts=starts, gap=gap, until_final=until_final
+        )
         self._readers[reader] = None
         self.stats.readers += 1
         self.stats.opened += 1
@@ -164,7 +178,7 @@ class Hub:
         else:
             self._watchers[topic] = watcher
 
-    def gap(self, requested: Cursor, topics: Sequence[Topic], reason: str) -> Gap:
+    def gap(self, requested: Cursor, topics: Sequence[Topic], reason: GapReason) -> Gap:
         """What to tell a reader whose position is lost, and where it goes on: before the oldest frame kept."""
         after = requested.offset if requested.epoch == self.epoch and reason == "evicted" else 0
         firsts = [topic.journal.after(max(after, topic.journal.evicted), 1) for topic in topics]
@@ -172,7 +186,7 @@ class Hub:
         return Gap(
             requested,
             None if oldest is None else Cursor(self.epoch, oldest),
-            "epoch" if reason == "epoch" else "unknown" if reason == "unknown" else "evicted",
+            reason,
             self.broker.head if oldest is None else oldest - 1,
         )
 
@@ -192,7 +206,10 @@ class Hub:
     async def _close(self) -> None:
         await self._farewell(everybody=False)
         for ending in self._endings:
-            await ending()
+            try:
+                await ending()
+            except Exception:
+                logger.exception("what was to be done before the hub closes failed")
         await self._farewell(everybody=True)
         self.closed = True
         self.wheel.stop()
@@ -206,11 +223,18 @@ class Hub:
     async def _farewell(self, *, everybody: bool) -> None:
         if self._fanout is not None:
             self._fanout.flush()
-        for count, reader in enumerate(list(self._readers), 1):
-            if everybody or not reader.until_final:
-                reader.bye("drain")
+        self._parting = {reader for reader in self._readers if everybody or not reader.until_final}
+        for count, reader in enumerate(list(self._parting), 1):
+            reader.part("drain")
             if count % 256 == 0:
                 await asyncio.sleep(0)
+        if self._parting:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PARTING):
+                    self._parted.clear()
+                    await self._parted.wait()
+        for reader in list(self._parting):
+            reader.bye("drain")
 
     async def __aenter__(self) -> Hub:
         await self.open()
@@ -234,6 +258,9 @@ class Hub:
 
     def release(self, reader: Subscription, reason: str) -> None:
         self._readers.pop(reader, None)
+        self._parting.discard(reader)
+        if not self._parting:
+            self._parted.set()
         self.stats.readers -= 1
         self.stats.closed[reason] = self.stats.closed.get(reason, 0) + 1
         for topic in reader.topics:
@@ -264,15 +291,22 @@ class Hub:
         if event.type.startswith("stream."):
             raise ValueError(f"event types that begin with 'stream.' are the server's own: {event.type!r}")
 
-    def _position(self, after: Cursor | None, topics: Sequence[Topic], newest: int) -> tuple[int, Gap | None]:
+    async def _breathe(self) -> None:
+        assert self._fanout is not None
+        self._unbroken += 1
+        if self._unbroken >= _UNBROKEN:
+            self._unbroken = 0
+            await asyncio.sleep(0)
+        if self._fanout.crowded:
+            await self._fanout.room()
+
+    def _position(self, after: Cursor | None) -> tuple[int, Lost | None]:
         if after is None:
-            if newest == 0:
-                return self.broker.head, None
-            return min(topic.journal.tail(newest) for topic in topics), None
+            return self.broker.head, None
         if after.epoch != self.epoch:
-            return 0, self.gap(after, topics, "epoch")
+            return 0, (after, "epoch")
         if after.offset > self.broker.head:
-            return 0, self.gap(after, topics, "unknown")
+            return 0, (after, "unknown")
         return after.offset, None
 
     async def _attach(self, name: str) -> Topic:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from ..errors import TooManyTopics, TopicClosed
@@ -41,7 +41,7 @@ class MemoryBroker:
         self._clock = clock
         self._sink: Sink = lambda topic, frames: None
         self._journals: OrderedDict[str, Journal] = OrderedDict()  # least recently published first
-        self._ring: deque[str] = deque()  # every topic once, in the order in which sweeps look at them
+        self._ring: OrderedDict[str, None] = OrderedDict()  # every topic, in the order in which sweeps look at them
         self._attached: dict[str, int] = {}
         self._bytes = 0
         # The newest offset among topics that were forgotten altogether: below it, an unknown topic may have had
@@ -92,15 +92,16 @@ class MemoryBroker:
     async def history(self, topic: str, after: int, max_bytes: int) -> Slice | None:
         return self._journal(topic).after(after, max_bytes)
 
+    async def forget(self, topic: str) -> None:
+        if topic in self._journals:
+            self._empty(topic)
+
     def sweep(self) -> None:
         for _ in range(min(_SWEEP, len(self._ring))):
-            topic = self._ring.popleft()
-            journal = self._journals.get(topic)
-            if journal is None:
-                continue
-            self._expire(journal)
+            topic = next(iter(self._ring))
+            self._expire(self._journals[topic])
             if not self._forget_if_empty(topic):
-                self._ring.append(topic)
+                self._ring.move_to_end(topic)
 
     def __repr__(self) -> str:
         return f"<MemoryBroker {len(self._journals)} topics, {self._bytes} bytes, head {self.head}>"
@@ -113,7 +114,7 @@ class MemoryBroker:
             if len(self._journals) >= self._max_topics:
                 raise TooManyTopics(f"{self._max_topics} topics are in use: raise the bound, or use fewer names")
             journal = self._journals[topic] = Journal(self._retention(topic), evicted=self._forgotten)
-            self._ring.append(topic)
+            self._ring[topic] = None
         return journal
 
     def _expire(self, journal: Journal) -> None:
@@ -126,14 +127,20 @@ class MemoryBroker:
         if len(journal) or topic in self._attached:
             return False
         self._forgotten = max(self._forgotten, journal.last)
-        del self._journals[topic]
+        del self._journals[topic], self._ring[topic]
         return True
 
     def _make_room(self, newest: str) -> None:
-        for topic in list(self._journals):
-            if self._bytes <= self._max_bytes or topic == newest:
+        while self._bytes > self._max_bytes:
+            topic = next(iter(self._journals))
+            if topic == newest:
                 return
-            journal = self._journals[topic]
-            self._bytes -= journal.size
-            journal.clear()
-            self._forget_if_empty(topic)
+            if not self._empty(topic):
+                # Followed, so it stays. Nothing to take from it until its next event: out of the way of the next look.
+                self._journals.move_to_end(topic)
+
+    def _empty(self, topic: str) -> bool:
+        journal = self._journals[topic]
+        self._bytes -= journal.size
+        journal.clear()
+        return self._forget_if_empty(topic)

@@ -7,13 +7,13 @@ drains. Replay, reconnect and slowness are the same walk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..observe import logger
 from ..sse import Event, json_data
-from ..stream import Cursor, Frame, Gap, Slice
+from ..stream import Cursor, Frame, Gap, GapReason, Slice
 from ..stream.retry import jitter
 from .encoding import HEARTBEAT, Encoding
 from .topic import Topic
@@ -21,7 +21,10 @@ from .topic import Topic
 if TYPE_CHECKING:
     from .hub import Hub
 
-__all__ = ["Outlet", "Subscription"]
+__all__ = ["Lost", "Outlet", "Subscription"]
+
+# A position that no journal can be read from, and why.
+Lost = tuple[Cursor, GapReason]
 
 # What a reader that catches up is given in one go: large enough to keep a fast socket busy, small enough that
 # thousands of them take turns on the event loop.
@@ -55,10 +58,11 @@ class Subscription:
     __slots__ = (
         "_catching_up",
         "_expires",
-        "_floor",
-        "_gap",
+        "_floors",
         "_hub",
+        "_lost_position",
         "_outlet",
+        "_parting",
         "_stalled",
         "closed",
         "encoding",
@@ -76,23 +80,27 @@ class Subscription:
         *,
         encoding: Encoding,
         offset: int,
-        gap: Gap | None,
+        starts: Sequence[int] | None,
+        gap: Lost | None,
         until_final: bool,
     ) -> None:
         self.topics = tuple(topics)
         self.encoding = encoding
-        self.offset = offset
+        self.offset = offset if starts is None else min(starts)
         self.until_final = until_final
         self.live = False  # stands with its topics, has all that they have handed out
         self.closed = False
         self.touched = 0.0  # when it was last written to
         self._hub = hub
         self._outlet: Outlet | None = None
-        self._gap = gap
-        self._floor = 0  # losses up to this offset have been told
+        self._lost_position = gap
+        # By topic, what it goes on from where its offset is lower: it did not ask for what was before, or was told
+        # that it is lost. One for all topics would hide what is let go between the lower and the higher.
+        self._floors = list(starts) if starts is not None else [0] * len(topics)
+        self._parting: str | None = None  # why it leaves as soon as it has everything
         self._stalled: float | None = None  # since when its outlet has been full
         self._expires = float("inf")
-        self._catching_up = False
+        self._catching_up = False  # a step of it is scheduled, or the broker's history is being read
 
     @property
     def cursor(self) -> Cursor:
@@ -110,7 +118,7 @@ class Subscription:
     def exhausted(self) -> bool:
         """Whether its one topic is over and has nothing left to show to this reader."""
         journal = self.topics[0].journal
-        if len(self.topics) > 1 or not journal.final or self._gap is not None:
+        if len(self.topics) > 1 or not journal.final or self._lost_position is not None:
             return False
         rest = journal.after(self.offset)
         return rest is not None and not self.encoding.join(rest.frames)
@@ -121,6 +129,11 @@ class Subscription:
         self._outlet = outlet
         if outlet.chunked:
             self.encoding = replace(self.encoding, chunked=True)
+        if self.closed:
+            # Everybody was sent away while this response was being begun.
+            self._outlet = None
+            outlet.finish(self._farewell("drain", reconnect=True))
+            return
         self.touched = now
         if self._hub.max_lifetime is not None:
             self._expires = now + jitter(self._hub.max_lifetime)
@@ -128,9 +141,9 @@ class Subscription:
         room = True
         for event in opening:
             room = self._control(event)
-        if self._gap is not None:
-            gap, self._gap = self._gap, None
-            room = self._tell(gap)
+        if self._lost_position is not None:
+            (requested, reason), self._lost_position = self._lost_position, None
+            room = self._tell(self._hub.gap(requested, self.topics, reason))
         if room:
             self._catch_up()
         else:
@@ -141,7 +154,7 @@ class Subscription:
         if self._stalled is not None:
             self._stalled = None
             self._hub.stats.lagging -= 1
-        if not self.live:
+        if not self.live and not self._catching_up:
             self._catch_up()
 
     def deliver(self, payload: bytes, last: Frame, now: float) -> None:
@@ -160,9 +173,14 @@ class Subscription:
         if self.closed or self._outlet is None:
             self.close(reason)
             return
-        wait = round(jitter(self._hub.retry_ms, 0.8)) if reconnect else None
-        event = Event(json_data({"reason": reason, "reconnect": reconnect}), "stream.bye", retry=wait)
-        self.end(reason, self._encode_control(event))
+        self.end(reason, self._farewell(reason, reconnect=reconnect))
+
+    def part(self, reason: str) -> None:
+        """The farewell as soon as it has everything that has been published: at once for most."""
+        if self.live or self._outlet is None:
+            self.bye(reason)
+        else:
+            self._parting = reason
 
     def end(self, reason: str, payload: bytes = b"") -> None:
         outlet = self._outlet
@@ -221,7 +239,12 @@ class Subscription:
             self._hub.stats.lagging += 1
 
     def _join(self) -> None:
-        if not self.live:
+        if self.until_final and len(self.topics) == 1 and self.topics[0].journal.final:
+            # Nothing will ever come: its final event was let go, or came before the position that it asked for.
+            self.end("final")
+        elif self._parting is not None:
+            self.bye(self._parting)
+        elif not self.live:
             self.live = True
             for topic in self.topics:
                 topic.join(self)
@@ -236,16 +259,16 @@ class Subscription:
         self._catching_up = False
         if self.closed or self._stalled is not None:
             return
-        lost = self._lost()
+        lost = [topic for topic, known in self._known() if topic.journal.evicted > known]
         if lost:
+            self._catching_up = True
             self._hub.spawn(self._recover(lost))
             return
         self._write_slice({})
 
-    def _lost(self) -> list[Topic]:
-        """The topics whose journal has let go of something that this reader was not given."""
-        known = max(self.offset, self._floor)
-        return [topic for topic in self.topics if topic.journal.evicted > known]
+    def _known(self) -> Iterator[tuple[Topic, int]]:
+        """Each topic, and the offset up to which this reader has it or was told that it is lost."""
+        return ((topic, max(self.offset, floor)) for topic, floor in zip(self.topics, self._floors, strict=True))
 
     def _write_slice(self, deeper: Mapping[str, Slice]) -> None:
         frames, more = self._read(deeper)
@@ -269,12 +292,12 @@ class Subscription:
 
     def _read(self, deeper: Mapping[str, Slice]) -> tuple[Sequence[Frame], bool]:
         """The next frames of all topics in the one order, and whether there are more."""
-        slices = [
-            deeper.get(topic.name)
-            or topic.journal.after(max(self.offset, topic.journal.evicted), _CATCH_UP_BYTES)
-            or Slice(())
-            for topic in self.topics
-        ]
+        slices: list[Slice] = []
+        for topic, known in self._known():
+            part = deeper.get(topic.name) or topic.journal.after(known, _CATCH_UP_BYTES)
+            if part is None:
+                return (), True  # let go while the broker's history was being read: begin again
+            slices.append(part)
         if len(slices) == 1:
             return slices[0].frames, slices[0].more
         # A topic that has more may have frames right after its slice's last one: the others must not run ahead.
@@ -288,16 +311,19 @@ class Subscription:
         deeper: dict[str, Slice] = {}
         gone = []
         try:
-            for topic in lost:
-                part = await self._hub.broker.history(topic.name, max(self.offset, self._floor), _CATCH_UP_BYTES)
-                if part is None:
-                    gone.append(topic)
-                else:
-                    deeper[topic.name] = replace(part, more=True)
+            for topic, known in self._known():
+                if topic in lost:
+                    part = await self._hub.broker.history(topic.name, known, _CATCH_UP_BYTES)
+                    if part is None or not part.frames:
+                        gone.append(topic)
+                    else:
+                        deeper[topic.name] = replace(part, more=True)
         except Exception:
             logger.exception("a reader could not read the broker's history")
             self.bye("broker")
             return
+        finally:
+            self._catching_up = False
         if self.closed:
             return
         room = True
@@ -311,7 +337,7 @@ class Subscription:
     def _tell(self, gap: Gap) -> bool:
         """The gap event; its id is the position just before the first frame that follows, so that a reader cut right
         after it loses nothing, and is not told again what it knows."""
-        self._floor = max(topic.journal.evicted for topic in self.topics)
+        self._floors = [topic.journal.evicted for topic in self.topics]
         self.offset = gap.resume
         self._hub.stats.gaps += 1
         data = {
@@ -320,6 +346,11 @@ class Subscription:
             "reason": gap.reason,
         }
         return self._control(Event(json_data(data), "stream.gap"))
+
+    def _farewell(self, reason: str, *, reconnect: bool) -> bytes:
+        wait = round(jitter(self._hub.retry_ms, 0.8)) if reconnect else None
+        event = Event(json_data({"reason": reason, "reconnect": reconnect}), "stream.bye", retry=wait)
+        return self._encode_control(event)
 
     def _control(self, event: Event) -> bool:
         return self._send(self._encode_control(event))

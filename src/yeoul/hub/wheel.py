@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from ..observe import logger
+
 __all__ = ["Timed", "Wheel"]
 
 
@@ -50,7 +52,12 @@ class Wheel:
         while self._at < current:
             self._at += 1
             for item in self._slots.pop(self._at, ()):
-                when = item.on_time(now)
+                try:
+                    when = item.on_time(now)
+                except Exception:
+                    # One reader's outlet or dialect is broken: everybody else's deadlines hang on this loop.
+                    logger.exception("a reader's deadline could not be kept")
+                    continue
                 if when is not None:
                     self.add(item, when)
         self._timer = loop.call_later(self._tick, self._turn, loop)

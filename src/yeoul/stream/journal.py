@@ -140,8 +140,11 @@ class Journal:
         self._bytes += frame.size
         self.last = frame.offset
         self.final = frame.final
+        bounds = self.retention
         # The newest frame is always kept, even one that alone is over the bound: it has readers now.
-        while len(self) > 1 and (len(self) > self.retention.events or self._bytes > self.retention.bytes):
+        while self._bytes > bounds.bytes and self._head < len(self._frames) - 1:
+            self._let_go()
+        while len(self._frames) - self._head > bounds.events:
             self._let_go()
         oldest = self._frames[self._head]
         while oldest is not frame and frame.at - oldest.at > self.retention.seconds:

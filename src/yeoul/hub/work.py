@@ -1,0 +1,176 @@
+"""Work: something that is produced into a topic of its own and outlives its readers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..observe import logger
+from ..sse import Event
+from ..stream import Cursor, draw_work_id
+from .hub import Hub
+from .subscription import Subscription
+
+__all__ = ["CANCEL", "CONTINUE", "DisconnectPolicy", "Work"]
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectPolicy:
+    """What becomes of work that nobody reads: `cancel_after` seconds without a reader it is stopped; 0 is at once,
+    None never."""
+
+    cancel_after: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.cancel_after is not None and not 0 <= self.cancel_after <= 86_400:
+            raise ValueError("cancel_after is 0 to 86400 seconds, or None")
+
+
+CONTINUE = DisconnectPolicy()
+CANCEL = DisconnectPolicy(0)
+
+# A reader that was told to come back, or that was promised by a Location, is given this long (seconds).
+_COME_BACK = 30.0
+
+
+class Work(ABC):
+    """One piece of work, run in a task of its own. Its topic is `<kind>/<id>`; the id is unguessable, whoever holds it
+    may read. `origin` is the position just before its first event, `delivered` the furthest that any reader has been.
+    Times are Unix seconds.
+
+    A subclass says what is done (`produce`) and what stands at the end (`conclude`).
+    """
+
+    kind: str
+
+    def __init__(self, hub: Hub, *, owner: str | None = None, policy: DisconnectPolicy = CONTINUE) -> None:
+        self.id = draw_work_id()
+        self.topic = f"{self.kind}/{self.id}"
+        self.owner = owner
+        self.policy = policy
+        self.created = time.time()
+        self.ended_at: float | None = None
+        self.origin = Cursor(hub.epoch, 0)
+        self.readers: dict[Subscription, None] = {}
+        self.hub = hub
+        self._furthest = -1  # of those who have left
+        self._on_end: Callable[[], None] = lambda: None
+        self._task: asyncio.Task[None] | None = None
+        self._entered = False
+        self._stopped: str | None = None  # why, once it has been
+        self._timer: asyncio.TimerHandle | None = None
+        self._over = asyncio.Event()
+
+    @abstractmethod
+    async def produce(self) -> None:
+        """Publishes what there is to publish; cancelled when the work is stopped."""
+
+    @abstractmethod
+    async def release(self) -> None:
+        """Lets go of what `produce` uses; awaited once, also where that never began."""
+
+    @abstractmethod
+    def conclude(self, stopped: str | None, error: Exception | None) -> list[Event]:
+        """The topic's last events: `stopped` is "cancelled" or "interrupted" where it was stopped, `error` what
+        `produce` raised."""
+
+    @property
+    def running(self) -> bool:
+        return self.ended_at is None
+
+    @property
+    def delivered(self) -> int:
+        return max((reader.offset for reader in self.readers), default=self._furthest)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it runs, and has had readers, and has none."""
+        return self.running and not self.readers and self._furthest >= 0
+
+    async def begin(self, first: Event, on_end: Callable[[], None]) -> None:
+        try:
+            cursor = await self.hub.publish(self.topic, first)
+        except BaseException:
+            await self._release()
+            raise
+        self.origin = Cursor(cursor.epoch, cursor.offset - 1)
+        self._on_end = on_end
+        self.hub.watch(self.topic, self._on_reader)
+        self._task = self.hub.loop.create_task(self._run())
+        self._wait_for_reader(_COME_BACK)
+
+    def cancel(self) -> None:
+        """Stops it, also while nothing comes; what was produced so far is kept."""
+        self._stop("cancelled")
+
+    def interrupt(self) -> None:
+        """Stops it because this server goes away."""
+        self._stop("interrupted")
+
+    async def ended(self) -> None:
+        """Until it has ended."""
+        await self._over.wait()
+
+    def close(self) -> None:
+        """Forgotten: gives back what it holds."""
+        self.hub.watch(self.topic, None)
+        self._cancel_timer()
+
+    async def _run(self) -> None:
+        self._entered = True
+        failure: Exception | None = None
+        try:
+            if self._stopped is None:
+                await self.produce()
+        except asyncio.CancelledError:
+            # The loop itself is ending where nobody has stopped it.
+            self._stopped = self._stopped or "interrupted"
+        except Exception as error:
+            failure = error
+        await self._release()
+        self.ended_at = time.time()
+        self._cancel_timer()
+        try:
+            await self.hub.publish(self.topic, *self.conclude(self._stopped, failure), final=True)
+        except Exception:
+            logger.exception("the end of a piece of work could not be published: %r", self)
+        self._on_end()
+        self._over.set()
+
+    async def _release(self) -> None:
+        try:
+            await self.release()
+        except Exception:
+            logger.exception("a piece of work could not let go of its source: %r", self)
+
+    def _stop(self, reason: str) -> None:
+        if self._task is None or not self.running or self._stopped is not None:
+            return
+        self._stopped = reason
+        # A task cancelled before its first step would never conclude: it sees for itself that it was stopped.
+        if self._entered:
+            self._task.cancel()
+
+    def _on_reader(self, reader: Subscription, reason: str | None) -> None:
+        if reason is None:
+            self.readers[reader] = None
+            self._cancel_timer()
+            return
+        self.readers.pop(reader, None)
+        self._furthest = max(self._furthest, reader.offset)
+        if not self.readers:
+            self._wait_for_reader(0.0 if reason == "client" else _COME_BACK)
+
+    def _wait_for_reader(self, at_least: float) -> None:
+        """`at_least`: what a reader is given that this server itself sent away, or has yet to see."""
+        if self.policy.cancel_after is not None and self.running:
+            self._cancel_timer()
+            self._timer = self.hub.loop.call_later(max(at_least, self.policy.cancel_after), self.cancel)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,119 @@
+"""All work of one kind in a hub: started, found, listed, stopped, and forgotten after a while."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import blake2b
+from typing import Generic, TypeVar
+
+from ..errors import HubClosed, TooMuchWork
+from ..sse import Event
+from .hub import Hub
+from .work import Work
+
+__all__ = ["Works"]
+
+_W = TypeVar("_W", bound=Work)
+
+
+class Works(Generic[_W]):
+    """`max_running` at once. `keep_seconds` after its end a piece of work is forgotten, sooner where more than
+    `max_kept` have ended. When the hub closes, running ones are given `grace_seconds`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        max_running: int = 1_000,
+        keep_seconds: float = 600.0,
+        max_kept: int = 10_000,
+        grace_seconds: float = 10.0,
+    ) -> None:
+        self.hub = hub
+        self._max_running = max_running
+        self._keep_seconds = keep_seconds
+        self._max_kept = max_kept
+        self._grace_seconds = grace_seconds
+        self._all: dict[str, _W] = {}
+        self._running: dict[str, _W] = {}
+        self._by_question: dict[bytes, list[_W]] = {}  # running ones
+        self._timers: dict[str, asyncio.TimerHandle] = {}  # of those that have ended, oldest first
+        self._closed = False
+        hub.before_close(self.close)
+
+    async def open(self) -> None:
+        """Whether one more may be started. Raises HubClosed, TooMuchWork."""
+        if self._closed or self.hub.draining:
+            raise HubClosed("this server is shutting down: ask again, another one will answer")
+        if len(self._running) >= self._max_running:
+            raise TooMuchWork(f"{self._max_running} answers are being written at the moment: ask again shortly")
+        await self.hub.open()
+
+    async def launch(self, work: _W, first: Event, question: str | None = None) -> _W:
+        """Begins the work with its first event. `question`: what `orphan` finds it by."""
+        key = None if question is None else _key(question)
+        self._all[work.id] = self._running[work.id] = work
+        if key is not None:
+            self._by_question.setdefault(key, []).append(work)
+
+        def leave() -> None:
+            del self._running[work.id]
+            if key is not None:
+                self._by_question[key].remove(work)
+                if not self._by_question[key]:
+                    del self._by_question[key]
+
+        def keep() -> None:
+            leave()
+            self._timers[work.id] = self.hub.loop.call_later(self._keep_seconds, self._forget, work.id)
+            while len(self._timers) > self._max_kept:
+                self._forget(next(iter(self._timers)))
+
+        try:
+            await work.begin(first, keep)
+        except BaseException:
+            leave()
+            del self._all[work.id]
+            raise
+        return work
+
+    def get(self, id: str) -> _W | None:
+        return self._all.get(id)
+
+    def orphan(self, question: str) -> _W | None:
+        """The running work that the same request began, if its reader was lost: a client that was cut before it had its
+        first event cannot name the work that it started, and must not be billed for it twice."""
+        return next((work for work in self._by_question.get(_key(question), ()) if work.abandoned), None)
+
+    def running(self) -> list[_W]:
+        return list(self._running.values())
+
+    async def close(self) -> None:
+        """Takes no more, gives the running ones their grace, then interrupts them. The hub calls it."""
+        self._closed = True
+        running = self.running()
+        if running and self._grace_seconds > 0:
+            ends = [self.hub.loop.create_task(work.ended()) for work in running]
+            _, pending = await asyncio.wait(ends, timeout=self._grace_seconds)
+            for task in pending:
+                task.cancel()
+        for work in running:
+            work.interrupt()
+        for work in running:
+            await work.ended()
+        for id in list(self._timers):
+            self._forget(id)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self._running)} running, {len(self._timers)} kept>"
+
+    def _forget(self, id: str) -> None:
+        self._timers.pop(id).cancel()
+        work = self._all.pop(id)
+        work.close()
+        self.hub.spawn(self.hub.broker.forget(work.topic))
+
+
+def _key(question: str) -> bytes:
+    """A question is made of a request, and may hold a secret: only its digest is kept."""
+    return blake2b(question.encode(errors="surrogatepass"), digest_size=16).digest()
