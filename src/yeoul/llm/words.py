@@ -1,0 +1,51 @@
+"""Text as search terms, for SQLite's FTS5. Pure.
+
+Korean, Japanese and Chinese words are mostly two characters long and carry endings (`양파를`), so neither whole words nor
+FTS5's trigrams find them: runs of such characters become overlapping pairs (`양파 파를`). Everything else is left to
+FTS5's `porter unicode61` tokenizer, which folds case and accents and stems English.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+__all__ = ["TOKENIZER", "index_text", "match_all", "match_any", "terms"]
+
+# For `CREATE VIRTUAL TABLE … USING fts5(…, tokenize = …)`.
+TOKENIZER = "porter unicode61 remove_diacritics 2"
+
+# Hangul syllables and Jamo, Kana, CJK ideographs with their extensions.
+_CJK = "\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U000323af"
+_RUN = re.compile(f"[{_CJK}]+|[^\\W_{_CJK}]+")
+_IS_CJK = re.compile(f"[{_CJK}]")
+
+
+def terms(text: str) -> Iterator[str]:
+    """The terms of a text, in order: pairs of CJK characters (one alone stays alone), other words in lower case."""
+    for run in _RUN.findall(unicodedata.normalize("NFC", text)):
+        if _IS_CJK.match(run) and len(run) > 2:
+            yield from (run[at : at + 2] for at in range(len(run) - 1))
+        else:
+            yield run.lower()
+
+
+def index_text(text: str) -> str:
+    """What to store in an FTS5 column so that `match_*` finds it."""
+    return " ".join(terms(text))
+
+
+def match_any(text: str) -> str:
+    """An FTS5 query for rows with any of the text's terms, best first by `bm25()`; "" where it has none."""
+    return " OR ".join(_quoted(dict.fromkeys(terms(text))))
+
+
+def match_all(text: str) -> str:
+    """An FTS5 query for rows with all of the text's terms; "" where it has none."""
+    return " AND ".join(_quoted(dict.fromkeys(terms(text))))
+
+
+def _quoted(words: dict[str, None]) -> list[str]:
+    # In double quotes a term is a term: AND, NEAR, column names and * have no meaning there.
+    return [f'"{word}"' for word in words]
