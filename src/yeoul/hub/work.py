@@ -59,7 +59,7 @@ class Work(ABC):
         self._furthest = -1  # of those who have left
         self._on_end: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
-        self._entered = False
+        self._producing = False
         self._stopped: str | None = None  # why, once it has been
         self._timer: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
@@ -120,21 +120,24 @@ class Work(ABC):
         self._cancel_timer()
 
     async def _run(self) -> None:
-        self._entered = True
         failure: Exception | None = None
         try:
             if self._stopped is None:
+                self._producing = True
                 await self.produce()
         except asyncio.CancelledError:
             # The loop itself is ending where nobody has stopped it.
             self._stopped = self._stopped or "interrupted"
         except Exception as error:
             failure = error
+        # From here on a stop comes too late: what is under way is the end.
+        self._producing = False
+        stopped = self._stopped
         await self._release()
         self.ended_at = time.time()
         self._cancel_timer()
         try:
-            await self.hub.publish(self.topic, *self.conclude(self._stopped, failure), final=True)
+            await self.hub.publish(self.topic, *self.conclude(stopped, failure), final=True)
         except Exception:
             logger.exception("the end of a piece of work could not be published: %r", self)
         self._on_end()
@@ -151,7 +154,7 @@ class Work(ABC):
             return
         self._stopped = reason
         # A task cancelled before its first step would never conclude: it sees for itself that it was stopped.
-        if self._entered:
+        if self._producing:
             self._task.cancel()
 
     def _on_reader(self, reader: Subscription, reason: str | None) -> None:
