@@ -1,8 +1,8 @@
 """Text as search terms, for SQLite's FTS5. Pure.
 
-Korean, Japanese and Chinese words are mostly two characters long and carry endings (`양파를`), so neither whole words nor
-FTS5's trigrams find them: runs of such characters become overlapping pairs (`양파 파를`). Everything else is left to
-FTS5's `porter unicode61` tokenizer, which folds case and accents and stems English.
+Korean, Japanese and Chinese words are mostly two characters long and carry endings (`양파를`), so neither whole words
+nor FTS5's trigrams find them: runs of such characters become overlapping pairs (`양파 파를`). Everything else is left
+to FTS5's `porter unicode61` tokenizer, which folds case and accents and stems English.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ __all__ = ["TOKENIZER", "index_text", "match_all", "match_any", "terms"]
 TOKENIZER = "porter unicode61 remove_diacritics 2"
 
 # Hangul syllables and Jamo, Kana, CJK ideographs with their extensions.
-_CJK = "\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U000323af"
+_CJK = (
+    "\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U000323af"
+)
 _RUN = re.compile(f"[{_CJK}]+|[^\\W_{_CJK}]+")
 _IS_CJK = re.compile(f"[{_CJK}]")
 
@@ -48,4 +51,5 @@ def match_all(text: str) -> str:
 
 def _quoted(words: dict[str, None]) -> list[str]:
     # In double quotes a term is a term: AND, NEAR, column names and * have no meaning there.
-    return [f'"{word}"' for word in words]
+    # A single CJK character (파) stands first in the pairs of the words that begin with it.
+    return [f'"{word}"*' if len(word) == 1 and _IS_CJK.match(word) else f'"{word}"' for word in words]
