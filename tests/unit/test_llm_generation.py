@@ -11,7 +11,7 @@ import pytest
 from yeoul.errors import UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamTimeout
 from yeoul.hub import Hub, Subscription
 from yeoul.hub.work import CANCEL, CONTINUE, DisconnectPolicy
-from yeoul.llm.dialects import Json, OpenAI, Plain, State
+from yeoul.llm.dialects import Json, OpenAI, Outcome, Plain, State
 from yeoul.llm.generation import Generation
 from yeoul.llm.generations import Generations
 from yeoul.llm.provider import Delta, Finish, Usage

@@ -89,15 +89,19 @@ async def start_or_attach(
     try:
         position = last_event_id(request)
         if position is not None:
-            return _attach(generations, request, position, dialect)
+            return _attach(generations, request, position, dialect, location)
         question = _question(request)
         generation = generations.orphan(question) if question else None
         if generation is None:
             generation = await start(question)
-    except (YeoulError, ValueError) as error:
+    except YeoulError as error:
         return problem_of(error)
+    return _started(generation, request, dialect, location)
+
+
+def _started(generation: Generation, request: Request, dialect: type[Dialect], location: str | None) -> EventStream:
     headers = {"location": f"{location}/{generation.id}"} if location else None
-    return generation_stream(generations.hub, request, generation, dialect, started=True, headers=headers)
+    return generation_stream(generation.hub, request, generation, dialect, started=True, headers=headers)
 
 
 def generation_stream(
@@ -160,7 +164,9 @@ def _headers_only() -> Response:
     return response
 
 
-def _attach(generations: Generations, request: Request, position: LastEventId, dialect: type[Dialect]) -> Response:
+def _attach(
+    generations: Generations, request: Request, position: LastEventId, dialect: type[Dialect], location: str | None
+) -> Response:
     if position.work is None:
         raise InvalidCursor(
             f"Last-Event-ID '{position.cursor}' names no answer: "
@@ -168,7 +174,7 @@ def _attach(generations: Generations, request: Request, position: LastEventId, d
         )
     generation = generations.get(position.work)
     if generation is not None:
-        return generation_stream(generations.hub, request, generation, dialect, started=True)
+        return _started(generation, request, dialect, location)
     if position.cursor.epoch == _OVER:
         return Response(status_code=204, headers={"cache-control": "no-store"})
     # The work is gone: the server was started anew, or the answer is no longer kept. To begin it again would be to

@@ -1,0 +1,251 @@
+"""A stream that started work, cut and taken up again: the work is started once, and the text is exact."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from random import Random
+
+import pytest
+
+from support.event_source import EventSource
+from support.polling import generation, metrics, nobody_reads
+from support.reader import ask, open_stream
+from support.upstream import TOKENS, Answer, Upstream, stall
+
+TEXT = "".join(TOKENS)
+JSON = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+
+
+# --- cut anywhere
+
+
+@pytest.mark.parametrize("count", range(1, len(TOKENS) + 3))
+async def test_cut_after_any_event_the_answer_goes_on_with_the_next(port: int, upstream: Upstream, count: int) -> None:
+    source = EventSource(port, "/sse/chat?message=hi")
+    assert await source.read_events(count)
+    await source.read_all()
+    assert [event.data for event in source.events] == ["", *TOKENS, "[DONE]"]
+    assert source.statuses[-1] == 204
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_cut_after_any_byte_again_and_again_nothing_is_lost_or_doubled(
+    port: int, upstream: Upstream, seed: int
+) -> None:
+    draw = Random(seed)
+    source = EventSource(port, "/sse/chat?message=hi")
+    # The first connection has had the event that names the work; later ones may bring nothing at all.
+    cuts = [draw.randrange(120, 200), *(draw.randrange(0, 260) for _ in range(25))]
+    await source.read_all(cuts)
+    assert source.text == TEXT
+    assert source.events[-1].data == "[DONE]"
+    assert len(upstream.requests) == 1
+
+
+async def test_cut_while_the_model_is_silent_it_is_not_asked_again(port: int, upstream: Upstream) -> None:
+    go_on = asyncio.Event()
+    upstream.scripts = [Answer(hold=(3, go_on))]
+    source = EventSource(port, "/sse/chat?message=hi")
+    await source.read_events(4)
+    await source.read_events(0)
+    go_on.set()
+    await source.read_all()
+    assert source.text == TEXT
+    assert len(upstream.requests) == 1
+
+
+async def test_cut_before_anything_was_received_it_finds_its_orphan(port: int, upstream: Upstream) -> None:
+    go_on = asyncio.Event()
+    upstream.scripts = [Answer(hold=(0, go_on))]
+    source = EventSource(port, "/sse/chat?message=hi")
+    stream = await source.connect()
+    stream.cut()
+    await nobody_reads(port, stream.headers["location"])
+    again = await source.connect()
+    assert again.headers["location"] == stream.headers["location"]
+    go_on.set()
+    await again.rest()
+    await again.close()
+    assert again.data == ["", *TOKENS, "[DONE]"]
+    assert len(upstream.requests) == 1
+
+
+async def test_cut_before_the_head_of_the_answer_it_finds_its_orphan(port: int, upstream: Upstream) -> None:
+    go_on = asyncio.Event()
+    upstream.scripts = [Answer(hold=(0, go_on))]
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    # The headers by which `open_stream` below is recognised as the same reader: it sends no others that count.
+    writer.write(f"GET /sse/chat?message=hi HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+    await upstream.request()
+    writer.transport.abort()
+    listed = (await ask(port, "/generations")).json()["generations"]
+    await nobody_reads(port, f"/generations/{listed[0]['id']}")
+    async with await open_stream(port, "/sse/chat?message=hi") as stream:
+        go_on.set()
+        await stream.rest()
+    assert stream.data == ["", *TOKENS, "[DONE]"]
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"path": "/sse/chat?message=another"},
+        {"path": "/sse/chat?message=hi&model=m-2"},
+        {"headers": {"User-Agent": "another"}},
+        {"headers": {"Cookie": "session=another"}},
+        {"headers": {"Authorization": "Bearer another"}},
+    ],
+)
+async def test_an_orphan_is_not_handed_to_somebody_else(
+    port: int, upstream: Upstream, other: dict[str, object]
+) -> None:
+    upstream.scripts = [Answer((), ending=stall)]
+    first = await open_stream(port, "/sse/chat?message=hi")
+    first.cut()
+    await nobody_reads(port, first.headers["location"])
+    async with await open_stream(port, **{"path": "/sse/chat?message=hi", **other}) as second:  # type: ignore[arg-type]
+        assert second.headers["location"] != first.headers["location"]
+    await upstream.request(1)
+
+
+async def test_two_tabs_at_the_same_time_start_their_own_and_each_finds_its_own_again(
+    port: int, upstream: Upstream
+) -> None:
+    go_on = asyncio.Event()
+    upstream.scripts = [Answer(hold=(2, go_on))]
+    tabs = [EventSource(port, "/sse/chat?message=hi") for _ in range(3)]
+    await asyncio.gather(*(tab.read_events(2) for tab in tabs))
+    assert len({tab.last_event_id.partition(".")[0] for tab in tabs}) == 3
+    go_on.set()
+    await asyncio.gather(*(tab.read_all() for tab in tabs))
+    assert [tab.text for tab in tabs] == [TEXT] * 3
+    assert len(upstream.requests) == 3
+
+
+async def test_of_two_tabs_either_may_be_orphaned(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Answer((), ending=stall)]
+    first = await open_stream(port, "/sse/chat?message=hi")
+    async with await open_stream(port, "/sse/chat?message=hi") as second:
+        assert second.headers["location"] != first.headers["location"]
+        first.cut()
+        await nobody_reads(port, first.headers["location"])
+        async with await open_stream(port, "/sse/chat?message=hi") as again:
+            assert again.headers["location"] == first.headers["location"]
+    assert len(upstream.requests) == 2
+
+
+async def test_a_finished_answer_is_no_orphan_the_question_is_asked_anew(port: int, upstream: Upstream) -> None:
+    for _ in range(2):
+        async with await open_stream(port, "/sse/chat?message=hi") as stream:
+            await stream.rest()
+    assert len(upstream.requests) == 2
+
+
+# --- positions that lead nowhere
+
+
+@pytest.mark.parametrize("dialect", ["plain", "json", "envelope", "openai"])
+async def test_work_that_is_gone_is_told_once_in_the_dialect_then_204(
+    port: int, upstream: Upstream, dialect: str
+) -> None:
+    source = EventSource(
+        port, f"/generations?dialect={dialect}", "POST", b'{"prompt": "hi"}', JSON, last_event_id="gone.abc-7"
+    )
+    events = await source.read_all()
+    ends = {
+        "plain": ("failure", "message"),
+        "json": ("message", "error"),
+        "envelope": ("error", "message"),
+        "openai": ("message", "error"),
+    }
+    kind, field = ends[dialect]
+    assert events[0].type == kind
+    assert "no longer kept" in str(json.loads(events[0].data)[field])
+    assert [event.data for event in events[1:]] == (["[DONE]"] if dialect == "openai" else [])
+    assert source.statuses == [200, 204]
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("path", ["/sse/chat", "/sse/countdown", "/sse/fake-llm"])
+async def test_a_lesson_whose_work_is_gone_says_so_and_is_over(port: int, path: str) -> None:
+    source = EventSource(port, path, last_event_id="gone.abc-7")
+    (event,) = await source.read_all()
+    assert event.type == "failure"
+    assert json.loads(event.data)["state"] == "interrupted"
+    assert source.statuses == [200, 204]
+
+
+@pytest.mark.parametrize(
+    ("position", "hint"),
+    [
+        ("rubbish", "is not a position of this server"),
+        ("a.b.c-1", "is not a position of this server"),
+        ("abc-7", "names no answer"),
+    ],
+)
+async def test_a_position_that_names_no_work_is_refused_and_starts_nothing(
+    port: int, upstream: Upstream, position: str, hint: str
+) -> None:
+    for path, method, body in [("/sse/chat", "GET", b""), ("/generations", "POST", b'{"prompt": "hi"}')]:
+        answer = await ask(port, path, method=method, headers={**JSON, "Last-Event-ID": position}, body=body)
+        assert answer.status == 400, answer
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert hint in answer.json()["detail"]
+        assert answer.json()["errors"][0]["field"] == "Last-Event-ID"
+    assert upstream.requests == []
+
+
+async def test_the_position_may_come_in_the_query(port: int, upstream: Upstream) -> None:
+    source = EventSource(port, "/sse/chat?message=hi")
+    await source.read_events(4)
+    path = f"/sse/chat?message=hi&lastEventId={source.last_event_id}"
+    async with await open_stream(port, path) as stream:
+        await stream.rest()
+    assert stream.data == [*TOKENS[3:], "[DONE]"]
+    assert len(upstream.requests) == 1
+
+
+# --- POST
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, len(TOKENS) + 1])
+async def test_a_post_sent_again_with_its_position_attaches(port: int, upstream: Upstream, count: int) -> None:
+    source = EventSource(port, "/generations?dialect=plain", "POST", b'{"prompt": "hi"}', JSON)
+    await source.read_events(count)
+    await source.read_all()
+    assert [event.data for event in source.events] == ["", *TOKENS, "[DONE]"]
+    assert source.statuses[-1] == 204
+    assert len(upstream.requests) == 1
+
+
+async def test_a_post_without_a_position_always_starts_anew(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Answer((), ending=stall)]
+    locations = []
+    for _ in range(2):
+        stream = await open_stream(port, "/generations", method="POST", headers=JSON, body=b'{"prompt": "hi"}')
+        locations.append(stream.headers["location"])
+        stream.cut()
+        await nobody_reads(port, locations[-1])
+    assert len(set(locations)) == 2
+    await upstream.request(1)
+
+
+async def test_an_attached_reader_is_told_the_location_too(port: int) -> None:
+    source = EventSource(port, "/sse/chat?message=hi")
+    await source.read_events(2)
+    async with await source.connect() as stream:
+        assert stream.headers["location"].removeprefix("/generations/") == source.last_event_id.partition(".")[0]
+        shown = await generation(port, stream.headers["location"])
+    assert shown["provider"] == "up"
+
+
+async def test_all_these_reconnects_count_as_one_generation(port: int) -> None:
+    source = EventSource(port, "/sse/chat?message=hi")
+    await source.read_all([200] * 8)
+    counted = await metrics(port)
+    assert counted["yeoul_generations_started_total"] == 1
+    assert counted['yeoul_generations_ended_total{provider="up",state="done"}'] == 1
+    assert counted["yeoul_generation_tokens_total"] == len(TOKENS)
