@@ -1,0 +1,93 @@
+"""An outlet without a socket: what a hub writes to one reader, and when it says that it is full."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from yeoul.hub import Encoding, Hub, Subscription
+from yeoul.hub.encoding import WIRE
+from yeoul.sse import Decoder, Event
+from yeoul.stream import Cursor
+
+WAIT_S = 5.0
+
+
+@dataclass
+class MemoryOutlet:
+    """Keeps every payload. `full`: says that it wants no more, although it takes all, as `Outlet.write` asks."""
+
+    full: bool = False
+    chunked: bool = False
+    payloads: list[bytes] = field(default_factory=list)
+    finished: bool = False
+    aborted: bool = False
+    on_write: Callable[[bytes], None] = lambda payload: None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def write(self, payload: bytes) -> bool:
+        assert not self.finished, "written to after its end"
+        self.payloads.append(payload)
+        self._changed.set()
+        self.on_write(payload)
+        return not self.full
+
+    def finish(self, payload: bytes) -> None:
+        if payload:
+            self.write(payload)
+        assert not self.finished, "ended twice"
+        self.finished = True
+        self._changed.set()
+
+    def abort(self) -> None:
+        self.aborted = True
+        self._changed.set()
+
+    @property
+    def events(self) -> list[Event]:
+        return Decoder().feed(b"".join(self.payloads))
+
+    @property
+    def data(self) -> list[str]:
+        return [event.data for event in self.events]
+
+    @property
+    def types(self) -> list[str]:
+        return [event.type for event in self.events]
+
+    async def until(self, done: Callable[[MemoryOutlet], object]) -> MemoryOutlet:
+        """Waits for writes until this holds."""
+        async with asyncio.timeout(WAIT_S):
+            while not done(self):
+                self._changed.clear()
+                await self._changed.wait()
+        return self
+
+    async def take(self, count: int) -> list[Event]:
+        """The first events, once there are so many."""
+        return (await self.until(lambda outlet: len(outlet.events) >= count)).events[:count]
+
+
+async def follow(
+    hub: Hub,
+    *topics: str,
+    after: Cursor | None = None,
+    newest: int = 0,
+    encoding: Encoding = WIRE,
+    until_final: bool = False,
+    opening: Sequence[Event] = (),
+    **outlet: Any,
+) -> tuple[Subscription, MemoryOutlet]:
+    """A reader that has begun, and its outlet."""
+    reader = await hub.subscribe(topics, after=after, newest=newest, encoding=encoding, until_final=until_final)
+    made = MemoryOutlet(**outlet)
+    reader.start(made, *opening)
+    return reader, made
+
+
+async def turns(count: int = 10) -> None:
+    """Gives the event loop its turn: what is scheduled without a delay has run then."""
+    for _ in range(count):
+        await asyncio.sleep(0)
