@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -229,18 +229,25 @@ def renderer(dialect: Dialect, id_prefix: str = "", *, announce: bool = False) -
     return render
 
 
+# Events about the stream that a reader must hear of in any dialect, in words. Its clients take a stream that just ends
+# for a whole answer.
+_TROUBLE = {
+    "stream.gap": "part of this answer is no longer kept: ask for the answer's full text",
+    "stream.bye": "the server ended this stream before the answer's end: send its last id to read on",
+}
+
+
 def control_encoder(dialect: Dialect) -> Callable[[Event], bytes]:
-    """How this dialect shows events about the stream itself; one that cannot still tells of a gap, as an error."""
+    """How this dialect shows events about the stream itself; one that cannot still tells of trouble, as an error."""
     if dialect.bears_control:
         return encode
 
     def control(event: Event) -> bytes:
         if not event.type.startswith("stream."):
             return encode(event)
-        if event.type != "stream.gap":
+        if event.type not in _TROUBLE:
             return b""
-        lost = Outcome(State.INCOMPLETE, error="part of this answer is no longer kept: ask for the answer's full text")
-        shown = dialect.finish(lost)
-        return b"" if shown is None else encode(Event(shown[1], shown[0], event.id))
+        shown = dialect.finish(Outcome(State.INCOMPLETE, error=_TROUBLE[event.type]))
+        return b"" if shown is None else encode(replace(event, data=shown[1], type=shown[0]))
 
     return control
