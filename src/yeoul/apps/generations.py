@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
@@ -91,6 +91,7 @@ class GenerationOut(BaseModel):
     provider: str
     model: str
     text: str
+    result: Any = Field(description="the answer's JSON value, where it was asked for as JSON and is done")
     tokens: int = Field(description="pieces that the provider has sent so far")
     finish_reason: str | None
     error: str | None
@@ -110,6 +111,7 @@ class GenerationOut(BaseModel):
             provider=generation.provider,
             model=generation.model,
             text=generation.text,
+            result=generation.result,
             tokens=generation.tokens,
             finish_reason=outcome.reason,
             error=outcome.error,

@@ -11,25 +11,29 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..errors import InvalidCursor, YeoulError
+from ..errors import YeoulError
 from ..hub import Hub
 from ..hub.work import CONTINUE, DisconnectPolicy
 from ..llm.dialects import DIALECTS, Answer, Dialect, Outcome, State
 from ..llm.generation import Generation
 from ..llm.generations import Generations
 from ..llm.provider import Delta, Finish
-from ..sse import Event, encode
-from ..stream import LastEventId
+from ..sse import Event
+from .attach import attach_or_start, finite_stream
 from .problem import problem_of
-from .stream_response import STREAM_HEADERS, EventStream, last_event_id
+from .stream_response import EventStream
 
-__all__ = ["dialect_named", "end_or_departure", "generate", "generation_stream", "start_or_attach"]
+__all__ = [
+    "dialect_named",
+    "end_or_departure",
+    "failure_events",
+    "failure_stream",
+    "generate",
+    "generation_stream",
+    "start_or_attach",
+]
 
 _Chunk = TypeVar("_Chunk")
-
-# Stands where an epoch would in the id of the event that ends a stream whose work is unknown: no broker draws it, so
-# that the reader's next attempt is recognised and answered with 204.
-_OVER = "over"
 
 
 def dialect_named(name: str) -> type[Dialect]:
@@ -77,31 +81,33 @@ async def start_or_attach(
     *,
     dialect: type[Dialect],
     location: str | None = None,
+    failed: Callable[[YeoulError], Response] = problem_of,
 ) -> Response:
-    """The stream of the generation that the request's Last-Event-ID names, or of a new one.
+    """The stream of the generation that the request's Last-Event-ID names, or of a new one: `attach_or_start`.
 
-    `start` is given what the request can be recognised by, for `Generations.start(question=…)`; its errors are
-    answered with their status, since nothing has been sent yet. `location`: the path that generations are found under,
-    for a `Location` header.
+    `location`: the path that generations are found under, for a `Location` header.
     """
-    if request.method == "HEAD":
-        return _headers_only()
-    try:
-        position = last_event_id(request)
-        if position is not None:
-            return _attach(generations, request, position, dialect, location)
-        question = _question(request)
-        generation = generations.orphan(question) if question else None
-        if generation is None:
-            generation = await start(question)
-    except YeoulError as error:
-        return problem_of(error)
-    return _started(generation, request, dialect, location)
+
+    def stream(generation: Generation) -> Response:
+        headers = {"location": f"{location}/{generation.id}"} if location else None
+        return generation_stream(generation.hub, request, generation, dialect, started=True, headers=headers)
+
+    def lost() -> list[Event]:
+        return failure_events(dialect, "this answer was interrupted or is no longer kept: ask again", State.INTERRUPTED)
+
+    return await attach_or_start(generations, request, start, stream=stream, lost=lost, failed=failed)
 
 
-def _started(generation: Generation, request: Request, dialect: type[Dialect], location: str | None) -> EventStream:
-    headers = {"location": f"{location}/{generation.id}"} if location else None
-    return generation_stream(generation.hub, request, generation, dialect, started=True, headers=headers)
+def failure_events(dialect: type[Dialect], error: str, state: State = State.FAILED) -> list[Event]:
+    """How a dialect tells that there is no answer, where there is no generation to tell it."""
+    form = dialect(Answer("", "", 0))
+    outcome = Outcome(state, error=error)
+    return [Event(data, kind) for kind, data in filter(None, (form.finish(outcome), form.end(outcome)))]
+
+
+def failure_stream(dialect: type[Dialect], error: Exception | str) -> Response:
+    """A stream with status 200 that says what is wrong, for routes whose contract is to fail like that."""
+    return finite_stream(failure_events(dialect, str(error)))
 
 
 def generation_stream(
@@ -155,46 +161,6 @@ async def end_or_departure(request: Request, generation: Generation) -> Outcome:
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
-
-
-def _headers_only() -> Response:
-    """To HEAD: it asks what a GET would answer, and must start nothing."""
-    response = Response(headers=STREAM_HEADERS)
-    del response.headers["content-length"]  # a GET's answer has none
-    return response
-
-
-def _attach(
-    generations: Generations, request: Request, position: LastEventId, dialect: type[Dialect], location: str | None
-) -> Response:
-    if position.work is None:
-        raise InvalidCursor(
-            f"Last-Event-ID '{position.cursor}' names no answer: "
-            "send the last `id:` of this very stream, or none to ask anew"
-        )
-    generation = generations.get(position.work)
-    if generation is not None:
-        return _started(generation, request, dialect, location)
-    if position.cursor.epoch == _OVER:
-        return Response(status_code=204, headers={"cache-control": "no-store"})
-    # The work is gone: the server was started anew, or the answer is no longer kept. To begin it again would be to
-    # pay twice without being asked; to say nothing would be to let the reader hang.
-    lost = Outcome(State.INTERRUPTED, error="this answer was interrupted or is no longer kept: ask again")
-    form = dialect(Answer(position.work, "", 0))
-    id = f"{position.work}.{_OVER}-0"
-    shown = [parts for parts in (form.finish(lost), form.end(lost)) if parts is not None]
-    body = b"".join(encode(Event(data, kind, id)) for kind, data in shown)
-    return Response(body, headers=STREAM_HEADERS)
-
-
-def _question(request: Request) -> str | None:
-    """What makes two requests the same one, sent again. A POST's body is not in it, so POSTs have none."""
-    if request.method != "GET":
-        return None
-    client = request.client.host if request.client else ""
-    headers = request.headers
-    who = (client, headers.get("user-agent", ""), headers.get("cookie", ""), headers.get("authorization", ""))
-    return repr((*who, request.url.path, request.url.query))
 
 
 async def _texts(

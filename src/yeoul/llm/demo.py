@@ -21,10 +21,11 @@ Any other name is refused with status 404.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import UpstreamError, UpstreamRefused
 from .provider import Delta, Finish, Prompt, Usage
@@ -53,6 +54,7 @@ _BEHAVIOURS = {
 _TOKENS_BEFORE_TROUBLE = 8
 _QUOTED_WORDS = 6
 _QUOTED_CHARS = 60
+_EXAMPLES = 3  # of a list whose shape names no number
 
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
@@ -129,9 +131,26 @@ async def _trouble(behaviour: _Behaviour) -> None:
 
 
 def _answer(prompt: Prompt) -> str:
+    if prompt.schema is not None:
+        return json.dumps(_example(prompt.schema.shape, "demo"), ensure_ascii=False, indent=2)
     asked = next((message.content for message in reversed(prompt.messages) if message.role == "user"), "")
     template = _KOREAN if any(_HANGUL.search(message.content) for message in prompt.messages) else _ENGLISH
     return template.format(quote=_quote(asked) or _NOTHING_ASKED[template])
+
+
+def _example(shape: Mapping[str, Any], name: str, number: int = 1) -> Any:
+    """A value that fits the shape and says that it is made up: texts are the properties' own descriptions."""
+    match shape.get("type"):
+        case "object":
+            return {key: _example(part, key, number) for key, part in shape.get("properties", {}).items()}
+        case "array":
+            count = shape.get("minItems", _EXAMPLES)
+            return [_example(shape.get("items", {}), name, at) for at in range(1, count + 1)]
+        case "integer" | "number":
+            return number
+        case "boolean":
+            return True
+    return f"[demo {number}] {shape.get('description', name)}"
 
 
 def _quote(text: str) -> str:

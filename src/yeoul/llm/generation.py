@@ -8,6 +8,7 @@ from asyncio import timeout
 from bisect import bisect_right
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout
 from ..hub import Encoding, Hub
@@ -84,6 +85,11 @@ class Generation(Work):
         if len(self._parts) > 1:
             self._parts = ["".join(self._parts)]
         return self._parts[0] if self._parts else ""
+
+    @property
+    def result(self) -> Any:
+        """The answer's JSON value, once it is done, where it was asked for as JSON."""
+        return self._finish.result if self._finish and self.outcome.state is State.DONE else None
 
     @property
     def tokens(self) -> int:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 import aiohttp
@@ -24,7 +26,7 @@ from ..client.request import Timeouts
 from ..errors import UpstreamCut, UpstreamRefused, UpstreamTimeout
 from ..stream.retry import RetryPolicy
 from .answers import Answer, ChatAnswer, ResponsesAnswer
-from .provider import Delta, Finish, Message, Prompt
+from .provider import Delta, Finish, Message, Prompt, Schema
 
 __all__ = ["HUGGINGFACE_URL", "OPENAI_URL", "OpenAIChat", "OpenAIResponses", "Options"]
 
@@ -43,6 +45,9 @@ _SECRET_WORDS = ("key", "token", "auth", "secret", "cookie", "password")
 
 # What the bound on the answer's length is called, by host, where it is not `max_tokens`.
 _MAX_TOKENS_FIELDS = {"api.openai.com": "max_completion_tokens"}
+
+# Statuses of a server that does not take a request as it is.
+_NOT_LIKE_THIS = (400, 422)
 
 _TIMEOUTS = Timeouts()
 _RETRY = RetryPolicy()
@@ -101,17 +106,14 @@ class _Adapter(ABC):
         without an end marker), and UpstreamError for an error that the server reports in mid-stream.
         """
         answer = self._answer()
-        async with open_stream(
-            self._pool(),
-            "POST",
-            self.base_url + self._path,
-            name=self.name,
-            headers=self._headers,
-            body=msgspec.json.encode(self._body(prompt)),
-            timeouts=self._timeouts,
-            retry=self._retry,
-            secrets=self._secrets,
-        ) as events:
+        async with AsyncExitStack() as stack:
+            try:
+                events = await stack.enter_async_context(self._request(prompt))
+            except UpstreamRefused as error:
+                # Many compatible servers and models do not know schemas: the messages ask for the shape, too.
+                if prompt.schema is None or error.status not in _NOT_LIKE_THIS:
+                    raise
+                events = await stack.enter_async_context(self._request(replace(prompt, schema=None)))
             self._streams.add(events)
             try:
                 async for batch in events:
@@ -130,6 +132,19 @@ class _Adapter(ABC):
                 self._streams.discard(events)
             yield answer.finish()
             await events.drain(_DRAIN_SECONDS)
+
+    def _request(self, prompt: Prompt) -> AbstractAsyncContextManager[EventStream]:
+        return open_stream(
+            self._pool(),
+            "POST",
+            self.base_url + self._path,
+            name=self.name,
+            headers=self._headers,
+            body=msgspec.json.encode(self._body(prompt)),
+            timeouts=self._timeouts,
+            retry=self._retry,
+            secrets=self._secrets,
+        )
 
     async def close(self) -> None:
         """Closes the pool, and before it what still streams: that ends as UpstreamCut. A closed adapter refuses."""
@@ -187,6 +202,7 @@ class OpenAIChat(_Adapter):
         return ChatAnswer(self.name, self._readable)
 
     def _body(self, prompt: Prompt) -> dict[str, Any]:
+        schema = prompt.schema
         return _without_none(
             {
                 "model": prompt.model or self.model,
@@ -195,6 +211,7 @@ class OpenAIChat(_Adapter):
                 "stream_options": {"include_usage": True} if self._include_usage else None,
                 self._max_tokens_field: prompt.max_tokens,
                 "temperature": prompt.temperature,
+                "response_format": None if schema is None else {"type": "json_schema", "json_schema": _strict(schema)},
             }
         )
 
@@ -211,6 +228,7 @@ class OpenAIResponses(_Adapter):
         return ResponsesAnswer(self.name, self._readable)
 
     def _body(self, prompt: Prompt) -> dict[str, Any]:
+        schema = prompt.schema
         system = [message.content for message in prompt.messages if message.role == "system"]
         return _without_none(
             {
@@ -221,8 +239,13 @@ class OpenAIResponses(_Adapter):
                 "store": False,
                 "max_output_tokens": prompt.max_tokens,
                 "temperature": prompt.temperature,
+                "text": None if schema is None else {"format": {"type": "json_schema", **_strict(schema)}},
             }
         )
+
+
+def _strict(schema: Schema) -> dict[str, Any]:
+    return {"name": schema.name, "schema": schema.shape, "strict": True}
 
 
 def _turn(message: Message) -> dict[str, str]:

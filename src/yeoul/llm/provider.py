@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-__all__ = ["Delta", "Finish", "Message", "Prompt", "Provider", "Usage"]
+__all__ = ["Delta", "Finish", "Message", "Prompt", "Provider", "Schema", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +18,27 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Schema:
+    """What an answer in JSON looks like. `shape` is JSON Schema, of the part that OpenAI's strict mode knows: every
+    property required, no additional ones."""
+
+    name: str
+    shape: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """What a provider is asked.
 
-    `model` None is the provider's default; `max_tokens` and `temperature` None are the model's.
+    `model` None is the provider's default; `max_tokens` and `temperature` None are the model's. `schema`: a JSON schema
+    that the answer is to fit, for providers that can promise it; others are only asked by the messages.
     """
 
     messages: Sequence[Message]
     model: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
+    schema: Schema | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +60,13 @@ class Delta:
 class Finish:
     """The provider's terminal marker: without one an answer is incomplete, whatever its text looks like.
 
-    `reason` in OpenAI's words: `stop`, `length`, `content_filter`, `tool_calls`.
+    `reason` in OpenAI's words: `stop`, `length`, `content_filter`, `tool_calls`. `result`: what the text means to
+    whoever asked, where that is more than text (a JSON value).
     """
 
     reason: str = "stop"
     usage: Usage | None = None
+    result: Any = None
 
 
 class Provider(Protocol):

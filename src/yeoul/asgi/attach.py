@@ -1,0 +1,99 @@
+"""A request that starts work once, and attaches to it ever after. For every kind of work."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import InvalidCursor, YeoulError
+from ..hub.work import Work
+from ..hub.works import Works
+from ..sse import Event, encode
+from ..stream import LastEventId, draw_work_id
+from .problem import problem_of
+from .stream_response import STREAM_HEADERS, last_event_id
+
+__all__ = ["attach_or_start", "finite_stream"]
+
+_W = TypeVar("_W", bound=Work)
+
+# Stands where an epoch would in the ids of a stream that has no work behind it (any more): no broker draws it, so that
+# the reader's next attempt is recognised, and answered with 204.
+_OVER = "over"
+
+
+async def attach_or_start(
+    works: Works[_W],
+    request: Request,
+    start: Callable[[str | None], Awaitable[_W]],
+    *,
+    stream: Callable[[_W], Response],
+    lost: Callable[[], Iterable[Event]],
+    failed: Callable[[YeoulError], Response] = problem_of,
+) -> Response:
+    """The stream of the work that the request's Last-Event-ID names, or of new work.
+
+    `start` is given what the request can be recognised by, for `Works.launch(question=…)`; what it raises is answered
+    by `failed`, since nothing has been sent yet. `lost`: what to tell a reader whose work nobody knows any more, before
+    it is told not to come back.
+    """
+    if request.method == "HEAD":
+        return _headers_only()
+    try:
+        position = last_event_id(request)
+        if position is not None:
+            return _attach(works, position, stream, lost)
+        question = _question(request)
+        work = works.orphan(question) if question else None
+        if work is None:
+            work = await start(question)
+    except YeoulError as error:
+        return failed(error)
+    return stream(work)
+
+
+def finite_stream(events: Iterable[Event], work: str | None = None) -> Response:
+    """A stream of these events alone. A reader that comes back after it gets 204."""
+    id = f"{work or draw_work_id()}.{_OVER}-0"
+    return Response(b"".join(encode(event, id=id) for event in events), headers=STREAM_HEADERS)
+
+
+def _attach(
+    works: Works[_W],
+    position: LastEventId,
+    stream: Callable[[_W], Response],
+    lost: Callable[[], Iterable[Event]],
+) -> Response:
+    if position.work is None:
+        raise InvalidCursor(
+            f"Last-Event-ID '{position.cursor}' names no answer: "
+            "send the last `id:` of this very stream, or none to ask anew"
+        )
+    work = works.get(position.work)
+    if work is not None:
+        return stream(work)
+    if position.cursor.epoch == _OVER:
+        return Response(status_code=204, headers={"cache-control": "no-store"})
+    # The work is gone: the server was started anew, or it is no longer kept. To begin it again would be to pay twice
+    # without being asked; to say nothing would be to let the reader hang.
+    return finite_stream(lost(), position.work)
+
+
+def _headers_only() -> Response:
+    """To HEAD: it asks what a GET would answer, and must start nothing."""
+    response = Response(headers=STREAM_HEADERS)
+    del response.headers["content-length"]  # a GET's answer has none
+    return response
+
+
+def _question(request: Request) -> str | None:
+    """What makes two requests the same one, sent again. A POST's body is not in it, so POSTs have none."""
+    if request.method != "GET":
+        return None
+    client = request.client.host if request.client else ""
+    headers = request.headers
+    who = (client, headers.get("user-agent", ""), headers.get("cookie", ""), headers.get("authorization", ""))
+    return repr((*who, request.url.path, request.url.query))
