@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,9 +26,11 @@ def tool(name: str, out: Path = OUT) -> Path:
     if gcc is None:
         raise CannotBuild("the load tools are written in C: install gcc (apt install gcc libc6-dev)")
     out.mkdir(parents=True, exist_ok=True)
+    part = program.with_suffix(f".{os.getpid()}")  # another run may be starting the one that is there
     done = subprocess.run(
-        [gcc, "-O2", "-Wall", "-o", str(program), str(source)], capture_output=True, text=True, check=False
+        [gcc, "-O2", "-Wall", "-o", str(part), str(source)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise CannotBuild(f"gcc could not compile {source.name}:\n{done.stderr}")
+    part.replace(program)
     return program

@@ -65,14 +65,14 @@ def show(rows: Sequence[Row], console: Console) -> None:
     table = Table(title="Yeoul against a limit and peers: medians of one run", title_justify="left")
     for name in ("", "what", "Yeoul", "against", "", "ratio", "target", ""):
         table.add_column(name, justify="right" if name in ("Yeoul", "ratio", "target") else "left")
-    before = ""
+    before = Row("", "", 0.0, "")
     for row in rows:
-        if before and row.scenario != before:
+        if before.scenario and row.scenario != before.scenario:
             table.add_section()
         verdict = {None: "", True: "[green]pass[/]", False: "[bold red]MISS[/]"}[row.met]
         table.add_row(
-            row.scenario if row.scenario != before else "",
-            row.what,
+            row.scenario if row.scenario != before.scenario else "",
+            row.what if row.what != before.what else "",
             f"{_number(row.value)} {row.unit}" if not row.note else row.note,
             row.against,
             "" if row.other is None else _number(row.other),
@@ -80,7 +80,7 @@ def show(rows: Sequence[Row], console: Console) -> None:
             "" if row.target is None else str(row.target),
             verdict,
         )
-        before = row.scenario
+        before = row
     console.print(table)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 from .drive import Arrived, Disturbed, publish, readers
 from .processes import CannotStart, Running
@@ -31,7 +32,7 @@ class Plan:
 
 
 FULL = Plan(rounds=3, fanout=2.5, readers=1_000, idle=10_000, tokens=200, stored=100_000)
-QUICK = Plan(rounds=1, fanout=1.5, readers=1_000, idle=3_000, tokens=100, stored=50_000)
+QUICK = Plan(rounds=1, fanout=1.0, readers=1_000, idle=2_000, tokens=80, stored=50_000)
 
 _ANSWERS = 50
 _TOKEN_EVERY = 0.02
@@ -112,7 +113,7 @@ def _against(
 def fan_out_one(bench: Bench) -> list[Row]:
     plan = bench.plan
     present = [server for server in (YEOUL, LIMIT, QUEUES, NCHAN) if server.missing is None]
-    found = bench.measure("A", {server.name: lambda s=server: _fan_out(s, 1, plan) for server in present})
+    found = bench.measure("A", {server.name: partial(_fan_out, server, 1, plan) for server in present})
     rows = _against(
         "A",
         found,
@@ -121,7 +122,7 @@ def fan_out_one(bench: Bench) -> list[Row]:
         "events/s",
         [(LIMIT, Target(">=", 0.75)), (QUEUES, Target(">=", 5)), (NCHAN, None)],
     )
-    paced = bench.measure("A paced", {s.name: lambda s=s: _fan_out(s, 1, plan, _PACE) for s in (YEOUL, LIMIT, QUEUES)})
+    paced = bench.measure("A paced", {s.name: partial(_fan_out, s, 1, plan, _PACE) for s in (YEOUL, LIMIT, QUEUES)})
     for key, name in (("p50_ms", "p50"), ("p99_ms", "p99")):
         what = f"{name} latency, 1 event per {_PACE * 1000:g} ms"
         rows += _against("A", paced, what, key, "ms", [(LIMIT, None), (QUEUES, None)])
@@ -131,21 +132,16 @@ def fan_out_one(bench: Bench) -> list[Row]:
 def fan_out_eight(bench: Bench) -> list[Row]:
     plan = bench.plan
     present = [server for server in (YEOUL, LIMIT, NCHAN) if server.missing is None]
-    found = bench.measure("B", {server.name: lambda s=server: _fan_out(s, 8, plan) for server in present})
+    found = bench.measure("B", {server.name: partial(_fan_out, server, 8, plan) for server in present})
     what = f"fan-out to {plan.readers}, 8 publishers"
     return _against("B", found, what, "deliveries_per_s", "events/s", [(LIMIT, Target(">=", 3)), (NCHAN, None)])
 
 
 def portable(bench: Bench) -> list[Row]:
     plan = bench.plan
-    rows = []
-    for publishers in (1, 8):
-        found = bench.measure(
-            f"C {publishers}", {s.name: lambda s=s, n=publishers: _fan_out(s, n, plan) for s in (YEOUL, PORTABLE)}
-        )
-        what = f"fan-out to {plan.readers}, {publishers} publisher{'s' * (publishers > 1)}"
-        rows += _against("C", found, what, "deliveries_per_s", "events/s", [(PORTABLE, None)])
-    return rows
+    found = bench.measure("C", {server.name: partial(_fan_out, server, 1, plan) for server in (YEOUL, PORTABLE)})
+    what = f"fan-out to {plan.readers}, 1 publisher"
+    return _against("C", found, what, "deliveries_per_s", "events/s", [(PORTABLE, None)])
 
 
 def _idle(server: Fanout, count: int) -> Measured:
@@ -168,7 +164,7 @@ def idle(bench: Bench) -> list[Row]:
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = min(bench.plan.idle, files - 200)
     present = [server for server in (YEOUL, QUEUES, NCHAN) if server.missing is None]
-    found = bench.measure("D", {server.name: lambda s=server: _idle(s, count) for server in present})
+    found = bench.measure("D", {server.name: partial(_idle, server, count) for server in present})
     what = f"memory of each of {count} idle readers"
     ours = found.get(YEOUL.name)
     kept = ours["kb_per_connection"] if ours else float("inf")
@@ -201,8 +197,8 @@ def tokens(bench: Bench) -> list[Row]:
     found = bench.measure(
         "E",
         {
-            YEOUL.name: lambda: _answer_tokens(yeoul_answers, "/generations?dialect=json", count),
-            plain: lambda: _answer_tokens(answers, "/answers", count),
+            YEOUL.name: partial(_answer_tokens, yeoul_answers, "/generations?dialect=json", count),
+            plain: partial(_answer_tokens, answers, "/answers", count),
         },
     )
     rows = []
@@ -268,9 +264,9 @@ def small_things(bench: Bench) -> list[Row]:
     found = bench.measure(
         "F",
         {
-            "1 publisher": lambda: _publishing(1, plan.fanout / 2),
-            "8 publishers": lambda: _publishing(8, plan.fanout / 2),
-            "history": lambda: _history(plan.stored),
+            "1 publisher": partial(_publishing, 1, plan.fanout / 2),
+            "8 publishers": partial(_publishing, 8, plan.fanout / 2),
+            "history": partial(_history, plan.stored),
         },
     )
     rows = [
@@ -283,7 +279,7 @@ def small_things(bench: Bench) -> list[Row]:
             Row("F", what, found["history"][key], unit)
             for what, key, unit in (
                 (f"publishing in batches of {_STORED_BATCH}", "stored_per_s", "events/s"),
-                (f"memory of each of {plan.stored} kept events (~110 bytes of data)", "bytes_per_event", "bytes"),
+                (f"memory of each of {plan.stored} kept events", "bytes_per_event", "bytes"),
                 (f"one reader catching up on {plan.stored}", "caught_up_per_s", "events/s"),
             )
         ]

@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from functools import partial
 
 import uvloop
 
@@ -80,7 +81,7 @@ async def main(port: int, path: str, connections: int, seconds: float, pause: fl
     began = loop.time()
     waits: list[asyncio.Future[None]] = [loop.create_future() for _ in range(connections)]
     made = [
-        await loop.create_connection(lambda done=done: Publisher(path, began + seconds, pause, done), "127.0.0.1", port)
+        await loop.create_connection(partial(Publisher, path, began + seconds, pause, done), "127.0.0.1", port)
         for done in waits
     ]
     await asyncio.gather(*waits)
