@@ -88,10 +88,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _broker(settings: Settings) -> Broker:
     if settings.broker != "memory://":
         raise ValueError(f"broker {settings.broker!r} is not built in: use memory://")
+    # Not fewer than a token per four characters of the longest answer, as models cut text; each is counted with about
+    # 100 bytes beside its text, of which a character has 4 at most.
+    tokens = max(1_000, settings.generations_max_chars // 4)
     answers = Retention(
-        # Not fewer than a token per four characters of the longest answer, as models cut text.
-        events=max(1_000, settings.generations_max_chars // 4),
-        bytes=settings.generations_max_chars * 20,
+        events=tokens,
+        bytes=tokens * 128 + settings.generations_max_chars * 4,
         seconds=settings.generations_max_s + settings.generations_keep_s,
     )
     rules = [(rule.pattern, Retention(rule.events, rule.bytes, rule.seconds)) for rule in settings.retention]

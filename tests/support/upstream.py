@@ -160,6 +160,9 @@ class Upstream:
             script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
             await script(Exchange(request, writer))
             return await next_byte
+        except ConnectionError:
+            request.closed.set()  # it was found out by writing, before reading had told it
+            raise
         finally:
             next_byte.cancel()
 

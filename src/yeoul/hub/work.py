@@ -60,6 +60,7 @@ class Work(ABC):
         self._on_end: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
         self._producing = False
+        self._held = False
         self._stopped: str | None = None  # why, once it has been
         self._timer: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
@@ -96,6 +97,10 @@ class Work(ABC):
         except BaseException:
             await self._release()
             raise
+        # Held, so that the topic's end stays known when its frames have had to go: without it, a late reader would wait
+        # for an end that has been.
+        await self.hub.broker.attach(self.topic)
+        self._held = True
         self.origin = Cursor(cursor.epoch, cursor.offset - 1)
         self._on_end = on_end
         self.hub.watch(self.topic, self._on_reader)
@@ -116,6 +121,9 @@ class Work(ABC):
 
     def close(self) -> None:
         """Forgotten: gives back what it holds."""
+        if self._held:
+            self._held = False
+            self.hub.broker.detach(self.topic)
         self.hub.watch(self.topic, None)
         self._cancel_timer()
 
