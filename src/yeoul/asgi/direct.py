@@ -29,6 +29,9 @@ __all__ = ["DirectOutlet", "Protocol"]
 _TRANSPORT_BUFFER = 32 * 1024
 _KERNEL_UNSENT = 32 * 1024
 
+# Seconds for which a client may still take what is left of its response when the server shuts down.
+_LINGER = 2.0
+
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -60,7 +63,9 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._reader: Subscription | None = None
         self._streaming: RequestResponseCycle | None = None
+        self._answering: RequestResponseCycle | None = None
         self._between_messages = True
+        self._shutting_down = False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -78,6 +83,7 @@ class Protocol(HttpToolsProtocol):
         super().data_received(data)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
         wrapped: Any = _withdrawn_if_encoded(app)
         super()._start_asgi_task(cycle, wrapped)
 
@@ -97,8 +103,10 @@ class Protocol(HttpToolsProtocol):
         cycle.disconnected = True
         cycle.message_event.set()
         empty: Any = {}
-        cycle.scope = self.scope = empty
-        self.headers = []
+        cycle.scope = empty
+        if self.scope is scope:  # not that of a pipelined request, whose head has begun to come in
+            self.scope = empty
+            self.headers = []
         self._streaming = cycle
         self._reader = reader
         self._bound_buffers(reader.send_timeout)
@@ -127,6 +135,8 @@ class Protocol(HttpToolsProtocol):
             self.on_response_complete()
         else:
             self.transport.close()
+        if self._shutting_down:
+            self._linger()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -137,14 +147,27 @@ class Protocol(HttpToolsProtocol):
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.close()
+        if self._answering is not None and self._answering is not self.cycle:
+            # uvicorn tells only the last one of pipelined requests that the client has left.
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        self._answering = None
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """The hub ends its streams by itself; what comes after them is not waited for."""
+        self._shutting_down = True
         if self._streaming is not None:
             self._streaming.keep_alive = False
         else:
             super().shutdown()
+            if self.transport.is_closing():
+                self._linger()
+
+    def _linger(self) -> None:
+        """Closing waits until the client has taken everything, which one that reads no more never does."""
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(_LINGER, self.transport.abort)
 
 
 def _escape_target(data: bytes) -> bytes:

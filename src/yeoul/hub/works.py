@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import Generic, TypeVar
 
 from ..errors import HubClosed, TooMuchWork
+from ..observe import logger
 from ..sse import Event
 from .hub import Hub
 from .work import Work
@@ -14,6 +15,9 @@ from .work import Work
 __all__ = ["Works"]
 
 _W = TypeVar("_W", bound=Work)
+
+# Seconds that interrupted work has to let go of its source: a library's `aclose` may wait for its server for ever.
+_STOP = 2.0
 
 
 class Works(Generic[_W]):
@@ -99,18 +103,27 @@ class Works(Generic[_W]):
                 task.cancel()
         for work in running:
             work.interrupt()
-        for work in running:
-            await work.ended()
+        if running:
+            ends = [self.hub.loop.create_task(work.ended()) for work in running]
+            _, pending = await asyncio.wait(ends, timeout=_STOP)
+            for task in pending:
+                task.cancel()
+            if pending:
+                logger.error("%d pieces of work did not let themselves be stopped", len(pending))
         for id in list(self._timers):
-            self._forget(id)
+            self._drop(id)  # their events stay: readers that are behind still have the end to come
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._running)} running, {len(self._timers)} kept>"
 
-    def _forget(self, id: str) -> None:
+    def _drop(self, id: str) -> _W:
         self._timers.pop(id).cancel()
         work = self._all.pop(id)
         work.close()
+        return work
+
+    def _forget(self, id: str) -> None:
+        work = self._drop(id)
         self.hub.spawn(self.hub.broker.forget(work.topic))
 
 
