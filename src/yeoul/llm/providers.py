@@ -12,14 +12,19 @@ __all__ = ["Providers"]
 
 class Providers:
     """`default`: the name used without a choice; by default the first provider's. `missing`: names that could be set
-    up, and what to set for that."""
+    up, and what to set for that. Raises ValueError for no provider, for two of one name, and for a default that is none
+    of them."""
 
     def __init__(
         self, providers: Sequence[Provider], default: str | None = None, missing: Mapping[str, str] | None = None
     ) -> None:
         if not providers:
             raise ValueError("at least one provider is needed")
-        self._by_name = {provider.name: provider for provider in providers}
+        self._by_name: dict[str, Provider] = {}
+        for provider in providers:
+            if provider.name in self._by_name:
+                raise ValueError(f"two providers are called {provider.name!r}: give one of them another name")
+            self._by_name[provider.name] = provider
         self._missing = dict(missing or {})
         self.default = default or providers[0].name
         self.get(self.default)
