@@ -16,7 +16,8 @@ __all__ = ["before_signals"]
 def before_signals(
     loop: asyncio.AbstractEventLoop, ending: Callable[[], Coroutine[None, None, None]]
 ) -> Iterator[None]:
-    """On SIGTERM and SIGINT, starts `ending` on the loop, then calls the handler that was there before.
+    """On SIGTERM and SIGINT, starts `ending` on the loop, then calls the handler that was there before; where there was
+    none, the process ends as it would have, after `ending`.
 
     uvicorn and granian begin to shut down by waiting for open responses, which an endless stream never lets them
     finish (uvicorn 0.54: for ever without `--timeout-graceful-shutdown`). Only Python's main thread may set handlers;
@@ -28,12 +29,20 @@ def before_signals(
     tasks: set[asyncio.Task[None]] = set()
     previous = {sig: signal.getsignal(sig) for sig in (signal.SIGTERM, signal.SIGINT)}
 
-    def end() -> None:
-        if not tasks:
-            tasks.add(loop.create_task(ending()))
+    def end(number: int) -> None:
+        if tasks:
+            return
+        task = loop.create_task(ending())
+        tasks.add(task)
+        if previous[signal.Signals(number)] is signal.SIG_DFL:
+            task.add_done_callback(lambda task: default(number))
+
+    def default(number: int) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(end)
+        loop.call_soon_threadsafe(end, number)
         handler = previous[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)
