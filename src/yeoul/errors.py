@@ -3,6 +3,7 @@
 ::
 
     YeoulError
+    ├── DatabaseUnavailable                the database cannot be read or written at the moment
     ├── InvalidCursor        (ValueError)  a Last-Event-ID that no Yeoul server wrote
     ├── InvalidTopic         (ValueError)  a topic name that breaks the rules
     ├── EventTooLarge                      one event is larger than the bound in force
@@ -11,6 +12,7 @@
     ├── TopicClosed                        the topic has had its final event
     ├── TooMuchWork                 as much work is under way as may be
     ├── UnknownProvider      (ValueError)  no provider has this name
+    ├── UnusableDatabase                   the database cannot be opened, and waiting does not help
     └── UpstreamError                      the stream that we read from somebody else failed
         ├── UpstreamRefused                it answered with an error before its first byte
         ├── UpstreamTimeout                it did not connect, begin or go on in time
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from .sse.event import Event
 
 __all__ = [
+    "DatabaseUnavailable",
     "EventTooLarge",
     "HubClosed",
     "InvalidCursor",
@@ -37,6 +40,7 @@ __all__ = [
     "TooMuchWork",
     "TopicClosed",
     "UnknownProvider",
+    "UnusableDatabase",
     "UpstreamCut",
     "UpstreamError",
     "UpstreamGarbage",
@@ -48,6 +52,10 @@ __all__ = [
 
 class YeoulError(Exception):
     """The root: `except YeoulError` catches all of them."""
+
+
+class DatabaseUnavailable(YeoulError):
+    """The database cannot be read or written at the moment: locked, its disk full or broken. Nothing was changed."""
 
 
 class InvalidCursor(YeoulError, ValueError):
@@ -89,6 +97,10 @@ class TooMuchWork(YeoulError):
 
 class UnknownProvider(YeoulError, ValueError):
     """No provider has this name."""
+
+
+class UnusableDatabase(YeoulError):
+    """The database cannot be opened, and will not be without somebody's doing: the text says what to do."""
 
 
 class UpstreamError(YeoulError):

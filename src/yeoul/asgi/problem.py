@@ -8,6 +8,7 @@ from http import HTTPStatus
 from starlette.responses import JSONResponse
 
 from ..errors import (
+    DatabaseUnavailable,
     EventTooLarge,
     HubClosed,
     InvalidCursor,
@@ -30,10 +31,11 @@ _STATUS: dict[type[Exception], int] = {
     TooMuchWork: 429,
     TooManyTopics: 503,
     HubClosed: 503,
+    DatabaseUnavailable: 503,
 }
 
 # Seconds to wait before the same request can succeed: another worker answers soon, a generation takes a while.
-_RETRY_AFTER: dict[type[Exception], int] = {TooMuchWork: 5, TooManyTopics: 60, HubClosed: 1}
+_RETRY_AFTER: dict[type[Exception], int] = {TooMuchWork: 5, TooManyTopics: 60, HubClosed: 1, DatabaseUnavailable: 5}
 
 # The request's field that is to blame, where the error itself says which.
 _FIELD: dict[type[Exception], str] = {
