@@ -1,0 +1,151 @@
+"""The first page in Chromium, with its native EventSource, through a network that drops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import repeat
+
+import pytest
+from playwright.async_api import expect
+
+from support.browser import chromium
+from support.proxy import Fate, Proxy, proxying
+from support.serving import serving
+from support.settings import make_settings
+from support.upstream import Answer, Exchange, Upstream, complete
+from yeoul.app import create_app
+
+TOKENS = ["여울은 ", "물살이 ", "빠른\n", "곳", "입니다 ", "🌊", " <b>굵게</b>", " 끝."]
+TEXT = "".join(TOKENS)
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@asynccontextmanager
+async def site(upstream: Upstream, fates: Iterator[Fate] | None = None, **settings: object) -> AsyncIterator[Proxy]:
+    """The server behind a proxy; each connection meets the next fate."""
+    model = {"kind": "openai-chat", "url": upstream.base_url, "model": "m"}
+    app = create_app(make_settings(upstreams={"up": model}, provider="up", retry_ms=50, **settings))
+    fates = fates or repeat(Fate())
+    # No connection is used twice, so that each fate meets one request.
+    async with serving(app, timeout_keep_alive=0) as port, proxying(port, lambda: next(fates)) as proxy:
+        yield proxy
+
+
+async def test_an_answer_appears_token_by_token_and_ends() -> None:
+    async with Upstream(Answer(TOKENS)) as upstream, site(upstream) as proxy, chromium() as page:
+        await page.goto(f"http://127.0.0.1:{proxy.port}/")
+        await page.fill("#question", "여울이 뭐예요?")
+        await page.click("#ask")
+        await expect(page.locator("#state")).to_have_attribute("data-state", "done")
+        assert await page.inner_text("#answer") == TEXT
+        assert await page.locator("#answer b").count() == 0, "an answer is text, not markup"
+        assert len(upstream.requests) == 1
+
+
+async def test_a_connection_cut_again_and_again_goes_on_at_the_next_token() -> None:
+    tokens = [f"{number} {token}" for number in range(6) for token in TOKENS]
+    ready = asyncio.Semaphore(0)
+
+    async def paced(exchange: Exchange) -> None:
+        await exchange.head()
+        for token in tokens:
+            await ready.acquire()
+            await exchange.chunk(exchange.format.token(token))
+        await complete()(Answer(tokens), exchange)
+
+    def fates() -> Iterator[Fate]:
+        yield Fate()  # the page itself
+        for size in (40, 300, 480, 520, 470, 380):  # in the head, before the first event, within events
+            for _ in range(8):
+                ready.release()
+            yield Fate(cut_after=size)
+        for _ in tokens:
+            ready.release()
+        yield from repeat(Fate())
+
+    async with Upstream(paced) as upstream, site(upstream, fates()) as proxy, chromium() as page:
+        await page.goto(f"http://127.0.0.1:{proxy.port}/")
+        await page.fill("#question", "여울이 뭐예요?")
+        await page.click("#ask")
+        await expect(page.locator("#state")).to_have_attribute("data-state", "done", timeout=30_000)
+        assert await page.text_content("#answer") == "".join(tokens)
+        assert proxy.cuts >= 4, proxy
+        assert len(upstream.requests) == 1, "the model is asked once, however often the reader is cut"
+
+
+async def test_a_reload_goes_on_with_the_answer_that_was_being_read() -> None:
+    hold = asyncio.Event()
+    upstream = Upstream(Answer(TOKENS, hold=(4, hold)))
+    async with upstream, site(upstream) as proxy, chromium() as page:
+        await page.goto(f"http://127.0.0.1:{proxy.port}/")
+        await page.fill("#question", "여울이 뭐예요?")
+        await page.click("#ask")
+        await expect(page.locator("#answer")).to_contain_text(TOKENS[3])
+        await page.reload()
+        await expect(page.locator("#answer")).to_contain_text(TOKENS[3])
+        hold.set()
+        await expect(page.locator("#state")).to_have_attribute("data-state", "done")
+        assert await page.inner_text("#answer") == TEXT
+        assert len(upstream.requests) == 1
+
+
+async def test_stopping_keeps_what_was_said() -> None:
+    hold = asyncio.Event()
+    upstream = Upstream(Answer(TOKENS, hold=(2, hold)))
+    async with upstream, site(upstream) as proxy, chromium(locale="ko-KR") as page:
+        await page.goto(f"http://127.0.0.1:{proxy.port}/")
+        assert await page.inner_text("#ask") == "묻기"
+        await page.fill("#question", "여울이 뭐예요?")
+        await page.click("#ask")
+        await expect(page.locator("#answer")).to_contain_text(TOKENS[1].strip())
+        await page.click("#stop")
+        await expect(page.locator("#state")).to_have_attribute("data-state", "failed")
+        assert await page.inner_text("#answer") == "".join(TOKENS[:2])
+
+
+async def test_a_stream_that_is_over_is_not_asked_for_again() -> None:
+    """EventSource comes back after every end; 204 is what stops it."""
+    async with Upstream(Answer(TOKENS)) as upstream, site(upstream) as proxy, chromium() as page:
+        await page.goto(f"http://127.0.0.1:{proxy.port}/")
+        states = await page.evaluate(
+            """() => new Promise((resolve) => {
+                const source = new EventSource("/sse/chat?message=hi"), seen = [];
+                source.onmessage = ({ data }) => seen.push(data);
+                source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(seen); };
+            })"""
+        )
+        assert "".join(states) == TEXT + "[DONE]"
+        assert len(upstream.requests) == 1
+
+
+async def test_gaps_and_farewells_reach_the_browser() -> None:
+    settings = {"retention": [{"pattern": "news", "events": 1}], "max_lifetime_s": 1.0}
+    async with Upstream() as upstream, site(upstream, **settings) as proxy, chromium() as page:
+        await page.goto(f"http://127.0.0.1:{proxy.port}/")
+        events = await page.evaluate(
+            """async () => {
+                const publish = (data) => fetch("/topics/news", {
+                    method: "POST", headers: { "content-type": "text/plain" }, body: data,
+                }).then((answer) => answer.json());
+                const { id } = await publish("1");
+                await publish("2");
+                await publish("3");
+                return await new Promise((resolve) => {
+                    const source = new EventSource(`/topics/news?lastEventId=${id}`), seen = [];
+                    const note = ({ type, data }) => {
+                        seen.push([type, data]);
+                        if (type === "stream.bye") { source.close(); resolve(seen); }
+                    };
+                    source.onmessage = note;
+                    for (const name of ["hello", "gap", "bye"]) source.addEventListener(`stream.${name}`, note);
+                });
+            }"""
+        )
+        assert [type for type, _ in events] == ["stream.hello", "stream.gap", "message", "stream.bye"]
+        assert json.loads(events[1][1])["reason"] == "evicted"
+        assert events[2][1] == "3"
+        assert json.loads(events[3][1]) == {"reason": "lifetime", "reconnect": True}
