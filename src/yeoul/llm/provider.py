@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -81,7 +81,7 @@ class Provider(Protocol):
     @property
     def model(self) -> str: ...
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[Delta | Finish]:
+    def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Finish, None]:
         """An async generator: deltas, then exactly one Finish, then its end.
 
         Ending without a Finish means that the answer was cut off. Closing the generator (or cancelling the task that
