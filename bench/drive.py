@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from .build import HERE, tool
 from .processes import LOAD_CORE, start
@@ -52,12 +53,12 @@ class Readers:
             self._process.stdin.flush()
         return Arrived(**self._line())
 
-    def _line(self) -> dict[str, float]:
+    def _line(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise Disturbed(f"the readers ended early (exit code {self._process.wait()})")
-        parsed: dict[str, float] = json.loads(line)
+        parsed: dict[str, Any] = json.loads(line)
         return parsed
 
 

@@ -47,7 +47,8 @@ class Running:
 
     def cpu(self) -> float:
         """Seconds of processor time used so far."""
-        return sum(times.user + times.system for times in (process.cpu_times() for process in self._all()))
+        times = [process.cpu_times() for process in self._all()]
+        return float(sum(used.user + used.system for used in times))
 
     def memory(self) -> int:
         """Bytes resident now."""

@@ -42,30 +42,30 @@ class Target:
 class Row:
     scenario: str
     what: str
-    value: float  # Yeoul's
+    value: float | None  # Yeoul's; None: it could not be measured
     unit: str
     against: str = ""
     other: float | None = None
     target: Target | None = None
-    note: str = ""
 
     @property
     def ratio(self) -> float | None:
-        return self.value / self.other if self.other else None
+        return self.value / self.other if self.value is not None and self.other else None
 
     @property
     def met(self) -> bool | None:
         """None where nothing is promised."""
         if self.target is None:
             return None
-        return self.target.met_by(self.value if self.ratio is None else self.ratio)
+        measured = self.ratio if self.against else self.value
+        return measured is not None and self.target.met_by(measured)
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
     table = Table(title="Yeoul against a limit and peers: medians of one run", title_justify="left")
     for name in ("", "what", "Yeoul", "against", "", "ratio", "target", ""):
         table.add_column(name, justify="right" if name in ("Yeoul", "ratio", "target") else "left")
-    before = Row("", "", 0.0, "")
+    before = Row("", "", None, "")
     for row in rows:
         if before.scenario and row.scenario != before.scenario:
             table.add_section()
@@ -73,7 +73,7 @@ def show(rows: Sequence[Row], console: Console) -> None:
         table.add_row(
             row.scenario if row.scenario != before.scenario else "",
             row.what if row.what != before.what else "",
-            f"{_number(row.value)} {row.unit}" if not row.note else row.note,
+            "not measured" if row.value is None else f"{_number(row.value)} {row.unit}",
             row.against,
             "" if row.other is None else _number(row.other),
             "" if row.ratio is None else f"{row.ratio:.2f}",

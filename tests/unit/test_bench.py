@@ -1,0 +1,352 @@
+"""The load tools count what there is, and nothing else: a tool that miscounts makes any server look well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench import __main__ as command
+from bench.build import HERE, CannotBuild, tool
+from bench.drive import Disturbed
+from bench.results import Row, Target, medians, show, write
+from bench.scenarios import QUICK, Bench
+from rich.console import Console
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+
+
+@asynccontextmanager
+async def served(serve: Serve) -> AsyncIterator[int]:
+    """A server of one function per connection; it is over when its clients have left."""
+    connections: set[asyncio.Task[None]] = set()
+
+    async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await serve(reader, writer)
+        writer.close()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(asyncio.create_task(closing(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        await asyncio.gather(*connections)
+
+
+def streaming(*pieces: bytes, stay: bool = False) -> Serve:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD)
+        for piece in pieces:
+            await writer.drain()
+            await asyncio.sleep(0.002)
+            writer.write(piece)
+        await writer.drain()
+        if stay:
+            await reader.read()
+
+    return serve
+
+
+async def run(*arguments: object, stdin: bytes = b"", one_line: bool = False) -> tuple[int, list[dict[str, Any]], str]:
+    """`one_line`: stdin ends once a line has come, otherwise with the process."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.write(stdin)
+    out = b""
+    if one_line:
+        out = await process.stdout.readline()
+        process.stdin.close()
+    out, err = out + await process.stdout.read(), await process.stderr.read()
+    process.stdin.close()
+    return await process.wait(), [json.loads(line) for line in out.splitlines()], err.decode()
+
+
+async def subscribe(port: int, count: int, *options: object, **input: Any) -> dict[str, Any]:
+    code, lines, err = await run(tool("subscribers"), "-t", 5, *options, port, "/follow", count, **input)
+    assert code == 0, err
+    assert lines[0]["ready"] is True
+    return lines[-1]
+
+
+def stamped(number: int = 0) -> bytes:
+    return f"id: x-{number}\ndata: {time.monotonic_ns()} {'x' * 100}\n\n".encode()
+
+
+class TestSubscribers:
+    async def test_count_every_event_of_every_reader(self) -> None:
+        async with served(streaming(*(stamped(n) for n in range(20)), stay=True)) as port:
+            found = await subscribe(port, 7, "-n", 20)
+        assert (found["events"], found["least"], found["closed"]) == (140, 20, 0)
+
+    async def test_count_events_cut_anywhere(self) -> None:
+        stream = b"".join(stamped(n) for n in range(3))
+        pieces = [stream[at : at + 1] for at in range(len(stream))]
+        async with served(streaming(*pieces, stay=True)) as port:
+            found = await subscribe(port, 1, "-n", 3)
+        assert found["events"] == 3
+
+    async def test_count_events_that_come_together(self) -> None:
+        async with served(streaming(b"".join(stamped(n) for n in range(5_000)), stay=True)) as port:
+            found = await subscribe(port, 1, "-n", 5_000)
+        assert found["events"] == 5_000
+        assert found["bytes"] > 5_000 * 100
+
+    async def test_short_events_with_the_stamp_in_json(self) -> None:
+        tokens = [b'data: {"content": "%d "}\n\n' % time.monotonic_ns() for _ in range(4)]
+        async with served(streaming(b"".join(tokens))) as port:
+            found = await subscribe(port, 1, "-n", 5)
+        assert found["events"] == 4
+
+    async def test_no_greetings_comments_or_end_markers(self) -> None:
+        others = b': 1234567890123\n\nevent: stream.hello\ndata: {"heartbeat": 15.0}\n\ndata: [DONE]\n\ndata: 12345\n\n'
+        async with served(streaming(others, stamped(), others)) as port:
+            found = await subscribe(port, 1, "-n", 2)
+        assert found["events"] == 1
+
+    async def test_say_which_reader_had_least_and_who_was_closed(self) -> None:
+        turn = iter(range(10))
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await streaming(*[stamped()] * (next(turn) + 1))(reader, writer)
+
+        async with served(serve) as port:
+            found = await subscribe(port, 3, "-n", 9)
+        assert (found["events"], found["least"], found["closed"]) == (6, 1, 3)
+
+    async def test_latency_is_the_age_of_the_stamp(self) -> None:
+        old = b"data: %d \n\n" % (time.monotonic_ns() - 50_000_000)
+        async with served(streaming(old, stay=True)) as port:
+            found = await subscribe(port, 2, "-n", 1)
+        assert 50 <= found["p50_ms"] <= found["p99_ms"] <= found["max_ms"] < 5_000
+
+    async def test_are_told_what_to_wait_for(self) -> None:
+        async with served(streaming(stamped(), stamped(), stay=True)) as port:
+            found = await subscribe(port, 2, stdin=b"2\n")
+        assert found["least"] == 2
+        assert found["elapsed"] < 4
+
+    async def test_idle_ones_stay_until_the_end_of_stdin(self) -> None:
+        async with served(streaming(stamped(), stay=True)) as port:
+            found = await subscribe(port, 2, "-s", one_line=True)
+        assert found["closed"] == 0
+
+    async def test_ask_as_they_are_told(self) -> None:
+        asked: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(2))
+            writer.write(HEAD + b"\n" + stamped())
+
+        async with served(serve) as port:
+            await subscribe(port, 1, "-X", "POST", "-d", "{}", "-H", "Content-Type: application/json", "-n", 1)
+        assert asked[0].startswith(b"POST /follow HTTP/1.1\r\n")
+        assert b"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" in asked[0]
+
+    async def test_an_answer_that_is_no_stream_is_an_error(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+        async with served(serve) as port:
+            code, _, err = await run(tool("subscribers"), "-n", 1, port, "/nowhere", 1)
+        assert code == 1
+        assert "404 Not Found" in err
+
+
+class TestPublisherAndLimit:
+    async def test_what_is_published_arrives(self) -> None:
+        sock = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+        port = sock.sockets[0].getsockname()[1]
+        sock.close()
+        limit = await asyncio.create_subprocess_exec(str(tool("limit")), str(port))
+        try:
+            await _listening(port)
+            readers = await asyncio.create_subprocess_exec(
+                *map(str, (tool("subscribers"), port, "/follow", 5)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            assert readers.stdin is not None
+            assert readers.stdout is not None
+            assert json.loads(await readers.stdout.readline())["ready"]
+            code, [published], err = await publish(port, 3, 0.2)
+            assert code == 0, err
+            readers.stdin.write(b"%d\n" % published["published"])
+            found = json.loads(await readers.stdout.readline())
+            readers.stdin.close()
+            await readers.wait()
+        finally:
+            limit.kill()
+            await limit.wait()
+        assert published["published"] >= 3
+        assert found["least"] * 5 == found["events"] == published["published"] * 5
+
+    async def test_a_pause_is_kept(self) -> None:
+        async with served(answering(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok")) as port:
+            _, [published], _ = await publish(port, 1, 0.2, 0.05)
+        assert 3 <= published["published"] <= 6
+
+    async def test_chunked_answers_are_read_to_their_end(self) -> None:
+        async with served(
+            answering(b"HTTP/1.1 202 A\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+        ) as port:
+            _, [published], _ = await publish(port, 2, 0.05)
+        assert published["published"] >= 2
+
+    async def test_a_refusal_is_an_error(self) -> None:
+        async with served(answering(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")) as port:
+            code, _, err = await publish(port, 1, 0.1)
+        assert code != 0
+        assert "429 Too Many Requests" in err
+
+
+async def test_the_upstream_sends_its_tokens_one_by_one() -> None:
+    sock = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+    port = sock.sockets[0].getsockname()[1]
+    sock.close()
+    upstream = await asyncio.create_subprocess_exec(
+        sys.executable, str(HERE / "load" / "upstream.py"), str(port), "5", "0.01"
+    )
+    try:
+        await _listening(port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+        answer = await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        upstream.kill()
+        await upstream.wait()
+    assert answer.count(b'"content":"') == 5
+    assert answer.index(b'"finish_reason":"stop"') < answer.index(b"data: [DONE]")
+
+
+def answering(answer: bytes) -> Serve:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+            writer.write(answer)
+
+    return serve
+
+
+async def publish(port: int, *arguments: float) -> tuple[int, list[dict[str, Any]], str]:
+    return await run(sys.executable, HERE / "load" / "publisher.py", port, "/publish", *arguments)
+
+
+async def _listening(port: int) -> None:
+    for _ in range(200):
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            return
+    raise AssertionError("it did not listen")
+
+
+class TestResults:
+    def test_medians_are_of_each_value(self) -> None:
+        assert medians([{"a": 3.0, "b": 1.0}, {"a": 1.0, "b": 9.0}, {"a": 2.0, "b": 2.0}]) == {"a": 2.0, "b": 2.0}
+
+    @pytest.mark.parametrize(
+        ("row", "met"),
+        [
+            (Row("A", "x", 4.0, "", "it", 2.0, Target(">=", 2)), True),
+            (Row("A", "x", 3.9, "", "it", 2.0, Target(">=", 2)), False),
+            (Row("E", "x", 1.0, "", "it", 4.0, Target("<=", 0.25)), True),
+            (Row("E", "x", 1.1, "", "it", 4.0, Target("<=", 0.25)), False),
+            (Row("D", "x", 12.0, "KB", target=Target("<=", 12)), True),
+            (Row("F", "x", 12.0, "KB", "it", 3.0), None),
+            (Row("E", "x", None, "", "it", None, Target("<=", 1)), False),
+        ],
+    )
+    def test_a_target_is_of_the_ratio_or_of_the_value(self, row: Row, met: bool | None) -> None:
+        assert row.met is met
+
+    def test_the_table_and_the_file_say_the_same(self, tmp_path: Path) -> None:
+        rows = [
+            Row("A", "fan-out", 4.0, "events/s", "limit", 2.0, Target(">=", 3)),
+            Row("A", "fan-out", 4.0, "events/s", "peer", 1.0, Target(">=", 3)),
+        ]
+        console = Console(width=150, record=True, file=(tmp_path / "table").open("w"))
+        show(rows, console)
+        console.file.close()
+        shown = console.export_text()
+        assert shown.count("fan-out") == 1
+        assert "MISS" in shown
+        assert "pass" in shown
+        write(rows, {"A": []}, tmp_path / "out" / "results.json", 1.0)
+        written = json.loads((tmp_path / "out" / "results.json").read_text())
+        assert [(row["ratio"], row["met"], row["target"]) for row in written["rows"]] == [
+            (2.0, False, ">= 3"),
+            (4.0, True, ">= 3"),
+        ]
+
+
+class TestRounds:
+    def test_a_candidate_that_fails_twice_is_left_out(self) -> None:
+        tries: list[int] = []
+
+        def broken() -> dict[str, float]:
+            tries.append(1)
+            raise Disturbed("events were lost")
+
+        said: list[str] = []
+        bench = Bench(QUICK, said.append)
+        assert bench.measure("A", {"good": lambda: {"rate": 2.0}, "broken": broken}) == {"good": {"rate": 2.0}}
+        assert len(tries) == 2
+        assert "A broken: events were lost" in said
+
+    def test_a_candidate_that_fails_once_is_measured_again(self) -> None:
+        outcomes: list[Sequence[float]] = [(), (5.0,)]
+
+        def shaky() -> dict[str, float]:
+            for rate in outcomes.pop(0):
+                return {"rate": rate}
+            raise Disturbed("a passing thing")
+
+        assert Bench(QUICK, lambda text: None).measure("A", {"shaky": shaky}) == {"shaky": {"rate": 5.0}}
+
+
+class TestCommand:
+    def test_an_unknown_scenario_is_refused(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+        monkeypatch.setattr(sys, "argv", ["bench", "--only", "A,Z"])
+        with pytest.raises(SystemExit) as exit_:
+            command.main()
+        assert exit_.value.code == 2
+        assert "no scenario Z: there are A, B, C, D, E, F" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("value", "code"), [(2.0, 0), (1.0, 1)])
+    def test_a_missed_target_is_the_exit_code(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: float, code: int
+    ) -> None:
+        monkeypatch.setattr(sys, "argv", ["bench", "--only", "a"])
+        row = Row("A", "x", value, "", target=Target(">=", 2))
+        monkeypatch.setattr(command, "SCENARIOS", {"A": lambda bench: [row]})
+        monkeypatch.setattr(command, "OUT", tmp_path)
+        assert command.main() == code
+
+    def test_without_a_compiler_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+        with pytest.raises(CannotBuild, match="install gcc"):
+            tool("limit", tmp_path)
