@@ -145,9 +145,13 @@ def _upstream(name: str, upstream: Upstream, timeouts: Timeouts) -> Provider:
 def _answer_errors_with_problems(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     @app.exception_handler(YeoulError)
-    @app.exception_handler(ValueError)
     async def ours(request: Request, error: Exception) -> Response:
         return problem_of(error)
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> Response:
+        # What it says may be a secret. Starlette raises it again after this, and the server logs it.
+        return problem(500, "this server has failed: what happened is in its log")
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:

@@ -1,0 +1,90 @@
+"""Errors before the first byte: a real status, and a problem document that says what would be right."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from support.reader import ask
+from support.serving import serving
+from support.settings import make_settings
+from yeoul.app import create_app
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/generations/none", 404),
+        ("PUT", "/topics/t", 405),
+        ("POST", "/sse/chat", 405),
+        ("DELETE", "/livez", 405),
+        ("GET", "/stream", 422),
+        ("GET", "/generations/" + "x" * 65, 422),
+    ],
+)
+async def test_every_error_is_a_problem_document(port: int, method: str, path: str, status: int) -> None:
+    answer = await ask(port, path, method=method)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("hunter2"), ValueError("hunter2"), KeyError("hunter2")])
+async def test_a_bug_is_a_problem_that_shows_nothing_and_is_logged(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = create_app(make_settings())
+
+    @app.get("/bug")
+    async def bug() -> None:
+        raise error
+
+    async with serving(app) as port:
+        answer = await ask(port, "/bug")
+    assert answer.status == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "title": "Internal Server Error",
+        "status": 500,
+        "detail": "this server has failed: what happened is in its log",
+    }
+    assert "hunter2" in capsys.readouterr().err
+
+
+def test_the_api_describes_itself_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        api = create_app(make_settings()).openapi()
+    operations: list[dict[str, Any]] = [
+        operation for path in api["paths"].values() for operation in path.values() if isinstance(operation, dict)
+    ]
+    names = [operation["operationId"] for operation in operations]
+    assert len(names) == len(set(names))
+    assert all("head" not in path for path in api["paths"].values())
+    stream = api["paths"]["/generations/{id}/stream"]["get"]
+    assert set(stream["responses"]) >= {"200", "204"}
+    assert "text/event-stream" in stream["responses"]["200"]["content"]
+    (dialect,) = [parameter for parameter in stream["parameters"] if parameter["name"] == "dialect"]
+    assert dialect["schema"]["enum"] == ["plain", "json", "envelope", "openai"]
+    published = api["paths"]["/topics/{topic}"]["post"]["requestBody"]["content"]
+    assert set(published) == {"text/plain", "application/json", "application/x-ndjson"}
+
+
+async def test_the_description_is_served(port: int) -> None:
+    answer = await ask(port, "/openapi.json")
+    assert answer.status == 200
+    assert answer.json()["info"]["title"] == "Yeoul"
+    assert (await ask(port, "/docs")).status == 200
+
+
+def test_an_application_is_made_of_settings_alone() -> None:
+    assert isinstance(create_app(make_settings()), FastAPI)
