@@ -138,7 +138,15 @@ async def open_stream(
         sent["Content-Length"] = str(len(body))
     head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
     target = quote(path, safe="/?&=%:+,*~$'()[]@!;")
-    writer.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
+    # Bytes of headers that are not ASCII are given as Latin-1, as HTTP has them.
+    writer.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
+    return await read_head(reader, writer, method=method, last_event_id=last_event_id)
+
+
+async def read_head(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, method: str = "GET", last_event_id: str = ""
+) -> RawStream:
+    """The response to a request that was written by hand, its body left open."""
     async with asyncio.timeout(WAIT_S):
         status = int((await reader.readline()).split(b" ")[1])
         got: dict[str, str] = {}

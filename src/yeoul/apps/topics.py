@@ -78,6 +78,10 @@ def topics(hub: Hub) -> APIRouter:
     ) -> Response:
         for name in topic:
             _refuse_reserved(name)
+        most = hub.max_topics_per_reader
+        if len(set(topic)) > most:
+            wrong = f"follow 1 to {most} topics with one stream, not {len(set(topic))}"
+            raise Problem(422, wrong, fields=[("topic", wrong)])
         return EventStream(hub, topic, request, newest=newest)
 
     return router
@@ -119,23 +123,26 @@ def _text(body: bytes) -> str:
 def _parsed(line: bytes, where: str) -> Event:
     try:
         published = _decode(line)
+        data = published.data if isinstance(published.data, str) else json_data(published.data)
     except msgspec.ValidationError as error:
         raise Problem(
             422, f'{where}: {error}; an event is {{"data": …, "type": "…"}}', fields=[(where, str(error))]
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f"{where} is not JSON: {error}") from error
-    data = published.data if isinstance(published.data, str) else json_data(published.data)
+    except RecursionError as error:
+        raise Problem(400, f"{where} is nested too deeply") from error
     return _event(data, published.type, where)
 
 
 def _event(data: str, type: str, where: str = "the body") -> Event:
+    wrong = None
     if type == "error":
-        raise Problem(
-            422,
-            f"{where}: type 'error' would look like a lost connection to EventSource",
-            fields=[("type", "another name")],
-        )
+        wrong = f"type {type!r} would look like a lost connection to EventSource"
+    elif type.startswith("stream."):
+        wrong = f"type {type!r} is taken: those that begin with 'stream.' are the server's own"
+    if wrong is not None:
+        raise Problem(422, f"{where}: {wrong}", fields=[("type", "another name")])
     try:
         return Event(data, type)
     except ValueError as error:
