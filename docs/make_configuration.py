@@ -47,7 +47,7 @@ def default(field: FieldInfo) -> str:
         return "(needed)"
     if value is None:
         return "—"
-    if isinstance(value, str):
+    if isinstance(value, str | Path):
         return f"`{value}`"
     return f"`{json.dumps(value)}`"
 

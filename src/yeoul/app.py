@@ -11,13 +11,16 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from . import __version__
+from .apps.challenges import challenges
 from .apps.generations import generations_app
 from .apps.index import index
 from .apps.lessons import lessons
 from .apps.ops import ops
+from .apps.recipes import recipes_app
 from .apps.topics import topics
 from .asgi.limits import BodyLimit
 from .asgi.problem import Problem, problem, problem_of
+from .asgi.startup import ClearStart
 from .client.request import Timeouts
 from .errors import YeoulError
 from .hub import Hub, MemoryBroker
@@ -29,6 +32,9 @@ from .llm.openai import OpenAIChat, OpenAIResponses
 from .llm.provider import Provider
 from .llm.providers import Providers
 from .settings import Settings, Upstream
+from .storage import Database
+from .storage.conversations import Conversations
+from .storage.recipes import Recipes
 from .stream import Retention
 from .stream.retention import Retentions
 
@@ -60,12 +66,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         grace_seconds=settings.drain_generations_s,
     )
     providers = _providers(settings)
+    database = Database(settings.data_dir)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with hub.lifespan(app):
-            yield
-        await providers.close()
+        async with database:
+            async with hub.lifespan(app):
+                yield
+            await providers.close()
 
     app = FastAPI(
         title="Yeoul",
@@ -74,10 +82,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
+    app.add_middleware(ClearStart)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.include_router(index())
-    app.include_router(lessons(generations, providers, DisconnectPolicy(settings.lost_reader_s)))
+    lost_reader = DisconnectPolicy(settings.lost_reader_s)
+    app.include_router(lessons(generations, providers, lost_reader))
     app.include_router(generations_app(generations, providers))
+    app.include_router(recipes_app(generations, providers, Recipes(database), lost_reader))
+    conversations = Conversations(
+        database, max_turns=settings.conversation_turns, keep_seconds=settings.conversation_keep_s
+    )
+    app.include_router(challenges(generations, providers, conversations, lost_reader))
     app.include_router(topics(hub))
     app.include_router(ops(hub, generations))
     _answer_errors_with_problems(app)

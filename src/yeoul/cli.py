@@ -54,6 +54,7 @@ def _serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl+C. Everything else is set by YEOUL_* variables, .env or yeoul.toml."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each start
     given = {"host": host, "port": port, "workers": workers, "broker": broker}
     try:
         settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
@@ -56,6 +57,12 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=1, description="Processes. One: the memory broker cannot be shared.")
     broker: str = Field(
         "memory://", description="Where events live. `memory://`: in this process, gone when it ends; needs nothing."
+    )
+
+    data_dir: Path = Field(
+        Path("yeoul-data"),
+        description="Folder of the database, `yeoul.db`: what people save. Both are made at the first start. In the "
+        "working directory, so that each project has its own; on a local disk, because SQLite's log needs its locks.",
     )
 
     # Streams
@@ -144,6 +151,10 @@ class Settings(BaseSettings):
         description="Seconds after which an answer that a GET began is stopped when nobody reads it. Longer than "
         "a browser's reconnect, short enough not to pay for closed tabs.",
     )
+    conversation_turns: Count = Field(
+        20, description="Turns (questions and answers) kept per conversation. What models are told again each time."
+    )
+    conversation_keep_s: Seconds = Field(86_400.0, description="Seconds for which a turn of a conversation is kept.")
     drain_generations_s: float = Field(
         10.0,
         ge=0,

@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from support.settings import make_data_dir
 from yeoul.asgi.direct import Protocol
 
 READY_S = 15.0
@@ -93,7 +94,7 @@ def yeoul_serve(*arguments: str, env: dict[str, str] | None = None, cwd: Any = N
     """`yeoul serve --port 0 …`, once it has said that it is ready."""
     command = [sys.executable, "-m", "yeoul", "serve", "--port", "0", *arguments]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("YEOUL_", "OPENAI_", "HF_"))}
-    with _process(command, {**clean, **(env or {})}, cwd) as process:
+    with _process(command, {**clean, "YEOUL_DATA_DIR": make_data_dir(), **(env or {})}, cwd) as process:
         lines: list[str] = []
         assert process.stderr is not None
         for line in process.stderr:
@@ -107,7 +108,7 @@ def yeoul_serve(*arguments: str, env: dict[str, str] | None = None, cwd: Any = N
 @contextmanager
 def listening(command: list[str], port: int, *, env: dict[str, str] | None = None, cwd: Any = None) -> Iterator[Served]:
     """Any server command, once its port accepts connections (for servers that do not say so)."""
-    with _process(command, {**os.environ, **(env or {})}, cwd) as process:
+    with _process(command, {**os.environ, "YEOUL_DATA_DIR": make_data_dir(), **(env or {})}, cwd) as process:
         _wait_for_port(process, port)
         yield Served(process, port, [])
 

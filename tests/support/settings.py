@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
+
 from yeoul.settings import Settings
 
-__all__ = ["make_settings"]
+__all__ = ["make_data_dir", "make_settings"]
+
+
+# The databases of all servers of a test run.
+_DATA = tempfile.mkdtemp(prefix="yeoul-test-")
+atexit.register(shutil.rmtree, _DATA, ignore_errors=True)
+
+
+def make_data_dir() -> str:
+    """A folder that is nobody else's."""
+    return tempfile.mkdtemp(dir=_DATA)
 
 
 def make_settings(**values: object) -> Settings:
-    fixed = {"demo_pace_s": 0, "openai_api_key": None, "hf_token": None}
+    fixed = {"demo_pace_s": 0, "openai_api_key": None, "hf_token": None, "data_dir": make_data_dir()}
     return Settings(_env_file=None, **{**fixed, **values})  # type: ignore[arg-type]

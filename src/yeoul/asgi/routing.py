@@ -1,14 +1,18 @@
-"""Routes that stream answer GET and HEAD alike."""
+"""Routes that stream answer GET and HEAD alike; routes by number leave words to others."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
+from starlette.routing import Match
+from starlette.types import Scope
 
-__all__ = ["stream_route"]
+__all__ = ["Number", "NumberedRoute", "stream_route"]
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Awaitable[Response]])
 
@@ -36,3 +40,29 @@ def stream_route(router: APIRouter, path: str, **options: Any) -> Callable[[_End
         return endpoint
 
     return add
+
+
+class NumberedRoute(APIRoute):
+    """For paths as `/recipes/{id}`, where `id` is a `Number`: one that is no number belongs to a route with that very
+    path (`/recipes/search`), wherever it is registered, and is refused here only where there is none."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        if match is Match.FULL and not _is_number(child["path_params"].get("id", "0")):
+            return Match.PARTIAL, child  # the router takes it where no other route matches in full
+        return match, child
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _digits(text: str) -> str:
+    # int() would take "+1", "1_000" and "1.0" too: several addresses for one thing.
+    if not _is_number(text):
+        raise ValueError(f"an id is a whole number in digits, not {text[:50]!r}")
+    return text
+
+
+# An id as SQLite has them.
+Number = Annotated[int, BeforeValidator(_digits), Path(ge=1, le=2**63 - 1)]

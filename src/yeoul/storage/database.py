@@ -71,6 +71,13 @@ class Database:
             await self.close()
             raise
 
+    async def __aenter__(self) -> Database:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
     async def close(self) -> None:
         """Ends all connections; the last one writes the log back into the file."""
         if self._engine is not None:
