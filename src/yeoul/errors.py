@@ -11,7 +11,10 @@
     ├── TooManyTopics                      the broker holds as many topics as it may
     ├── TopicClosed                        the topic has had its final event
     ├── TooMuchWork                 as much work is under way as may be
+    ├── UnknownCollection    (ValueError)  no documents are in a collection of this name
+    ├── UnknownDocument      (ValueError)  no document, or several, are meant by this
     ├── UnknownProvider      (ValueError)  no provider has this name
+    ├── UnreadableDocument                 a file that no document can be made of
     ├── UnusableDatabase                   the database cannot be opened, and waiting does not help
     └── UpstreamError                      the stream that we read from somebody else failed
         ├── UpstreamRefused                it answered with an error before its first byte
@@ -39,7 +42,10 @@ __all__ = [
     "TooManyTopics",
     "TooMuchWork",
     "TopicClosed",
+    "UnknownCollection",
+    "UnknownDocument",
     "UnknownProvider",
+    "UnreadableDocument",
     "UnusableDatabase",
     "UpstreamCut",
     "UpstreamError",
@@ -95,8 +101,20 @@ class TooMuchWork(YeoulError):
     """As much work is under way as may be at once."""
 
 
+class UnknownCollection(YeoulError, ValueError):
+    """No documents are in a collection of this name."""
+
+
+class UnknownDocument(YeoulError, ValueError):
+    """No document, or more than one, is meant by an id or a title."""
+
+
 class UnknownProvider(YeoulError, ValueError):
     """No provider has this name."""
+
+
+class UnreadableDocument(YeoulError):
+    """A file that no document can be made of; the text says why, as in "README.md: it is empty"."""
 
 
 class UnusableDatabase(YeoulError):

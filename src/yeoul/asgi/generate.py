@@ -122,14 +122,17 @@ def generation_stream(
 ) -> EventStream:
     """The generation's events from its beginning, or from the request's Last-Event-ID.
 
-    `snapshot`: a new reader first gets the text so far as one event, then what follows. `started`: see
+    `snapshot`: a new reader first gets the notes and the text so far as one event, then what follows. `started`: see
     `Generation.encoding`.
     """
     opening: list[Event] = []
     after = generation.origin
     if snapshot and generation.text:
-        kind, data = dialect(Answer(generation.id, generation.model, int(generation.created))).delta(generation.text)
-        opening = [Event(data, kind)]
+        form = dialect(Answer(generation.id, generation.model, int(generation.created)))
+        notes = filter(None, (form.note(kind, data) for kind, data in generation.notes))
+        kind, data = form.delta(generation.text)
+        # Whoever is cut between these events has not had the text: it comes back to the beginning.
+        opening = [*(Event(note, type, str(generation.origin)) for type, note in notes), Event(data, kind)]
         after = generation.position
     return EventStream(
         hub,

@@ -356,8 +356,9 @@ class Subscription:
         return self._send(self._encode_control(event))
 
     def _encode_control(self, event: Event) -> bytes:
-        identified = replace(event, id=f"{self.encoding.id_prefix}{self.cursor}")
-        return self.encoding.wrap(self.encoding.control(identified))
+        if event.id is None:
+            event = replace(event, id=f"{self.encoding.id_prefix}{self.cursor}")
+        return self.encoding.wrap(self.encoding.control(event))
 
     def _send(self, payload: bytes) -> bool:
         self.touched = self._hub.loop.time()

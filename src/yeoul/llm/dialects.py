@@ -1,8 +1,8 @@
 """How an answer looks on the wire. Pure.
 
-A generation's topic holds four kinds of event: `start`, `delta` (one piece of text), `finish` (how it ended) and `end`
-(nothing follows). A dialect turns each into at most one event of the wire, so that every position stays a position
-in every dialect.
+A generation's topic holds five kinds of event: `start`, `delta` (one piece of text), `note.<type>` (something beside
+the text, as JSON), `finish` (how it ended) and `end` (nothing follows). A dialect turns each into at most one event of
+the wire, so that every position stays a position in every dialect.
 """
 
 from __future__ import annotations
@@ -17,9 +17,22 @@ from ..sse import Event, encode, json_data
 from ..stream import Frame
 from .provider import Usage
 
-__all__ = ["DIALECTS", "DONE", "Answer", "Dialect", "Outcome", "State", "control_encoder", "outcome_events", "renderer"]
+__all__ = [
+    "DIALECTS",
+    "DONE",
+    "NOTE",
+    "Answer",
+    "Dialect",
+    "Outcome",
+    "State",
+    "control_encoder",
+    "outcome_events",
+    "renderer",
+]
 
 DONE = "[DONE]"
+# Stands before the type of a note in the topic, so that it is never taken for another kind.
+NOTE = "note."
 
 
 class State(StrEnum):
@@ -67,6 +80,8 @@ class Dialect(Protocol):
 
     def delta(self, text: str) -> Parts: ...
 
+    def note(self, kind: str, data: str) -> Parts | None: ...
+
     def finish(self, outcome: Outcome) -> Parts | None: ...
 
     def end(self, outcome: Outcome) -> Parts | None: ...
@@ -84,6 +99,9 @@ class Plain:
 
     def delta(self, text: str) -> Parts:
         return "message", text
+
+    def note(self, kind: str, data: str) -> Parts | None:
+        return kind, data
 
     def finish(self, outcome: Outcome) -> Parts | None:
         if outcome.state is State.DONE:
@@ -106,6 +124,9 @@ class Json:
 
     def delta(self, text: str) -> Parts:
         return "message", f'{{"content": {json_data(text)}}}'
+
+    def note(self, kind: str, data: str) -> Parts | None:
+        return kind, data
 
     def finish(self, outcome: Outcome) -> Parts | None:
         if outcome.state is State.DONE:
@@ -134,6 +155,9 @@ class Envelope:
     def delta(self, text: str) -> Parts:
         return "token", json_data({"status": 200, "message": self.per_token, "data": {"token": text}})
 
+    def note(self, kind: str, data: str) -> Parts | None:
+        return kind, f'{{"status": 200, "message": {json_data(kind)}, "data": {data}}}'
+
     def finish(self, outcome: Outcome) -> Parts | None:
         if outcome.state is State.DONE:
             return None
@@ -161,6 +185,9 @@ class OpenAI:
 
     def delta(self, text: str) -> Parts:
         return self._chunk(f'{{"content": {json_data(text)}}}', "null")
+
+    def note(self, kind: str, data: str) -> Parts | None:
+        return None  # its clients take every event for a chunk
 
     def finish(self, outcome: Outcome) -> Parts | None:
         if outcome.state is not State.DONE:
@@ -217,6 +244,8 @@ def renderer(dialect: Dialect, id_prefix: str = "", *, announce: bool = False) -
                 return dialect.finish(_outcome(event))
             case "end":
                 return dialect.end(_outcome(event))
+            case kind if kind.startswith(NOTE):
+                return dialect.note(kind.removeprefix(NOTE), event.data)
         return None
 
     def render(frame: Frame) -> bytes:

@@ -16,8 +16,8 @@ from ..hub.work import CONTINUE, DisconnectPolicy, Work
 from ..observe import Distribution, logger
 from ..sse import Event, json_data
 from ..stream import Cursor
-from .dialects import DONE, Answer, Dialect, Outcome, State, control_encoder, outcome_events, renderer
-from .provider import Delta, Finish
+from .dialects import DONE, NOTE, Answer, Dialect, Outcome, State, control_encoder, outcome_events, renderer
+from .provider import Finish, Item, Note
 
 __all__ = ["Generation", "GenerationStats"]
 
@@ -40,8 +40,8 @@ class GenerationStats:
 class Generation(Work):
     """Runs a provider's stream into the topic `generations/<id>`. Made by `Generations.start`.
 
-    `text` is the answer so far, `outcome` how it stands, `position` the cursor of its last
-    delta.
+    `text` is the answer so far, `notes` what was said beside it, `outcome` how it stands, `position` the cursor of the
+    last of these.
     """
 
     kind = "generations"
@@ -49,7 +49,7 @@ class Generation(Work):
     def __init__(
         self,
         hub: Hub,
-        source: AsyncIterator[Delta | Finish],
+        source: AsyncIterator[Item],
         stats: GenerationStats,
         *,
         provider: str,
@@ -69,6 +69,7 @@ class Generation(Work):
         self._max_seconds = max_seconds
         self._max_chars = max_chars
         self._finish: Finish | None = None
+        self.notes: list[tuple[str, str]] = []  # (type, JSON) of each
         self._parts: list[str] = []
         self._offsets = array("q")  # of each delta
         self._encodings: dict[tuple[type[Dialect], bool], Encoding] = {}
@@ -156,10 +157,15 @@ class Generation(Work):
             if isinstance(item, Finish):
                 self._finish = item
                 continue
-            chars += len(item.text)
+            text = json_data(item.data) if isinstance(item, Note) else item.text
+            chars += len(text)
             if chars > self._max_chars:
                 raise UpstreamError(f"the answer is longer than {self._max_chars} characters: it was ended there")
-            await self._append(item.text)
+            await (self._note(item.type, text) if isinstance(item, Note) else self._append(text))
+
+    async def _note(self, kind: str, data: str) -> None:
+        self._position = await self.hub.publish(self.topic, Event(data, NOTE + kind))
+        self.notes.append((kind, data))
 
     async def _append(self, text: str) -> None:
         if not text:

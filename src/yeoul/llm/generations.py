@@ -8,7 +8,7 @@ from ..hub import Hub
 from ..hub.work import CONTINUE, DisconnectPolicy
 from ..hub.works import Works
 from .generation import Generation, GenerationStats
-from .provider import Delta, Finish
+from .provider import Item
 
 __all__ = ["Generations"]
 
@@ -44,7 +44,7 @@ class Generations(Works[Generation]):
 
     async def start(
         self,
-        source: AsyncIterator[Delta | Finish],
+        source: AsyncIterator[Item],
         *,
         provider: str = "app",
         model: str = "app",

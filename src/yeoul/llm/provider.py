@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-__all__ = ["Delta", "Finish", "Message", "Prompt", "Provider", "Schema", "Usage"]
+__all__ = ["Delta", "Finish", "Item", "Message", "Note", "Prompt", "Provider", "Schema", "Usage"]
+
+# What dialects call their own events: a note of that name would be taken for one.
+_TAKEN = frozenset({"complete", "error", "failure", "message", "token"})
+_NOTE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,26 @@ class Finish:
     reason: str = "stop"
     usage: Usage | None = None
     result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something beside the answer's text that readers are shown as an event of their own: a stage, the sources.
+
+    Providers have none; apps put them into what they make of a provider's stream. `type` is the event's name, in lower
+    case, `data` what its JSON says. Raises ValueError for a name that is another event's.
+    """
+
+    type: str
+    data: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not _NOTE.fullmatch(self.type) or self.type in _TAKEN:
+            raise ValueError(f"a note's type is a name in lower case that no dialect has, not {self.type!r}")
+
+
+# What a generation is made of.
+Item = Delta | Finish | Note
 
 
 class Provider(Protocol):
