@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -17,11 +16,11 @@ from ..hub.work import CONTINUE, DisconnectPolicy
 from ..llm.dialects import DIALECTS, Answer, Dialect, Outcome, State
 from ..llm.generation import Generation
 from ..llm.generations import Generations
-from ..llm.provider import Delta, Finish
 from ..sse import Event
 from .attach import attach_or_start, finite_stream
 from .problem import problem_of
 from .stream_response import EventStream
+from .texts import Source, Texts
 
 __all__ = [
     "dialect_named",
@@ -47,7 +46,7 @@ def dialect_named(name: str) -> type[Dialect]:
 async def generate(
     hub: Hub,
     request: Request,
-    source: AsyncIterator[_Chunk] | Callable[[], AsyncIterator[_Chunk] | Awaitable[AsyncIterator[_Chunk]]],
+    source: Source[_Chunk],
     *,
     text: Callable[[_Chunk], str | None] | None = None,
     dialect: str | type[Dialect] = "json",
@@ -58,20 +57,30 @@ async def generate(
     """Streams an answer that survives its reader.
 
     `source`: an async iterator of text, or a function that makes one (awaited where need be). It is called, and
-    consumed, only when this request starts the answer: a client that comes back with its last `id:` (`EventSource` does
-    so by itself, a fetch client by sending the same request with `Last-Event-ID`) attaches to the answer it
-    started, at the next token; once it has had the end it gets 204. `text` picks the text out of each chunk, for an
-    SDK's stream (None or "" skips it). `on_disconnect`: by default the answer goes on without readers.
+    consumed, only when this request starts the answer (an iterator that is not needed is closed): a client that comes
+    back with its last `id:` (`EventSource` does so by itself, a fetch client by sending the same request with
+    `Last-Event-ID`) attaches to the answer it started, at the next token; once it has had the end it gets 204. `text`
+    picks the text out of each chunk, for an SDK's stream (None or "" skips it). `on_disconnect`: by default the answer
+    goes on without readers.
     """
     form = dialect_named(dialect) if isinstance(dialect, str) else dialect
     generations = Generations.of(hub)
+    texts = Texts(source, text)
+    taken = False
 
     async def start(question: str | None) -> Generation:
-        return await generations.start(
-            _texts(source, text), provider=provider, model=model, policy=on_disconnect, question=question
+        nonlocal taken
+        generation = await generations.start(
+            texts, provider=provider, model=model, policy=on_disconnect, question=question
         )
+        taken = True
+        return generation
 
-    return await start_or_attach(generations, request, start, dialect=form)
+    try:
+        return await start_or_attach(generations, request, start, dialect=form)
+    finally:
+        if not taken:
+            await texts.aclose()
 
 
 async def start_or_attach(
@@ -164,26 +173,3 @@ async def end_or_departure(request: Request, generation: Generation) -> Outcome:
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
-
-
-async def _texts(
-    source: AsyncIterator[_Chunk] | Callable[[], AsyncIterator[_Chunk] | Awaitable[AsyncIterator[_Chunk]]],
-    text: Callable[[_Chunk], str | None] | None,
-) -> AsyncIterator[Delta | Finish]:
-    made = source() if callable(source) else source
-    chunks = await made if inspect.isawaitable(made) else made
-    try:
-        async for chunk in chunks:
-            piece = text(chunk) if text is not None else chunk
-            if piece:
-                if not isinstance(piece, str):
-                    raise TypeError(f"the source yields {type(piece).__name__}, not str: pass text= to pick the text")
-                yield Delta(piece)
-    finally:
-        # Generators and SDK streams alike hold a connection until they are told that nobody reads on.
-        close = getattr(chunks, "aclose", None) or getattr(chunks, "close", None)
-        if close is not None:
-            closing = close()
-            if inspect.isawaitable(closing):
-                await closing
-    yield Finish()
