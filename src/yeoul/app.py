@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from . import __version__
+from .apps.ask import ask_app
 from .apps.challenges import challenges
 from .apps.generations import generations_app
 from .apps.index import index
@@ -28,9 +29,11 @@ from .hub.broker import Broker
 from .hub.work import DisconnectPolicy
 from .llm.demo import Demo
 from .llm.generations import Generations
+from .llm.manual import shelve_manual
 from .llm.openai import OpenAIChat, OpenAIResponses
 from .llm.provider import Provider
 from .llm.providers import Providers
+from .llm.retriever import SqliteRetriever
 from .settings import Settings, Upstream
 from .storage import Database
 from .storage.conversations import Conversations
@@ -67,10 +70,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     providers = _providers(settings)
     database = Database(settings.data_dir)
+    retriever = SqliteRetriever(
+        settings.data_dir / "documents.db", prepare=shelve_manual if settings.own_documents else None
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with database:
+        async with database, retriever:
             async with hub.lifespan(app):
                 yield
             await providers.close()
@@ -93,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database, max_turns=settings.conversation_turns, keep_seconds=settings.conversation_keep_s
     )
     app.include_router(challenges(generations, providers, conversations, lost_reader))
+    app.include_router(ask_app(generations, providers, retriever, lost_reader))
     app.include_router(topics(hub))
     app.include_router(ops(hub, generations))
     _answer_errors_with_problems(app)

@@ -61,8 +61,13 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         Path("yeoul-data"),
-        description="Folder of the database, `yeoul.db`: what people save. Both are made at the first start. In the "
-        "working directory, so that each project has its own; on a local disk, because SQLite's log needs its locks.",
+        description="Folder of the databases, `yeoul.db` (what people save) and `documents.db` (what can be asked "
+        "about). They are made at the first start. In the working directory, so that each project has its own; on a "
+        "local disk, because SQLite's log needs its locks.",
+    )
+    own_documents: bool = Field(
+        True,
+        description="Whether `/ask` answers from Yeoul's own documentation while no other documents were added.",
     )
 
     # Streams

@@ -22,5 +22,6 @@ def make_data_dir() -> str:
 
 
 def make_settings(**values: object) -> Settings:
-    fixed = {"demo_pace_s": 0, "openai_api_key": None, "hf_token": None, "data_dir": make_data_dir()}
+    keys = {"openai_api_key": None, "hf_token": None}
+    fixed = {**keys, "demo_pace_s": 0, "data_dir": make_data_dir(), "own_documents": False}
     return Settings(_env_file=None, **{**fixed, **values})  # type: ignore[arg-type]

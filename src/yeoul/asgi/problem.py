@@ -16,6 +16,7 @@ from ..errors import (
     TooManyTopics,
     TooMuchWork,
     TopicClosed,
+    UnknownCollection,
     UnknownProvider,
     YeoulError,
 )
@@ -25,6 +26,7 @@ __all__ = ["Problem", "problem", "problem_of"]
 _STATUS: dict[type[Exception], int] = {
     InvalidCursor: 400,
     InvalidTopic: 422,
+    UnknownCollection: 404,
     UnknownProvider: 422,
     EventTooLarge: 413,
     TopicClosed: 409,
@@ -41,6 +43,7 @@ _RETRY_AFTER: dict[type[Exception], int] = {TooMuchWork: 5, TooManyTopics: 60, H
 _FIELD: dict[type[Exception], str] = {
     InvalidCursor: "Last-Event-ID",
     InvalidTopic: "topic",
+    UnknownCollection: "collection",
     UnknownProvider: "provider",
 }
 

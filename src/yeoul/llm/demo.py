@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 from ..errors import UpstreamError, UpstreamRefused
 from .provider import Delta, Finish, Prompt, Usage
+from .questions import keywords, snippet
 
 __all__ = ["Demo"]
 
@@ -77,6 +78,17 @@ _ENGLISH = (
     "Until then, try the page and the stream with this one as much as you like!"
 )
 _NOTHING_ASKED = {_KOREAN: "빈 질문", _ENGLISH: "an empty question"}
+
+# To a prompt with numbered passages, as `apps/ask.py` writes it.
+_CITED_KOREAN = (
+    "{quote}에 대한 데모 답변입니다 🌊 언어 모델이 아니라 데모 공급자가 찾은 글을 그대로 옮깁니다.\n\n{cited}\n\n"
+    "진짜 답변을 받으려면 OPENAI_API_KEY 또는 HF_TOKEN을 설정하고 서버를 다시 시작하세요."
+)
+_CITED_ENGLISH = (
+    "This is a demo answer to {quote} 🌊 No language model wrote it: the demo provider quotes what was found.\n\n"
+    "{cited}\n\nFor real answers set OPENAI_API_KEY or HF_TOKEN and start the server again."
+)
+_CITATIONS = 3
 
 
 class Demo:
@@ -134,8 +146,24 @@ def _answer(prompt: Prompt) -> str:
     if prompt.schema is not None:
         return json.dumps(_example(prompt.schema.shape, "demo"), ensure_ascii=False, indent=2)
     asked = next((message.content for message in reversed(prompt.messages) if message.role == "user"), "")
+    cited = _cited(asked)
+    if cited:
+        return cited
     template = _KOREAN if any(_HANGUL.search(message.content) for message in prompt.messages) else _ENGLISH
     return template.format(quote=_quote(asked) or _NOTHING_ASKED[template])
+
+
+def _cited(asked: str) -> str | None:
+    """The passages that the prompt brings, quoted around the words of its question; None where it brings none."""
+    try:
+        data = json.loads(asked)
+        question, passages = str(data["question"]), [(int(each["n"]), str(each["text"])) for each in data["passages"]]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    words = keywords(question)
+    quotes = [f"“{snippet(text, words)}” [{n}]" for n, text in passages[:_CITATIONS]]
+    template = _CITED_KOREAN if _HANGUL.search(question) else _CITED_ENGLISH
+    return template.format(quote=_quote(question), cited="\n".join(quotes))
 
 
 def _example(shape: Mapping[str, Any], name: str, number: int = 1) -> Any:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-__all__ = ["TOKENIZER", "index_text", "match_all", "match_any", "terms"]
+__all__ = ["TOKENIZER", "index_text", "match_all", "match_any", "plain_text", "terms"]
 
 # For `CREATE VIRTUAL TABLE … USING fts5(…, tokenize = …)`.
 TOKENIZER = "porter unicode61 remove_diacritics 2"
@@ -23,6 +23,15 @@ _CJK = (
 )
 _RUN = re.compile(f"[{_CJK}]+|[^\\W_{_CJK}]+")
 _IS_CJK = re.compile(f"[{_CJK}]")
+
+_BREAKS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+# Control characters but tab and line feed, what overrides the direction of writing, lone surrogates, private use.
+_UNFIT = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ue000-\uf8ff]")
+
+
+def plain_text(text: str) -> str:
+    """The text in NFC, its lines ended by LF, without what cannot be stored, sent or shown to people."""
+    return unicodedata.normalize("NFC", _UNFIT.sub("", _BREAKS.sub("\n", text)))
 
 
 def terms(text: str) -> Iterator[str]:

@@ -1,0 +1,40 @@
+"""Yeoul's own documentation, as documents: there to be asked about before anybody has added any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..observe import logger
+from .documents import digest_of, read
+from .library import OWN, Library
+
+__all__ = ["manual_files", "shelve_manual"]
+
+# Where a wheel has them (pyproject.toml), else where a checkout has them.
+_PACKAGED = Path(__file__).parents[1] / "manual"
+_CHECKOUT = Path(__file__).parents[3]
+
+_FIRST = ("README.md", "README.ko.md", "ARCHITECTURE.md")
+
+
+def manual_files() -> dict[str, Path]:
+    """By their names in the project; empty where they were not installed."""
+    for root in (_PACKAGED, _CHECKOUT):
+        if (root / "docs").is_dir() and (root / _FIRST[0]).is_file():
+            names = [*_FIRST, *sorted(f"docs/{path.name}" for path in (root / "docs").glob("*.md"))]
+            return {name: root / name for name in names if (root / name).is_file()}
+    return {}
+
+
+def shelve_manual(library: Library) -> None:
+    """Brings the collection `yeoul` to what this version is documented with. Reads only what has changed."""
+    known = {entry.source: entry for entry in library.list(OWN)}
+    texts = {name: path.read_bytes() for name, path in manual_files().items()}
+    for name, entry in known.items():
+        if name not in texts:
+            library.remove(str(entry.id))
+    changed = [name for name, data in texts.items() if name not in known or known[name].digest != digest_of(data)]
+    for name in changed:
+        library.add(read(texts[name], name), OWN)
+    if changed:
+        logger.info("%d documents about Yeoul itself are ready to be asked about", len(changed))

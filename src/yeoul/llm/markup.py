@@ -1,0 +1,212 @@
+"""Markdown, HTML, PDF and plain text, read as a title and sections.
+
+The parsers are imported where they are used: together they take longer to load than the rest of the server.
+"""
+
+from __future__ import annotations
+
+import codecs
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from ..errors import UnreadableDocument
+from .passages import Section
+from .words import plain_text
+
+if TYPE_CHECKING:
+    from bs4.element import NavigableString, Tag
+    from markdown_it.token import Token
+
+__all__ = ["MAX_PDF_PAGES", "Reading", "read_html", "read_markdown", "read_pdf", "read_text"]
+
+# Taking the text out of a page takes some 10 ms.
+MAX_PDF_PAGES = 3_000
+
+# A first line that is longer is a paragraph, not a title.
+_TITLE_CHARS = 120
+
+# What legacy text in Korean is encoded in, after what everything else is.
+_ENCODINGS = ("utf-8", "cp949")
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+# Tags whose text is not the document's.
+_UNREAD = frozenset(
+    ("button", "form", "head", "iframe", "math", "nav", "noscript", "object", "script", "select", "style", "svg")
+)
+# Tags that end a paragraph where they begin or end.
+_BLOCK_TAGS = """
+    address article aside blockquote body caption dd details div dl dt fieldset figcaption figure footer header hr
+    html li main ol p pre section summary table tbody td tfoot th thead tr ul h1 h2 h3 h4 h5 h6
+"""
+_BLOCKS = frozenset(_BLOCK_TAGS.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader found. `title` is "" where the document has none."""
+
+    title: str
+    sections: Sequence[Section]
+
+
+@dataclass(slots=True)
+class _Outline:
+    """Sections by their headings, the first of which is the title if it is of the highest level."""
+
+    title: str = ""
+    sections: list[Section] = field(default_factory=list)
+    _path: list[tuple[int, str]] = field(default_factory=list)
+    _paragraphs: list[str] = field(default_factory=list)
+
+    def heading(self, level: int, text: str) -> None:
+        text = " ".join(text.split())
+        if not text:
+            return
+        self._close()
+        if level == 1 and not self.title:
+            self.title = text
+            self._path = []
+            return
+        self._path = [part for part in self._path if part[0] < level] + [(level, text)]
+
+    def paragraph(self, text: str) -> None:
+        if text.strip():
+            self._paragraphs.append(text.strip("\n"))
+
+    def reading(self) -> Reading:
+        self._close()
+        return Reading(self.title, self.sections)
+
+    def _close(self) -> None:
+        if self._paragraphs:
+            self.sections.append(Section(" › ".join(text for _, text in self._path), tuple(self._paragraphs)))
+            self._paragraphs = []
+
+
+def read_text(data: bytes) -> Reading:
+    """Paragraphs are what blank lines part; a short first line is the title. Raises UnreadableDocument."""
+    text = _decode(data)
+    return Reading(_first_line(text), [Section("", _paragraphs(text))])
+
+
+def read_markdown(data: bytes) -> Reading:
+    """CommonMark with tables: the text without its marks. Raises UnreadableDocument."""
+    from markdown_it import MarkdownIt  # noqa: PLC0415
+
+    outline = _Outline()
+    tokens = MarkdownIt("commonmark").enable("table").parse(_decode(data))
+    block: list[Token] = []
+    for token in tokens:
+        block.append(token)
+        # A block of the first level: all that its lists, quotes and tables hold is one paragraph.
+        if token.level == 0 and token.nesting <= 0:
+            if block[0].type == "heading_open":
+                outline.heading(_HEADINGS[block[0].tag], _text_of(block))
+            else:
+                outline.paragraph(_text_of(block))
+            block = []
+    return outline.reading()
+
+
+def read_html(data: bytes) -> Reading:
+    """What a reader of the page sees, without its navigation. Raises UnreadableDocument."""
+    from bs4 import BeautifulSoup  # noqa: PLC0415
+    from bs4.dammit import EncodingDetector  # noqa: PLC0415
+
+    declared = EncodingDetector.find_declared_encoding(data[:4_096], is_html=True)
+    soup = BeautifulSoup(_decode(data, declared), "html.parser")
+    outline = _Outline()
+    texts = (node for node in soup.find_all(string=True) if _is_read(node))
+    for block, nodes in groupby(texts, key=_block_of):
+        text = "".join(nodes)
+        if block is not None and block.name in _HEADINGS:
+            outline.heading(_HEADINGS[block.name], text)
+        else:
+            outline.paragraph(text if block is not None and block.name == "pre" else " ".join(text.split()))
+    found = outline.reading()
+    title = soup.title.get_text() if soup.title is not None else ""
+    return Reading(found.title or title, found.sections)
+
+
+def read_pdf(data: bytes) -> Reading:
+    """A section for each page. Raises UnreadableDocument."""
+    from pypdf import PdfReader  # noqa: PLC0415
+
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of each oddity of a file, and reads it all the same
+    try:
+        reader = PdfReader(BytesIO(data))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise UnreadableDocument("it is protected by a password")
+        if len(reader.pages) > MAX_PDF_PAGES:
+            raise UnreadableDocument(f"it has more than {MAX_PDF_PAGES} pages: split it")
+        title = str((reader.metadata.title if reader.metadata else None) or "")
+        texts = [plain_text(page.extract_text()) for page in reader.pages]
+    except UnreadableDocument:
+        raise
+    except Exception as error:  # whatever a file that is none makes the parser stumble over
+        raise UnreadableDocument(f"it is not a PDF that can be read ({type(error).__name__})") from error
+    if not any(text.strip() for text in texts):
+        raise UnreadableDocument("there is no text in it: if it is scanned, run a text recognition over it")
+    pages = [Section(f"p. {number}", _paragraphs(text)) for number, text in enumerate(texts, 1)]
+    return Reading(title.strip() or _first_line("\n".join(texts)), pages)
+
+
+def _decode(data: bytes, declared: str | None = None) -> str:
+    """Raises UnreadableDocument for what is no text, or in an encoding that nobody can tell."""
+    marked = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
+    if marked is None and b"\0" in data:
+        raise UnreadableDocument("it is not text but a binary file")
+    for encoding in [marked] if marked else filter(None, [declared, *_ENCODINGS]):
+        try:
+            return plain_text(data.decode(encoding))
+        except (UnicodeDecodeError, LookupError):
+            continue
+    raise UnreadableDocument("its encoding is not known: save it as UTF-8")
+
+
+def _paragraphs(text: str) -> list[str]:
+    lines = (line.rstrip() for line in text.split("\n"))
+    return ["\n".join(group) for blank, group in groupby(lines, key=lambda line: not line) if not blank]
+
+
+def _first_line(text: str) -> str:
+    line = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    return line if len(line) <= _TITLE_CHARS else ""
+
+
+def _text_of(block: Iterable[Token]) -> str:
+    """The text of one block of Markdown: lines of lists and rows of tables are lines."""
+    text = ""
+    for token in block:
+        match token.type:
+            case "inline":
+                text += _inline(token)
+            case "fence" | "code_block":
+                text += token.content
+            case "td_close" | "th_close":
+                text += " | "
+            case "paragraph_close" | "tr_close" | "heading_close" if not text.endswith("\n"):
+                text = text.removesuffix(" | ") + "\n"
+    return text
+
+
+def _inline(token: Token) -> str:
+    parts = {"hardbreak": "\n", "softbreak": " ", "html_inline": " "}
+    shown = ("text", "code_inline", "image")
+    return "".join(
+        child.content if child.type in shown else parts.get(child.type, "") for child in token.children or ()
+    )
+
+
+def _is_read(node: NavigableString) -> bool:
+    # Comments, doctypes and the like are strings with a mark around them.
+    return not getattr(node, "PREFIX", "") and not any(tag.name in _UNREAD for tag in node.parents)
+
+
+def _block_of(node: NavigableString) -> Tag | None:
+    return next((tag for tag in node.parents if tag.name in _BLOCKS), None)
