@@ -189,7 +189,8 @@ def held(server: Server) -> dict[str, int]:
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.settings(generations_keep_s=0.01, heartbeat_s=0.5)
-async def test_what_comes_and_goes_is_given_back(server: Server) -> None:
+async def test_what_comes_and_goes_is_given_back(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("CRITICAL", "uvicorn.error")  # pytest keeps every record: that would be a leak of its own
     visits = VISITS if server.direct else [how for how in VISITS if how not in NOISY]
     for number in range(50):
         await publish(server.port, "a", f"{number} " + "x" * 100)
@@ -209,7 +210,8 @@ async def test_what_comes_and_goes_is_given_back(server: Server) -> None:
     assert await eventually(lambda: same(server, before))
     # The first round fills what is kept for reuse; after it there is nothing left to grow.
     assert memory[2] - memory[1] < 2_000_000, memory
-    assert objects[2] - objects[1] < CONNECTIONS, objects
+    if server.direct:  # uvicorn itself keeps connections that were reset for the time of its keep-alive
+        assert objects[2] - objects[1] < CONNECTIONS / 2, objects
     async with await open_stream(server.port, "/topics/a") as stream:
         await publish(server.port, "a", "still there")
         assert (await stream.take(2))[1].data == "still there"

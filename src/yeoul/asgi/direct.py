@@ -153,6 +153,7 @@ class Protocol(HttpToolsProtocol):
             self._answering.message_event.set()
         self._answering = None
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # which uvicorn leaves to run out, with all it holds, after a reset
 
     def shutdown(self) -> None:
         """The hub ends its streams by itself; what comes after them is not waited for."""
