@@ -7,7 +7,7 @@ contract.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Protocol
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..asgi.caller import caller_of
 from ..asgi.generate import failure_stream, start_or_attach
 from ..asgi.routing import stream_route
-from ..errors import UpstreamError
+from ..errors import InvalidParameters, UpstreamError, YeoulError
 from ..hub.work import DisconnectPolicy
 from ..llm.dialects import Envelope
 from ..llm.generation import Generation
@@ -137,13 +137,9 @@ def challenges(
         return await answer(request, FreeText, await _json_body(request))
 
     async def answer(request: Request, form: type[_Question], fields: Any) -> Response:
-        try:
-            asked = form.model_validate(dict(fields) if fields is not None else None)
-        except (ValidationError, TypeError, ValueError) as error:
-            return _failed(_what_is_wrong(error))
-        session = _session(request, asked)
-
         async def start(question: str | None) -> Generation:
+            asked = _validated(form, fields)
+            session = _session(request, asked)
             provider = providers.get(asked.provider)
             said = Message("user", json.dumps(asked.data(), ensure_ascii=False))
             before = await conversations.turns(*session) if session else ()
@@ -163,7 +159,7 @@ def challenges(
     return router
 
 
-def _failed(error: Exception | str) -> Response:
+def _failed(error: YeoulError) -> Response:
     return failure_stream(ChallengeEnvelope, error)
 
 
@@ -174,16 +170,18 @@ async def _json_body(request: Request) -> Any:
         return None
 
 
-def _what_is_wrong(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return "JSON 객체가 필요합니다"
-    entries = error.errors()
-    missing = [str(entry["loc"][0]) for entry in entries if entry["type"] in ("missing", "string_too_short")]
-    if missing:
-        return f"{', '.join(missing)} 파라미터가 필요합니다"
-    if not entries[0]["loc"]:
-        return "JSON 객체가 필요합니다"
-    return "; ".join(f"{entry['loc'][0]}: {entry['msg']}" for entry in entries)
+def _validated(form: type[_Question], fields: Any) -> _Question:
+    """Raises InvalidParameters, in the words of the contract."""
+    if not isinstance(fields, Mapping):
+        raise InvalidParameters([("body", "JSON 객체가 필요합니다")])
+    try:
+        return form.model_validate(dict(fields))
+    except ValidationError as error:
+        wrong = [(str(entry["loc"][0]), entry["type"], entry["msg"]) for entry in error.errors()]
+        missing = [name for name, kind, _ in wrong if kind in ("missing", "string_too_short")]
+        if missing:
+            raise InvalidParameters([(missing[0], f"{', '.join(missing)} 파라미터가 필요합니다")]) from error
+        raise InvalidParameters([(name, f"{name}: {text}") for name, _, text in wrong]) from error
 
 
 def _session(request: Request, asked: _Question) -> tuple[str, str] | None:
