@@ -61,6 +61,9 @@ class Database:
             async with self._engine.execution_options(writes=True).begin() as connection:
                 await connection.run_sync(self._claim)
                 await connection.run_sync(bring_up_to_date)
+            await self._engine.dispose()
+            async with self._engine.connect():
+                pass  # prepared as one of ours now
         except (sqlite3.Error, DBAPIError) as error:
             await self.close()
             raise UnusableDatabase(
@@ -167,7 +170,9 @@ def _prepare(connection: Any, record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves: Python's driver would not before a CREATE
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {int(_BUSY_S * 1_000)}")
-    cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer, nor it for them
+    cursor.execute("PRAGMA application_id")
+    if cursor.fetchone() == (_APPLICATION_ID,):  # what follows is written into the file
+        cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer, nor it for them
     cursor.execute("PRAGMA synchronous = FULL")  # what was acknowledged is there after a power cut too
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
