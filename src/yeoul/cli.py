@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from . import __version__
 from .app import create_app
+from .cli_docs import docs
 from .server import CannotListen, say, serve
 from .settings import Settings
 
@@ -23,12 +24,15 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+cli.add_typer(docs, name="docs")
+
 _TRY = """\
 
   An answer, token by token:     curl -N '{url}/sse/chat?message=안녕'
   One that outlives its reader:  curl -N -H 'Accept: text/event-stream' --json '{{"prompt": "hello"}}' {url}/generations
   Follow a topic:                curl -N {url}/topics/chat/general
   Publish to it:                 curl -H 'Content-Type: text/plain' -d 'hello' {url}/topics/chat/general
+  Ask the documentation:         curl -NG --data-urlencode 'question=연결이 끊기면?' {url}/ask
   In a browser:                  {url}/
   Answers come from:             {provider}
 """
