@@ -64,10 +64,12 @@ def _composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)  # as macOS writes Hangul it would be another category
 
 
-_Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_one_line)]
-Title = Annotated[_Line, Field(max_length=_MAX_TITLE)]
-Category = Annotated[_Line, AfterValidator(_composed), Field(max_length=100)]
-Ingredients = Annotated[list[Annotated[_Line, Field(max_length=100)]], Field(min_length=1, max_length=50)]
+_SHORT = StringConstraints(strip_whitespace=True, min_length=1, max_length=100)
+_LINE = AfterValidator(_one_line)
+
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_MAX_TITLE), _LINE]
+Category = Annotated[str, _SHORT, _LINE, AfterValidator(_composed)]
+Ingredients = Annotated[list[Annotated[str, _SHORT, _LINE]], Field(min_length=1, max_length=50)]
 Body = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_BODY), AfterValidator(_not_blank)]
 
 

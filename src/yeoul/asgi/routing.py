@@ -48,9 +48,10 @@ class NumberedRoute(APIRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
-        if match is Match.FULL and not _is_number(child["path_params"].get("id", "0")):
-            return Match.PARTIAL, child  # the router takes it where no other route matches in full
-        return match, child
+        if match is Match.NONE or _is_number(child["path_params"].get("id", "0")):
+            return match, child
+        # The router takes the first partial match, where no other route matches in full.
+        return (Match.PARTIAL, child) if match is Match.FULL else (Match.NONE, {})
 
 
 def _is_number(text: str) -> bool:
