@@ -145,7 +145,9 @@ class Library:
             rows = _candidates(db, asked, shelves, min(top_k * _CANDIDATES, _MOST_CANDIDATES))
             found = _count_keywords(db, asked, [row[0] for row in rows])
         passages = [
-            Passage(document, title, heading, text, snippet(text, asked), -rank * found[id] / len(asked), position)
+            Passage(
+                document, title, heading, text, snippet(text, asked), _score(rank, found[id] / len(asked)), position
+            )
             for id, document, title, heading, text, position, rank in rows
             if enough(found[id], len(asked))
         ]
@@ -241,6 +243,11 @@ def _candidates(
     """  # noqa: S608 (numbers of ours, and as many question marks as there are collections)
     query = " OR ".join(keyword.query for keyword in asked)
     return db.execute(sql, (query, *shelves, limit)).fetchall()
+
+
+def _score(rank: float, share: float) -> float:
+    """bm25 (which FTS5 gives below 0, and near 0 among few passages) by the share of the keywords that were found."""
+    return (1.0 - rank) * share
 
 
 def _count_keywords(db: sqlite3.Connection, asked: Sequence[Keyword], passages: Sequence[int]) -> dict[int, int]:
