@@ -65,7 +65,8 @@ def _serve(
         app = create_app(settings)
     except ValidationError as error:
         for entry in error.errors():
-            say(f"yeoul: setting {'.'.join(map(str, entry['loc']))}: {entry['msg']} (it is {entry['input']!r})")
+            name = ".".join(map(str, entry["loc"]))
+            say(f"yeoul: setting {name}: {entry['msg']}{_shown(name, entry['input'])}")
         raise typer.Exit(2) from error
     except ValueError as error:
         say(f"yeoul: {error}")
@@ -80,6 +81,14 @@ def _serve(
     except CannotListen as error:
         say(f"yeoul: {error}")
         raise typer.Exit(1) from error
+
+
+def _shown(name: str, value: object) -> str:
+    """What a setting was given, unless it is a key or may hold one."""
+    field = Settings.model_fields.get(name)
+    if field is None or isinstance(value, dict | list) or "SecretStr" in str(field.annotation):
+        return ""
+    return f" (it is {value!r})"
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -49,6 +49,7 @@ class Settings(BaseSettings):
         extra="ignore",
         populate_by_name=True,
         env_ignore_empty=True,
+        hide_input_in_errors=True,  # it may be a key, or stand beside one
     )
 
     # Where it listens
@@ -176,4 +177,19 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, dotenv_settings, _StrictToml(settings_cls)
+
+
+class _StrictToml(TomlConfigSettingsSource):
+    """Refuses names that are no settings: a setting that is misspelled must not be without effect. (The environment and
+    `.env` hold other programs' variables too.)"""
+
+    def __call__(self) -> dict[str, Any]:
+        known = set(self.settings_cls.model_fields)
+        for field in self.settings_cls.model_fields.values():
+            if isinstance(field.validation_alias, AliasChoices):
+                known.update(map(str, field.validation_alias.choices))
+        unknown = sorted(set(self.toml_data) - known)
+        if unknown:
+            raise ValueError(f"yeoul.toml has {', '.join(unknown)}: no setting is called so")
+        return super().__call__()
