@@ -9,7 +9,6 @@ import typer
 from pydantic import ValidationError
 
 from . import __version__
-from .app import create_app
 from .cli_docs import docs
 from .server import CannotListen, say, serve
 from .settings import Settings
@@ -57,6 +56,8 @@ def _serve(
     broker: Annotated[str | None, typer.Option(help="Where events live.", show_default="memory://")] = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl+C. Everything else is set by YEOUL_* variables, .env or yeoul.toml."""
+    from .app import create_app  # noqa: PLC0415 (the other commands need not wait for all of it)
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each start
     given = {"host": host, "port": port, "workers": workers, "broker": broker}
