@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing
 
 import pytest
@@ -70,6 +71,29 @@ async def test_usage_counts_the_tokens_read_and_written() -> None:
     assert finish is not None
     assert finish.usage is not None
     assert (finish.usage.input_tokens, finish.usage.output_tokens) == (2, len(texts))
+
+
+@pytest.mark.parametrize(
+    ("question", "start"), [("How to peel?", "This is a demo answer"), ("양파는?", "“양파는?”에 대한 데모 답변")]
+)
+async def test_numbered_passages_are_quoted_and_cited_in_the_questions_language(question: str, start: str) -> None:
+    passages = [{"n": n, "title": "t", "text": f"양파 {n} {{quote}}"} for n in range(1, 6)]
+    texts, _ = await answer(ask(json.dumps({"passages": passages, "question": question})))
+    text = "".join(texts)
+    assert text.startswith(start)
+    assert all(f"“양파 {n} {{quote}}” [{n}]" in text for n in (1, 2, 3))
+    assert "[4]" not in text
+    assert "demo" in text or "데모" in text
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["{}", "[]", "7", '{"question": "a"}', '{"passages": 3, "question": "a"}', "[" * 5_000, '{"passages": [{}]}'],
+)
+async def test_other_json_is_answered_like_any_text(said: str) -> None:
+    texts, finish = await answer(ask(said))
+    assert "fixed beforehand" in "".join(texts)
+    assert finish is not None
 
 
 @pytest.mark.parametrize("bound", [0, 1, 5])

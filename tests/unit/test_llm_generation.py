@@ -14,9 +14,9 @@ from yeoul.hub.work import CANCEL, CONTINUE, DisconnectPolicy
 from yeoul.llm.dialects import Json, OpenAI, Outcome, Plain, State
 from yeoul.llm.generation import Generation
 from yeoul.llm.generations import Generations
-from yeoul.llm.provider import Delta, Finish, Usage
+from yeoul.llm.provider import Delta, Finish, Note, Usage
 
-Items = Delta | Finish | BaseException
+Items = Delta | Finish | Note | BaseException
 
 
 class Source:
@@ -373,6 +373,38 @@ async def test_a_small_bound_on_events_cuts_deltas_smaller(text: str) -> None:
         generation = await run(hub, Delta(text), Finish())
         assert generation.outcome.state is State.DONE
         assert generation.text == text
+
+
+async def test_a_note_is_an_event_of_its_own_beside_the_text(hub: Hub) -> None:
+    generation = await run(hub, Note("status", {"stage": "searching"}), Delta("a"), Note("status", {}), Finish())
+    assert (generation.text, generation.tokens) == ("a", 1)
+    assert generation.notes == [("status", '{"stage": "searching"}'), ("status", "{}")]
+    _, outlet = await read(hub, generation)
+    await outlet.ended.wait()
+    lines = [line for line in outlet.written.decode().split("\n") if not line.startswith("id: ")]
+    assert lines[:5] == ["event: status", 'data: {"stage": "searching"}', "", 'data: {"content": "a"}', ""]
+
+
+async def test_notes_count_towards_the_bound_on_characters(hub: Hub) -> None:
+    generation = await run(hub, Note("sources", {"title": "x" * 50}), Finish(), max_chars=40)
+    assert "longer than 40 characters" in (generation.outcome.error or "")
+    assert generation.notes == []
+
+
+@pytest.mark.parametrize(
+    "type", ["", "Status", "a b", "a\nb", "stream.gap", "message", "token", "complete", "error", "failure", "x" * 65]
+)
+def test_a_note_that_could_be_taken_for_another_event_cannot_be_built(type: str) -> None:
+    with pytest.raises(ValueError, match="a name in lower case that no dialect has"):
+        Note(type, {})
+
+
+async def test_a_note_that_is_called_like_an_event_of_the_topic_is_still_a_note(hub: Hub) -> None:
+    generation = await run(hub, Note("end", {"n": 1}), Delta("a"), Finish())
+    _, outlet = await read(hub, generation)
+    await outlet.ended.wait()
+    assert b'event: end\ndata: {"n": 1}\n\n' in outlet.written
+    assert outlet.written.endswith(b'data: {"done": true}\n\n')
 
 
 async def test_readers_of_a_dialect_share_one_encoding(hub: Hub) -> None:
