@@ -151,6 +151,13 @@ async def test_a_body_of_another_form_is_refused_with_what_to_send(
     assert hint in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("body", [b'{"prompt": "a", "\\ud800": 1}', b'{"prompt": "\\ud800"}'])
+async def test_half_of_a_surrogate_pair_is_refused_like_any_wrong_field(port: int, body: bytes) -> None:
+    answer = await ask(port, "/generations", method="POST", headers={"Content-Type": "application/json"}, body=body)
+    assert answer.status == 422
+    assert answer.json()["errors"]
+
+
 async def test_an_unknown_dialect_is_refused_with_those_that_there_are(port: int, upstream: Upstream) -> None:
     location, _ = await make(port)
     for method, path in [("POST", "/generations?dialect=xml"), ("GET", f"{location}/stream?dialect=xml")]:

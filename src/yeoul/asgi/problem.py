@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -48,6 +49,14 @@ _FIELD: dict[type[Exception], str] = {
 }
 
 
+class _Document(JSONResponse):
+    media_type = "application/problem+json"
+
+    def render(self, content: object) -> bytes:
+        # What is quoted from a request may hold half of a surrogate pair, which JSON can name and UTF-8 cannot carry.
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
 class Problem(Exception):
     """Raised in a route, answered as a problem document. `fields`: (name, what would be right) of each wrong one."""
 
@@ -73,9 +82,7 @@ def problem(
     content: dict[str, object] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     if fields:
         content["errors"] = [{"field": name, "detail": text} for name, text in fields]
-    return JSONResponse(
-        content, status, {"Cache-Control": "no-store", **(headers or {})}, media_type="application/problem+json"
-    )
+    return _Document(content, status, {"Cache-Control": "no-store", **(headers or {})})
 
 
 def problem_of(error: Exception) -> JSONResponse:

@@ -1,0 +1,76 @@
+"""The bound on bodies, as an application sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
+
+from yeoul.asgi.limits import BodyLimit
+
+
+async def run(pieces: Sequence[bytes], *, method: str = "POST", length: str | None = None) -> tuple[list[Any], bytes]:
+    """What was sent, and what the application had read, with a bound of 10 bytes."""
+    sent: list[Any] = []
+    left = list(pieces)
+    read = b""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal read
+        more = True
+        while more:
+            message = await receive()
+            read += message.get("body", b"")
+            more = message.get("more_body", False)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    async def receive() -> Message:
+        body = left.pop(0)
+        return {"type": "http.request", "body": body, "more_body": bool(left)}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [] if length is None else [(b"content-length", length.encode())]
+    await BodyLimit(app, 10)({"type": "http", "method": method, "headers": headers}, receive, send)
+    return sent, read
+
+
+async def test_a_body_at_the_bound_passes_whole() -> None:
+    sent, read = await run([b"12345", b"67890"], length="10")
+    assert sent[0]["status"] == 204
+    assert read == b"1234567890"
+
+
+async def test_an_announced_body_over_the_bound_is_refused_unread() -> None:
+    sent, read = await run([b"12345678901"], length="11")
+    assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert b"larger than 10 bytes" in sent[1]["body"]
+    assert read == b""
+
+
+@pytest.mark.parametrize("length", [None, "5", "-1", "x"])
+async def test_a_body_that_grows_over_the_bound_ends_its_reader(length: str | None) -> None:
+    with pytest.raises(HTTPException) as caught:
+        await run([b"12345", b"678901"], length=length)
+    assert caught.value.status_code == 413
+    assert caught.value.headers == {"Connection": "close"}
+
+
+async def test_a_get_is_left_alone() -> None:
+    sent, _ = await run([b"12345678901"], method="GET", length="11")
+    assert sent[0]["status"] == 204
+
+
+async def test_other_scopes_are_left_alone() -> None:
+    seen = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    await BodyLimit(app, 10)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    assert seen == ["lifespan"]
