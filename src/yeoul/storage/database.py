@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,6 +26,9 @@ __all__ = ["Database"]
 
 # Seconds that a request waits for a connection, for the writers of this process before it, and for those of others.
 _BUSY_S = 5.0
+
+# Seconds between two looks at whether it is this process's turn to start.
+_LOOK_S = 0.01
 
 # Each is a thread, and a reader more at the same time.
 _CONNECTIONS = 5
@@ -58,12 +63,13 @@ class Database:
         _make_folder(self.path.parent)
         self._engine = _engine(self.path)
         try:
-            async with self._engine.execution_options(writes=True).begin() as connection:
-                await connection.run_sync(self._claim)
-                await connection.run_sync(bring_up_to_date)
-            await self._engine.dispose()
-            async with self._engine.connect():
-                pass  # prepared as one of ours now
+            async with _alone_in(self.path.parent):
+                async with self._engine.execution_options(writes=True).begin() as connection:
+                    await connection.run_sync(self._claim)
+                    await connection.run_sync(bring_up_to_date)
+                await self._engine.dispose()
+                async with self._engine.connect():
+                    pass  # prepared as one of ours now
         except (sqlite3.Error, DBAPIError) as error:
             await self.close()
             raise UnusableDatabase(
@@ -150,6 +156,29 @@ def _make_folder(folder: Path) -> None:
             f"the folder {folder} for the database cannot be made: {error.strerror}; "
             "set YEOUL_DATA_DIR to a folder that this user may write to"
         ) from error
+
+
+@asynccontextmanager
+async def _alone_in(folder: Path) -> AsyncIterator[None]:
+    """One process after the other: SQLite does not wait where two turn a new file's log on at once."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        deadline = asyncio.get_running_loop().time() + _BUSY_S
+        while not _locked(lock):
+            if asyncio.get_running_loop().time() > deadline:
+                raise UnusableDatabase(f"another server is starting in {folder}, and does not come to an end")
+            await asyncio.sleep(_LOOK_S)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _engine(path: Path) -> AsyncEngine:

@@ -59,7 +59,7 @@ _SUMMARY = [each for each in _RECIPES.c if each.name != "body"]
 
 # Endings that a Korean noun of two syllables and more may carry. Some nouns only look so (청포도): the search then
 # finds more, never less.
-_ENDING = re.compile(r"(?<=[가-힣]{2})(?:으로|에서|하고|이랑|을|를|이|가|은|는|와|과|도|의|로|랑|에)(?![가-힣])")
+_ENDING = re.compile(r"(?<=[가-힣]{2})(?:으로|에서|하고|이랑|을|를|이|가|은|는|와|과|도|의|로|랑|에)(?!\w)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
