@@ -83,6 +83,10 @@ def test_html_has_what_its_reader_sees() -> None:
     assert document.pieces[1].text == "two\nlines\n\na\n\nb"
 
 
+def test_paragraphs_that_say_the_same_stay_two() -> None:
+    assert text(read(b"<p>again</p><p>again</p><ul><li>a</li><li>a</li></ul>", "a.html")) == "again\n\nagain\n\na\n\na"
+
+
 def test_html_without_a_heading_has_the_title_of_its_head() -> None:
     assert read(b"<title>T &amp; U</title><p>text", "page.htm").title == "T & U"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import groupby
@@ -18,7 +18,7 @@ from .passages import Section
 from .words import plain_text
 
 if TYPE_CHECKING:
-    from bs4.element import NavigableString, Tag
+    from bs4.element import Tag
     from markdown_it.token import Token
 
 __all__ = ["MAX_PDF_PAGES", "Reading", "read_html", "read_markdown", "read_pdf", "read_text"]
@@ -121,13 +121,13 @@ def read_html(data: bytes) -> Reading:
     declared = EncodingDetector.find_declared_encoding(data[:4_096], is_html=True)
     soup = BeautifulSoup(_decode(data, declared), "html.parser")
     outline = _Outline()
-    texts = (node for node in soup.find_all(string=True) if _is_read(node))
-    for block, nodes in groupby(texts, key=_block_of):
-        text = "".join(nodes)
-        if block is not None and block.name in _HEADINGS:
-            outline.heading(_HEADINGS[block.name], text)
+    for _, group in groupby(_strings(soup), key=lambda pair: id(pair[0])):  # equal tags are not the same tag
+        blocks, strings = zip(*group, strict=True)
+        name, text = blocks[0].name, "".join(strings)
+        if name in _HEADINGS:
+            outline.heading(_HEADINGS[name], text)
         else:
-            outline.paragraph(text if block is not None and block.name == "pre" else " ".join(text.split()))
+            outline.paragraph(text if name == "pre" else " ".join(text.split()))
     found = outline.reading()
     title = soup.title.get_text() if soup.title is not None else ""
     return Reading(found.title or title, found.sections)
@@ -203,10 +203,15 @@ def _inline(token: Token) -> str:
     )
 
 
-def _is_read(node: NavigableString) -> bool:
-    # Comments, doctypes and the like are strings with a mark around them.
-    return not getattr(node, "PREFIX", "") and not any(tag.name in _UNREAD for tag in node.parents)
+def _strings(root: Tag) -> Iterator[tuple[Tag, str]]:
+    """What is to be read, in order, each string with the block that it stands in."""
+    from bs4.element import PreformattedString, Tag  # noqa: PLC0415
 
-
-def _block_of(node: NavigableString) -> Tag | None:
-    return next((tag for tag in node.parents if tag.name in _BLOCKS), None)
+    waiting: list[tuple[Tag, object]] = [(root, root)]
+    while waiting:  # not by recursion: pages are nested as deeply as they like
+        block, node = waiting.pop()
+        if isinstance(node, Tag) and node.name not in _UNREAD:
+            inner = node if node.name in _BLOCKS else block
+            waiting.extend((inner, child) for child in reversed(node.contents))
+        elif isinstance(node, str) and not isinstance(node, PreformattedString):  # that is a comment, a doctype …
+            yield block, node
