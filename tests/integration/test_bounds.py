@@ -10,6 +10,9 @@ from support.polling import eventually, generation, metrics
 from support.reader import ask, open_stream
 from support.upstream import TOKENS, Answer, Upstream, stall
 
+# Nothing streams in these: the outlets do not differ.
+one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
+
 
 async def make(port: int) -> str:
     answer = await ask(port, "/generations", method="POST", json_body={"prompt": "hi"})
@@ -17,6 +20,7 @@ async def make(port: int) -> str:
     return answer.headers["location"]
 
 
+@one_outlet
 @pytest.mark.settings(generations_max_running=1)
 async def test_more_answers_than_may_run_are_refused_until_one_is_over(port: int, upstream: Upstream) -> None:
     upstream.scripts = [Answer((), ending=stall)]
@@ -33,6 +37,7 @@ async def test_more_answers_than_may_run_are_refused_until_one_is_over(port: int
     await make(port)
 
 
+@one_outlet
 @pytest.mark.settings(generations_max_s=0.15)
 async def test_an_answer_that_takes_too_long_fails_and_says_so(port: int, upstream: Upstream) -> None:
     upstream.scripts = [Answer(TOKENS[:2], ending=stall)]
@@ -44,6 +49,7 @@ async def test_an_answer_that_takes_too_long_fails_and_says_so(port: int, upstre
         await upstream.requests[0].closed.wait()
 
 
+@one_outlet
 @pytest.mark.settings(generations_max_chars=10)
 async def test_an_answer_that_is_too_long_fails_and_keeps_what_fits(port: int, upstream: Upstream) -> None:
     upstream.scripts = [Answer(("가나다", "라마바", "사아자", "차카타"), ending=stall)]
@@ -85,6 +91,7 @@ async def test_a_finished_answer_is_kept_for_a_while_then_gone_with_its_text(por
     assert [event.type for event in again.events] == ["failure"]
 
 
+@one_outlet
 @pytest.mark.settings(generations_max_kept=2)
 async def test_over_the_number_kept_the_oldest_go_first(port: int) -> None:
     locations = []

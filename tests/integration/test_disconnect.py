@@ -69,7 +69,7 @@ async def test_a_second_reader_keeps_it_alive(port: int, upstream: Upstream) -> 
         first.cut()
 
         async def one_reader() -> bool:
-            return (await generation(port, location))["readers"] == 1
+            return bool((await generation(port, location))["readers"] == 1)
 
         await eventually(one_reader)
         go_on.set()

@@ -13,7 +13,11 @@ from support.serving import serving
 from support.settings import make_settings
 from yeoul.app import create_app
 
+# Nothing streams in these: the outlets do not differ.
+one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
+
+@one_outlet
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -79,6 +83,7 @@ def test_the_api_describes_itself_without_a_warning() -> None:
     assert set(published) == {"text/plain", "application/json", "application/x-ndjson"}
 
 
+@one_outlet
 async def test_the_description_is_served(port: int) -> None:
     answer = await ask(port, "/openapi.json")
     assert answer.status == 200

@@ -12,6 +12,9 @@ from support.polling import eventually, generation
 from support.reader import RawStream, ask, open_stream
 from support.upstream import TOKENS, Answer, Upstream, complete, stall
 
+# Nothing streams in these: the outlets do not differ.
+one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
+
 TEXT = "".join(TOKENS)
 STREAM = {"Accept": "text/event-stream", "Content-Type": "application/json"}
 
@@ -68,6 +71,7 @@ async def test_whoever_asks_for_a_stream_gets_it_at_once(port: int) -> None:
     assert (await generation(port, location))["state"] == "done"
 
 
+@one_outlet
 @pytest.mark.parametrize(
     ("body", "sent"),
     [
@@ -99,6 +103,7 @@ async def test_what_is_asked_reaches_the_model(
     assert set(asked) - set(sent) == {"stream", "stream_options"}
 
 
+@one_outlet
 @pytest.mark.parametrize(
     ("body", "field", "hint"),
     [
@@ -132,6 +137,7 @@ async def test_a_wrong_request_is_refused_by_field_and_nothing_is_asked(
     assert upstream.requests == []
 
 
+@one_outlet
 @pytest.mark.parametrize(
     ("content_type", "body", "status", "hint"),
     [
@@ -151,6 +157,7 @@ async def test_a_body_of_another_form_is_refused_with_what_to_send(
     assert hint in answer.json()["detail"]
 
 
+@one_outlet
 @pytest.mark.parametrize("body", [b'{"prompt": "a", "\\ud800": 1}', b'{"prompt": "\\ud800"}'])
 async def test_half_of_a_surrogate_pair_is_refused_like_any_wrong_field(port: int, body: bytes) -> None:
     answer = await ask(port, "/generations", method="POST", headers={"Content-Type": "application/json"}, body=body)
@@ -158,6 +165,7 @@ async def test_half_of_a_surrogate_pair_is_refused_like_any_wrong_field(port: in
     assert answer.json()["errors"]
 
 
+@one_outlet
 async def test_an_unknown_dialect_is_refused_with_those_that_there_are(port: int, upstream: Upstream) -> None:
     location, _ = await make(port)
     for method, path in [("POST", "/generations?dialect=xml"), ("GET", f"{location}/stream?dialect=xml")]:
@@ -169,6 +177,7 @@ async def test_an_unknown_dialect_is_refused_with_those_that_there_are(port: int
     assert len(upstream.requests) == 1
 
 
+@one_outlet
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_an_unknown_one_is_not_found(port: int, method: str) -> None:
     for path in ("/generations/nothing", "/generations/nothing/stream"):
@@ -231,7 +240,7 @@ async def test_a_snapshot_is_the_text_so_far_in_one_event_then_what_follows(port
     location, _ = await make(port)
 
     async def four() -> bool:
-        return (await generation(port, location))["tokens"] == 4
+        return bool((await generation(port, location))["tokens"] == 4)
 
     await eventually(four)
     path = f"{location}/stream?from=snapshot"
@@ -265,6 +274,7 @@ async def test_a_snapshot_before_the_first_token_is_just_the_stream(port: int, u
     assert contents(stream) == list(TOKENS)
 
 
+@one_outlet
 @pytest.mark.parametrize("position", ["rubbish", "-1", "abc-01", "a b", "x" * 300])
 async def test_a_position_that_is_none_is_refused(port: int, position: str) -> None:
     location, _ = await make(port)
@@ -339,6 +349,7 @@ async def test_the_list_has_the_callers_running_ones(port: int, upstream: Upstre
         assert len((await ask(port, "/generations")).json()["generations"]) == 2
 
 
+@one_outlet
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
 async def test_a_caller_behind_a_proxy_has_no_list(port: int, header: str) -> None:
     answer = await ask(port, "/generations", headers={header: "10.0.0.1"})

@@ -13,6 +13,9 @@ from support.polling import eventually, generation, metrics
 from support.reader import ask, open_stream
 from support.upstream import TOKENS, Answer, Upstream, eof, stall
 
+# Nothing streams in these: the outlets do not differ.
+one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
+
 FAKE_ANSWER = "안녕하세요! 저는 AI 어시스턴트입니다."
 
 
@@ -156,6 +159,7 @@ async def test_a_chat_of_the_demo_needs_no_key_and_says_what_to_set(port: int) -
     assert (shown["provider"], shown["model"], shown["state"]) == ("demo", "demo-1", "done")
 
 
+@one_outlet
 async def test_a_provider_without_a_key_is_refused_with_what_to_set(port: int, upstream: Upstream) -> None:
     for path in ("/sse/chat?provider=openai", "/sse/chat-normal?provider=openai"):
         answer = await ask(port, path)
@@ -165,6 +169,7 @@ async def test_a_provider_without_a_key_is_refused_with_what_to_set(port: int, u
     assert upstream.requests == []
 
 
+@one_outlet
 @pytest.mark.parametrize("query", ["message=", "message=" + "x" * 8_001, "model=" + "m" * 101])
 async def test_a_question_out_of_bounds_is_refused_by_name(port: int, query: str) -> None:
     answer = await ask(port, f"/sse/chat?{query}")

@@ -82,13 +82,14 @@ async def test_a_provider_that_is_not_set_up_is_refused_with_what_to_set(provide
         create_app(make_settings(provider=provider))
 
 
-async def test_a_server_of_ones_own_may_not_take_a_name_that_is_taken() -> None:
-    up = {"kind": "openai-chat", "url": "http://127.0.0.1:1/v1", "model": "m"}
+async def test_a_server_of_ones_own_may_not_take_a_name_that_is_taken(upstream: Upstream) -> None:
+    up = {"kind": "openai-chat", "url": upstream.base_url, "model": "m"}
     with pytest.raises(ValueError, match=r"demo.*another name"):
         create_app(make_settings(upstreams={"demo": up}))
     with pytest.raises(ValueError, match=r"openai.*another name"):
         create_app(make_settings(upstreams={"openai": up}, openai_api_key="sk-x"))
-    assert create_app(make_settings(upstreams={"openai": up}, provider="openai")).state.provider == "openai (m)"
+    shown = await answered_by({"upstreams": {"openai": up}, "provider": "openai"})
+    assert (shown["provider"], shown["model"]) == ("openai", "m")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from support.polling import generation, metrics, nobody_reads
 from support.reader import ask, open_stream
 from support.upstream import TOKENS, Answer, Upstream, stall
 
+# Nothing streams in these: the outlets do not differ.
+one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
+
 TEXT = "".join(TOKENS)
 JSON = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 
@@ -178,6 +181,7 @@ async def test_a_lesson_whose_work_is_gone_says_so_and_is_over(port: int, path: 
     assert source.statuses == [200, 204]
 
 
+@one_outlet
 @pytest.mark.parametrize(
     ("position", "hint"),
     [

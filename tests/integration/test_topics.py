@@ -10,6 +10,9 @@ import pytest
 from support.polling import metrics
 from support.reader import ask, open_stream, publish, read_head
 
+# Nothing streams in these: the outlets do not differ.
+one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
+
 
 async def test_a_reader_gets_what_is_published(port: int) -> None:
     async with await open_stream(port, "/topics/chat/general") as stream:
@@ -84,6 +87,7 @@ async def test_each_form_of_body_is_the_events_it_says(
         assert got[-1].id == answer.json()["id"]
 
 
+@one_outlet
 @pytest.mark.parametrize(
     ("content_type", "body", "status", "hint", "field"),
     [
@@ -128,6 +132,7 @@ async def test_a_body_that_is_none_of_these_is_refused_whole_with_what_to_send(
         assert (await stream.take(2))[1].data == "the only one"
 
 
+@one_outlet
 @pytest.mark.settings(max_event_bytes=1_024, max_body_bytes=4_096)
 @pytest.mark.parametrize("data", ["x" * 1_025, "가" * 342])
 async def test_an_event_over_its_bound_is_refused_and_one_at_it_is_not(port: int, data: str) -> None:
@@ -166,6 +171,7 @@ async def test_a_body_over_its_bound_is_refused_however_it_comes(port: int, path
 # --- names
 
 
+@one_outlet
 @pytest.mark.parametrize(
     "name",
     ["", "a//b", "/a", "a/", "a/../b", ".", "a%09b", "a%00", "a%20b", "a*", "%E2%80%8B", "x" * 201, "%3Cb%3E", "%5C"],
@@ -180,6 +186,7 @@ async def test_a_name_that_breaks_the_rules_is_refused_for_publishing_and_follow
         assert [error["field"] for error in answer.json()["errors"]] == ["topic"]
 
 
+@one_outlet
 async def test_a_line_break_is_in_no_path_and_in_no_name(port: int) -> None:
     assert (await ask(port, "/topics/a%0Ab")).status == 404
     assert (await ask(port, "/stream?topic=a%0Ab")).status == 422
@@ -194,6 +201,7 @@ async def test_names_of_any_script_may_have_parts(port: int, name: str) -> None:
         assert (await stream.take(2))[1].data == "hi"
 
 
+@one_outlet
 @pytest.mark.parametrize("name", ["generations/x", "generations", "%67enerations/x"])
 async def test_the_topics_of_answers_are_no_second_door(port: int, name: str) -> None:
     for method, path in [("POST", f"/topics/{name}"), ("GET", f"/topics/{name}"), ("GET", f"/stream?topic={name}")]:
@@ -202,6 +210,7 @@ async def test_the_topics_of_answers_are_no_second_door(port: int, name: str) ->
         assert "/generations/{id}/stream" in answer.json()["detail"]
 
 
+@one_outlet
 @pytest.mark.settings(max_topics_per_stream=2)
 @pytest.mark.parametrize(("query", "hint"), [("", "topic"), ("?topic=a&topic=b&topic=c", "1 to 2 topics")])
 async def test_a_stream_of_no_topic_or_too_many_is_refused(port: int, query: str, hint: str) -> None:
@@ -219,6 +228,7 @@ async def test_a_topic_named_twice_is_followed_once(port: int) -> None:
         assert [event.data for event in (await stream.take(3))[1:]] == ["1", "2"]
 
 
+@one_outlet
 @pytest.mark.settings(memory_max_topics=1)
 async def test_more_topics_than_the_broker_holds_are_refused_for_a_while(port: int) -> None:
     await publish(port, "a", "1")
@@ -244,6 +254,7 @@ async def test_a_new_reader_begins_with_as_many_kept_events_as_it_asks_for(
         assert [event.data for event in events[1:]] == [*data, "next"]
 
 
+@one_outlet
 @pytest.mark.parametrize("newest", ["-1", "100001", "all"])
 async def test_a_number_of_events_out_of_bounds_is_refused(port: int, newest: str) -> None:
     answer = await ask(port, f"/topics/t?newest={newest}")
@@ -287,6 +298,7 @@ async def test_a_position_of_elsewhere_in_a_topic_without_events_has_no_oldest(p
         assert (await stream.take(3))[2].data == "1"
 
 
+@one_outlet
 @pytest.mark.parametrize("position", ["rubbish", "a b-1", "abc-1e3", "é-1"])
 async def test_a_position_that_no_server_wrote_is_refused(port: int, position: str) -> None:
     for path in ("/topics/t", "/stream?topic=a"):

@@ -38,7 +38,7 @@ async def nobody_reads(port: int, location: str) -> None:
     """Until the server has noticed that the readers are gone."""
 
     async def look() -> bool:
-        return (await generation(port, location))["readers"] == 0
+        return not (await generation(port, location))["readers"]
 
     await eventually(look)
 

@@ -28,10 +28,10 @@ class Source:
         self.asked = asyncio.Event()  # it waits for the model
         self.closed = asyncio.Event()
 
-    def __aiter__(self) -> AsyncIterator[Delta | Finish]:
+    def __aiter__(self) -> AsyncIterator[Item]:
         return self
 
-    async def __anext__(self) -> Delta | Finish:
+    async def __anext__(self) -> Item:
         if not self.items:
             if not self.silent:
                 raise StopAsyncIteration
