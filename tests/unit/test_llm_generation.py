@@ -14,7 +14,7 @@ from yeoul.hub.work import CANCEL, CONTINUE, DisconnectPolicy
 from yeoul.llm.dialects import Json, OpenAI, Outcome, Plain, State
 from yeoul.llm.generation import Generation
 from yeoul.llm.generations import Generations
-from yeoul.llm.provider import Delta, Finish, Note, Usage
+from yeoul.llm.provider import Delta, Finish, Item, Note, Usage
 
 Items = Delta | Finish | Note | BaseException
 

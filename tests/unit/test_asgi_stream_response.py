@@ -1,0 +1,247 @@
+"""The response that streams, driven by hand as an ASGI server drives it: what it sends, and how it lets go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from yeoul.asgi.stream_response import DIRECT, EventStream, last_event_id
+from yeoul.errors import InvalidCursor
+from yeoul.hub import Hub
+from yeoul.sse import Decoder, Event
+from yeoul.stream import LastEventId
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    async with Hub() as hub:
+        yield hub
+
+
+class Client:
+    """One request and what comes of it. `stuck`: its socket takes nothing more."""
+
+    def __init__(self, method: str = "GET", query: str = "", **headers: str) -> None:
+        sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "method": method,
+            "path": "/",
+            "headers": sent,
+            "query_string": query.encode(),
+        }
+        self.request = Request(self.scope)
+        self.head: Message = {}
+        self.body = b""
+        self.ended = False
+        self.stuck = False
+        self._left = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    def leave(self) -> None:
+        self._left.set()
+
+    async def receive(self) -> Message:
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if self.stuck:
+            await asyncio.get_running_loop().create_future()
+        if message["type"] == "http.response.start":
+            self.head = message
+        else:
+            self.body += message.get("body", b"")
+            self.ended = not message.get("more_body", False)
+        self._changed.set()
+
+    def run(self, response: EventStream) -> asyncio.Task[None]:
+        return asyncio.create_task(response(self.scope, self.receive, self.send))
+
+    async def events(self, count: int) -> list[Event]:
+        async with asyncio.timeout(5):
+            while len(events := Decoder().feed(self.body)) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return events
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(5):
+        await task
+
+
+async def test_head_and_first_bytes_go_at_once_and_events_follow(hub: Hub) -> None:
+    client = Client()
+    task = client.run(EventStream(hub, "t", client.request, headers={"x-a": "1"}))
+    (hello,) = await client.events(1)
+    headers = {name.decode(): value.decode() for name, value in client.head["headers"]}
+    assert client.head["status"] == 200
+    assert headers == {
+        "content-type": "text/event-stream; charset=utf-8",
+        "cache-control": "no-store, no-transform",
+        "x-accel-buffering": "no",
+        "x-a": "1",
+    }
+    assert client.body.startswith(b": yeoul\nretry: 2000\nid: ")
+    assert hello.type == "stream.hello"
+    await hub.publish("t", Event("1"))
+    assert (await client.events(2))[1].data == "1"
+    client.leave()
+    await end(task)
+    assert hub.stats.readers == 0
+    assert hub.stats.closed == {"client": 1}
+
+
+async def test_the_end_of_the_topic_ends_the_response(hub: Hub) -> None:
+    client = Client()
+    task = client.run(EventStream(hub, "t", client.request, hello=False, until_final=True))
+    await asyncio.sleep(0)
+    await hub.publish("t", Event("last"), final=True)
+    await end(task)
+    assert client.ended
+    assert hub.stats.closed == {"final": 1}
+
+
+async def test_a_reader_that_has_had_the_end_is_told_not_to_come_back(hub: Hub) -> None:
+    last = await hub.publish("t", Event("last"), final=True)
+    client = Client(last_event_id=str(last))
+    await end(client.run(EventStream(hub, "t", client.request, until_final=True)))
+    assert client.head["status"] == 204
+    assert hub.stats.closed == {"over": 1}
+
+
+async def test_an_endless_stream_is_never_204(hub: Hub) -> None:
+    last = await hub.publish("t", Event("last"), final=True)
+    client = Client(last_event_id=str(last))
+    task = client.run(EventStream(hub, "t", client.request))
+    await client.events(1)
+    assert client.head["status"] == 200
+    client.leave()
+    await end(task)
+
+
+async def test_head_subscribes_nobody(hub: Hub) -> None:
+    client = Client("HEAD")
+    await end(client.run(EventStream(hub, "t", client.request)))
+    assert (client.head["status"], client.body, client.ended) == (200, b"", True)
+    assert hub.stats.opened == 0
+
+
+@pytest.mark.parametrize(
+    ("topics", "headers", "status"),
+    [
+        (["a b"], {}, 422),
+        ([], {}, 422),
+        (["t"] * 1 + [f"t{number}" for number in range(50)], {}, 422),
+        (["t"], {"last_event_id": "rubbish"}, 400),
+    ],
+)
+async def test_what_is_wrong_is_a_problem_before_the_first_byte(
+    hub: Hub, topics: list[str], headers: dict[str, str], status: int
+) -> None:
+    client = Client(**headers)
+    await end(client.run(EventStream(hub, topics, client.request)))
+    assert client.head["status"] == status
+    assert json.loads(client.body)["detail"]
+    assert hub.stats.readers == 0
+
+
+async def test_a_hub_that_shuts_down_takes_nobody_new(hub: Hub) -> None:
+    await hub.close()
+    client = Client()
+    await end(client.run(EventStream(hub, "t", client.request)))
+    assert client.head["status"] == 503
+    assert (b"retry-after", b"1") in client.head["headers"]
+
+
+async def test_opening_events_come_before_the_rest_and_not_to_one_who_comes_back(hub: Hub) -> None:
+    first = await hub.publish("t", Event("1"))
+    await hub.publish("t", Event("2"))
+    for headers, data in [({}, ["opening", "2"]), ({"last_event_id": str(first)}, ["2"])]:
+        client = Client(**headers)
+        task = client.run(EventStream(hub, "t", client.request, after=first, hello=False, opening=[Event("opening")]))
+        assert [event.data for event in await client.events(len(data))] == data
+        client.leave()
+        await end(task)
+
+
+async def test_a_socket_that_takes_nothing_is_let_go_after_the_deadline() -> None:
+    async with Hub(send_timeout=0.02) as hub:
+        client = Client()
+        task = client.run(EventStream(hub, "t", client.request))
+        await client.events(1)
+        client.stuck = True
+        await hub.publish("t", Event("1"))
+        await end(task)
+        assert hub.stats.closed == {"send timeout": 1}
+        assert (hub.stats.readers, hub.stats.lagging) == (0, 0)
+
+
+@pytest.mark.parametrize("at", ["head", "stream"])
+async def test_a_response_that_is_cancelled_gives_its_reader_back(hub: Hub, at: str) -> None:
+    client = Client()
+    client.stuck = at == "head"
+    task = client.run(EventStream(hub, "t", client.request))
+    if at == "head":
+        while not hub.stats.readers:
+            await asyncio.sleep(0)
+    else:
+        await client.events(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await end(task)
+    assert hub.stats.readers == 0
+
+
+async def test_a_server_that_offers_its_transport_is_handed_the_reader(hub: Hub) -> None:
+    client = Client()
+    taken: list[Any] = []
+
+    def detach(reader: Any, opening: Any) -> bool:
+        taken.append((reader, [event.type for event in opening]))
+        return True
+
+    client.scope["extensions"] = {DIRECT: detach}
+    await end(client.run(EventStream(hub, "t", client.request)))
+    ((reader, opening),) = taken
+    assert opening == ["stream.hello"]
+    assert not reader.closed
+    assert not client.ended
+    reader.close()
+
+
+async def test_a_server_that_cannot_hand_it_over_is_served_by_the_portable_outlet(hub: Hub) -> None:
+    client = Client()
+    client.scope["extensions"] = {DIRECT: lambda reader, opening: False}
+    task = client.run(EventStream(hub, "t", client.request))
+    await client.events(1)
+    client.leave()
+    await end(task)
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "position"),
+    [
+        ("", {}, None),
+        ("lastEventId=", {}, None),
+        ("", {"last_event_id": ""}, None),
+        ("lastEventId=ep-1", {}, "ep-1"),
+        ("lastEventId=ep-1", {"last_event_id": "ep-2"}, "ep-2"),
+        ("", {"last_event_id": "work.ep-2"}, "work.ep-2"),
+    ],
+)
+def test_the_position_is_the_headers_else_the_querys(query: str, headers: dict[str, str], position: str | None) -> None:
+    found = last_event_id(Client(query=query, **headers).request)
+    assert found == (None if position is None else LastEventId.parse(position))
+
+
+def test_a_position_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidCursor):
+        last_event_id(Client(last_event_id="x").request)
