@@ -31,23 +31,18 @@ async def save(served: Served, **body: Any) -> Answer:
     return await ask(served.port, "/recipes", method="POST", json_body={**SOUP, **body})
 
 
-async def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
-    env = {"YEOUL_DATA_DIR": str(tmp_path / "data")}
-    with yeoul_serve(env=env) as served:
+async def test_what_was_saved_is_in_the_working_directory_and_there_after_a_restart(tmp_path: Path) -> None:
+    env = {"YEOUL_DATA_DIR": ""}  # nothing is said
+    with yeoul_serve(env=env, cwd=tmp_path) as served:
         saved = (await save(served)).json()
         served.signal()
         assert (await asyncio.to_thread(served.wait))[0] == 0
-    assert not (tmp_path / "data" / "yeoul.db-wal").exists()  # what was in the log is in the file
-    with yeoul_serve(env=env) as served:
+    assert (tmp_path / "yeoul-data" / "yeoul.db").is_file()
+    assert not (tmp_path / "yeoul-data" / "yeoul.db-wal").exists()  # what was in the log is in the file
+    with yeoul_serve(env=env, cwd=tmp_path) as served:
         assert (await ask(served.port, f"/recipes/{saved['id']}")).json() == saved
         assert (await ask(served.port, "/recipes/search/ingredient?q=양파")).json()["total"] == 1
         assert (await save(served)).json()["id"] == saved["id"] + 1
-
-
-async def test_the_database_is_in_the_working_directory_where_nothing_else_is_said(tmp_path: Path) -> None:
-    with yeoul_serve(env={"YEOUL_DATA_DIR": ""}, cwd=tmp_path) as served:
-        assert (await save(served)).status == 201
-        assert (tmp_path / "yeoul-data" / "yeoul.db").is_file()
 
 
 def write_until_cut(writer: int, port: int, acknowledged: dict[int, str], enough: threading.Event) -> None:
@@ -69,25 +64,24 @@ def write_until_cut(writer: int, port: int, acknowledged: dict[int, str], enough
 
 async def test_killed_in_the_midst_of_writes_it_loses_nothing_that_it_has_acknowledged(tmp_path: Path) -> None:
     env = {"YEOUL_DATA_DIR": str(tmp_path)}
-    for _ in range(2):
-        acknowledged: dict[int, str] = {}
-        enough = threading.Event()
-        with yeoul_serve(env=env) as served:
-            arguments = served.port, acknowledged, enough
-            writers = [asyncio.create_task(asyncio.to_thread(write_until_cut, n, *arguments)) for n in range(4)]
-            await asyncio.to_thread(enough.wait, 10)
-            served.signal(signal.SIGKILL)
-            await asyncio.gather(*writers)
-        assert len(acknowledged) >= 100
-        with yeoul_serve(env=env) as served:
-            for id, title in acknowledged.items():
-                assert (await ask(served.port, f"/recipes/{id}")).json()["title"] == title
-        with closing(sqlite3.connect(tmp_path / "yeoul.db")) as file:
-            assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            file.execute("INSERT INTO recipe_words (recipe_words) VALUES ('integrity-check')")
-            recipes = file.execute("SELECT id FROM recipes ORDER BY id").fetchall()
-            assert recipes == file.execute("SELECT rowid FROM recipe_words ORDER BY rowid").fetchall()
-            assert len(recipes) >= len(acknowledged)
+    acknowledged: dict[int, str] = {}
+    enough = threading.Event()
+    with yeoul_serve(env=env) as served:
+        arguments = served.port, acknowledged, enough
+        writers = [asyncio.create_task(asyncio.to_thread(write_until_cut, n, *arguments)) for n in range(4)]
+        await asyncio.to_thread(enough.wait, 10)
+        served.signal(signal.SIGKILL)
+        await asyncio.gather(*writers)
+    assert len(acknowledged) >= 100
+    with yeoul_serve(env=env) as served:
+        for id, title in acknowledged.items():
+            assert (await ask(served.port, f"/recipes/{id}")).json()["title"] == title
+    with closing(sqlite3.connect(tmp_path / "yeoul.db")) as file:
+        assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        file.execute("INSERT INTO recipe_words (recipe_words) VALUES ('integrity-check')")
+        recipes = file.execute("SELECT id FROM recipes ORDER BY id").fetchall()
+        assert recipes == file.execute("SELECT rowid FROM recipe_words ORDER BY rowid").fetchall()
+        assert len(recipes) >= len(acknowledged)
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process are set on Linux alone")

@@ -63,6 +63,8 @@ class Database:
         _make_folder(self.path.parent)
         self._engine = _engine(self.path)
         try:
+            # Where a file cannot be opened aiosqlite leaves a thread behind, which speaks up when the loop is gone.
+            sqlite3.connect(self.path).close()
             async with _alone_in(self.path.parent):
                 async with self._engine.execution_options(writes=True).begin() as connection:
                     await connection.run_sync(self._claim)
