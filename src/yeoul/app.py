@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from . import __version__
 from .apps.ask import ask_app
 from .apps.challenges import challenges
+from .apps.gateway import gateway, recipes_route, with_built_in
 from .apps.generations import generations_app
 from .apps.index import index
 from .apps.lessons import lessons
@@ -34,24 +35,29 @@ from .llm.openai import OpenAIChat, OpenAIResponses
 from .llm.provider import Provider
 from .llm.providers import Providers
 from .llm.retriever import SqliteRetriever
-from .settings import Settings, Upstream
+from .relay.relays import Relays
+from .relay.route import Route
+from .relay.table import check_table
+from .settings import Settings, Upstream, environment
 from .storage import Database
 from .storage.conversations import Conversations
 from .storage.recipes import Recipes
 from .stream import Retention
 from .stream.retention import Retentions
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "gateway_routes"]
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The server as an ASGI application, for any server that speaks it; `yeoul serve` adds the direct outlet.
+def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()) -> FastAPI:
+    """The server as an ASGI application, for any server that speaks it; `yeoul serve` adds the direct outlet. `routes`:
+    of the gateway, beside those of the settings.
 
     Raises ValueError for settings that do not fit together.
     """
     settings = settings or Settings()
+    relayed = [*routes, *gateway_routes(settings)]
     hub = Hub(
-        _broker(settings),
+        _broker(settings, relayed),
         heartbeat=settings.heartbeat_s,
         send_timeout=settings.send_timeout_s,
         max_lifetime=settings.max_lifetime_s,
@@ -67,6 +73,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         keep_seconds=settings.generations_keep_s,
         max_kept=settings.generations_max_kept,
         grace_seconds=settings.drain_generations_s,
+    )
+    relays = Relays(
+        hub,
+        max_running=settings.relays_max_running,
+        keep_seconds=settings.relays_keep_s,
+        grace_seconds=settings.drain_generations_s,
+        journal_bytes=settings.relay_journal_bytes,
     )
     providers = _providers(settings)
     database = Database(settings.data_dir)
@@ -92,6 +105,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.include_router(index())
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
+    app.include_router(gateway(relays, relayed, lost_reader, environment))
     app.include_router(lessons(generations, providers, lost_reader))
     app.include_router(generations_app(generations, providers))
     app.include_router(recipes_app(generations, providers, Recipes(database), lost_reader))
@@ -101,13 +115,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(challenges(generations, providers, conversations, lost_reader))
     app.include_router(ask_app(generations, providers, retriever, lost_reader))
     app.include_router(topics(hub))
-    app.include_router(ops(hub, generations))
+    app.include_router(ops(hub, generations, relays))
     _answer_errors_with_problems(app)
-    app.state.provider = providers.describe()
+    # For apps of others: docs/add-an-app.md.
+    app.state.hub, app.state.generations, app.state.providers = hub, generations, providers
     return app
 
 
-def _broker(settings: Settings) -> Broker:
+def gateway_routes(settings: Settings) -> list[Route]:
+    """The table's, and the built-in ones that it does not replace. Raises ValueError for a mistake in it."""
+    routes, mistakes = check_table(list(settings.routes))
+    if mistakes:
+        raise ValueError("; ".join(map(str, mistakes)) + " (`yeoul routes check` names the lines)")
+    return with_built_in(routes, [recipes_route(settings.ai_service_url)])
+
+
+def _broker(settings: Settings, routes: Sequence[Route]) -> Broker:
     if settings.broker != "memory://":
         raise ValueError(f"broker {settings.broker!r} is not built in: use memory://")
     # Not fewer than a token per four characters of the longest answer, as models cut text; each is counted with about
@@ -118,10 +141,15 @@ def _broker(settings: Settings) -> Broker:
         bytes=tokens * 128 + settings.generations_max_chars * 4,
         seconds=settings.generations_max_s + settings.generations_keep_s,
     )
+    relayed = Retention(
+        events=settings.relay_journal_bytes // 96,  # no frame counts for less: the bytes are the bound that is met
+        bytes=settings.relay_journal_bytes,
+        seconds=max(route.max_s for route in routes) + settings.relays_keep_s,
+    )
     rules = [(rule.pattern, Retention(rule.events, rule.bytes, rule.seconds)) for rule in settings.retention]
     default = Retention(settings.retention_events, settings.retention_bytes, settings.retention_s)
     return MemoryBroker(
-        Retentions([("generations/*", answers), *rules], default),
+        Retentions([("generations/*", answers), ("relays/*", relayed), *rules], default),
         max_topics=settings.memory_max_topics,
         max_bytes=settings.memory_max_bytes,
     )

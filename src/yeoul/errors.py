@@ -5,6 +5,8 @@
     YeoulError
     ├── DatabaseUnavailable                the database cannot be read or written at the moment
     ├── InvalidCursor        (ValueError)  a Last-Event-ID that no Yeoul server wrote
+    ├── InvalidParameters    (ValueError)  a request's values are not what its route takes
+    ├── InvalidRoute         (ValueError)  a gateway route that cannot be
     ├── InvalidTopic         (ValueError)  a topic name that breaks the rules
     ├── EventTooLarge                      one event is larger than the bound in force
     ├── HubClosed                          the hub is draining or closed
@@ -28,6 +30,7 @@ would be right, and never hold a secret.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ __all__ = [
     "EventTooLarge",
     "HubClosed",
     "InvalidCursor",
+    "InvalidParameters",
+    "InvalidRoute",
     "InvalidTopic",
     "TooManyTopics",
     "TooMuchWork",
@@ -66,6 +71,23 @@ class DatabaseUnavailable(YeoulError):
 
 class InvalidCursor(YeoulError, ValueError):
     """A Last-Event-ID that no Yeoul server wrote."""
+
+
+class InvalidParameters(YeoulError, ValueError):
+    """A request's values are not what its route takes. `fields`: (name, what would be right) of each wrong one."""
+
+    def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(text for _, text in fields))
+        self.fields = fields
+
+
+class InvalidRoute(YeoulError, ValueError):
+    """A gateway route that cannot be. `mistakes`: (where in the route, what would be right) of each."""
+
+    def __init__(self, path: str, mistakes: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+        told = "; ".join(f"{'.'.join(map(str, where))}: {text}" for where, text in mistakes)
+        super().__init__(f"route {path!r}: {told}")
+        self.mistakes = mistakes
 
 
 class InvalidTopic(YeoulError, ValueError):

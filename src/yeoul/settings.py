@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-__all__ = ["RetentionRule", "Settings", "Upstream"]
+__all__ = ["RetentionRule", "Settings", "Upstream", "environment"]
 
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def environment(name: str) -> str | None:
+    """A variable that is no setting, but that one names: from the environment, else from `.env`."""
+    return os.environ.get(name) or dotenv_values(".env").get(name)
 
 
 class Upstream(BaseModel):
@@ -156,6 +163,24 @@ class Settings(BaseSettings):
         le=86_400,
         description="Seconds after which an answer that a GET began is stopped when nobody reads it. Longer than "
         "a browser's reconnect, short enough not to pay for closed tabs.",
+    )
+    ai_service_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        validation_alias=AliasChoices("YEOUL_AI_SERVICE_URL", "AI_SERVICE_URL", "ai_service_url"),
+        description="Where `/recipes/generate-ai-stream` has its recipes from, by default from this same server. Also "
+        "read from `AI_SERVICE_URL`.",
+    )
+    routes: tuple[dict[str, Any], ...] = Field(
+        (), description="The gateway's route table, `[[routes]]` in `yeoul.toml`: see [gateway.md](gateway.md)."
+    )
+    relays_max_running: Count = Field(1_000, description="Relayed streams at once; more are refused (429).")
+    relays_keep_s: Seconds = Field(600.0, description="Seconds for which a relayed stream that is over can be read.")
+    relay_journal_bytes: int = Field(
+        4_194_304,
+        ge=65_536,
+        description="Bytes kept of each relayed stream. Where all its readers are slow, its upstream is made to wait "
+        "once nobody has read half of that.",
     )
     conversation_turns: Count = Field(
         20, description="Turns (questions and answers) kept per conversation. What models are told again each time."

@@ -15,14 +15,15 @@ from ..asgi.problem import problem
 from ..hub import Hub
 from ..llm.generations import Generations
 from ..observe import Distribution
+from ..relay.relays import Relays
 
 __all__ = ["ops"]
 
 
-def ops(hub: Hub, generations: Generations) -> APIRouter:
+def ops(hub: Hub, generations: Generations, relays: Relays | None = None) -> APIRouter:
     router = APIRouter(tags=["operations"])
     registry = CollectorRegistry()
-    registry.register(_StatsCollector(hub, generations))
+    registry.register(_StatsCollector(hub, generations, relays))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -47,13 +48,15 @@ def ops(hub: Hub, generations: Generations) -> APIRouter:
 class _StatsCollector(Collector):
     """Reads the plain counters of the hot paths when Prometheus asks."""
 
-    def __init__(self, hub: Hub, generations: Generations) -> None:
+    def __init__(self, hub: Hub, generations: Generations, relays: Relays | None) -> None:
         self._hub = hub
         self._generations = generations
+        self._relays = relays
 
     def collect(self) -> Iterable[Metric]:
         yield from self._of_hub()
         yield from self._of_generations()
+        yield from self._of_relays()
 
     def _of_hub(self) -> Iterable[Metric]:
         stats = self._hub.stats
@@ -96,6 +99,19 @@ class _StatsCollector(Collector):
             "yeoul_generation_first_token_seconds", "From a generation's start to its first token.", stats.first_token
         )
         yield _histogram("yeoul_generation_token_gap_seconds", "Between two tokens of a generation.", stats.token_gap)
+
+    def _of_relays(self) -> Iterable[Metric]:
+        if self._relays is None:
+            return
+        stats = self._relays.stats
+        yield GaugeMetricFamily("yeoul_relays_running", "Relayed streams open now.", len(self._relays.running()))
+        yield CounterMetricFamily("yeoul_relays_started", "Relayed streams begun.", stats.started)
+        ended = CounterMetricFamily("yeoul_relays_ended", "Relayed streams ended, by how.", labels=["state"])
+        for state, count in sorted(stats.ended.items()):
+            ended.add_metric([state], count)
+        yield ended
+        yield CounterMetricFamily("yeoul_relay_events", "Events relayed.", stats.events)
+        yield CounterMetricFamily("yeoul_relays_held", "Times an upstream was made to wait for readers.", stats.held)
 
 
 def _histogram(name: str, documentation: str, values: Distribution) -> HistogramMetricFamily:

@@ -89,7 +89,11 @@ def topics(hub: Hub) -> APIRouter:
 
 def _refuse_reserved(topic: str) -> None:
     # An answer's id is what lets one read it; its topic must not be a second door.
-    if topic.split("/", 1)[0] == "generations":
+    kind = topic.split("/", 1)[0]
+    if kind == "relays":
+        wrong = "topics under relays/ belong to the gateway: read them where their request was sent to"
+        raise Problem(422, wrong, fields=[("topic", "another name")])
+    if kind == "generations":
         raise Problem(
             422,
             "topics under generations/ belong to answers: read them at /generations/{id}/stream",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -33,12 +34,14 @@ async def attach_or_start(
     stream: Callable[[_W], Response],
     lost: Callable[[], Iterable[Event]],
     failed: Callable[[YeoulError], Response] = problem_of,
+    ready: Callable[[_W], Coroutine[None, None, Response | None]] | None = None,
 ) -> Response:
     """The stream of the work that the request's Last-Event-ID names, or of new work.
 
     `start` is given what the request can be recognised by, for `Works.launch(question=…)`; what it raises is answered
     by `failed`, since nothing has been sent yet. `lost`: what to tell a reader whose work nobody knows any more, before
-    it is told not to come back.
+    it is told not to come back. `ready`: awaited before the response to new work begins, which is what it answers, or
+    the stream where that is None.
     """
     if request.method == "HEAD":
         return _headers_only()
@@ -52,7 +55,8 @@ async def attach_or_start(
             work = await start(question)
     except YeoulError as error:
         return failed(error)
-    return stream(work)
+    early = await _before_the_head(request, work, ready(work)) if ready is not None else None
+    return early if early is not None else stream(work)
 
 
 def finite_stream(events: Iterable[Event], work: str | None = None) -> Response:
@@ -80,6 +84,29 @@ def _attach(
     # The work is gone: the server was started anew, or it is no longer kept. To begin it again would be to pay twice
     # without being asked; to say nothing would be to let the reader hang.
     return finite_stream(lost(), position.work)
+
+
+async def _before_the_head(
+    request: Request, work: Work, ready: Coroutine[None, None, Response | None]
+) -> Response | None:
+    """What `ready` answers. A client that leaves meanwhile has never read, so that its leaving is noted here."""
+    waiting = asyncio.create_task(ready)
+    leaving = asyncio.create_task(_departure(request))
+    try:
+        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return waiting.result()
+        work.missed()
+        return Response(status_code=499)  # nobody is there to read it
+    finally:
+        for task in (waiting, leaving):
+            task.cancel()
+        await asyncio.gather(waiting, leaving, return_exceptions=True)
+
+
+async def _departure(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _headers_only() -> Response:

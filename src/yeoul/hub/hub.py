@@ -75,6 +75,7 @@ class Hub:
         self._topics: dict[str, Topic] = {}
         self._readers: dict[Subscription, None] = {}
         self._watchers: dict[str, Watcher] = {}
+        self._paces: dict[str, Callable[[], None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._swept = 0.0
         self._unbroken = 0
@@ -178,6 +179,13 @@ class Hub:
         else:
             self._watchers[topic] = watcher
 
+    def watch_pace(self, topic: str, moved: Callable[[], None] | None) -> None:
+        """Calls `moved` (one per topic) each time that a reader which lags has been given more; None ends it."""
+        if moved is None:
+            self._paces.pop(topic, None)
+        else:
+            self._paces[topic] = moved
+
     def gap(self, requested: Cursor, topics: Sequence[Topic], reason: GapReason) -> Gap:
         """What to tell a reader whose position is lost, and where it goes on: before the oldest frame kept."""
         after = requested.offset if requested.epoch == self.epoch and reason == "evicted" else 0
@@ -205,11 +213,10 @@ class Hub:
 
     async def _close(self) -> None:
         await self._farewell(everybody=False)
-        for ending in self._endings:
-            try:
-                await ending()
-            except Exception:
-                logger.exception("what was to be done before the hub closes failed")
+        # All at once: each may take its grace, and the server that waits for us counts them as one.
+        for failure in await asyncio.gather(*(ending() for ending in self._endings), return_exceptions=True):
+            if isinstance(failure, Exception):
+                logger.error("what was to be done before the hub closes failed", exc_info=failure)
         await self._farewell(everybody=True)
         self.closed = True
         self.wheel.stop()
@@ -266,6 +273,14 @@ class Hub:
         for topic in reader.topics:
             self._detach(topic)
         self._notify(reader, reason)
+
+    def moved(self, reader: Subscription) -> None:
+        """A reader that lags has been given more."""
+        if self._paces:
+            for topic in reader.topics:
+                pace = self._paces.get(topic.name)
+                if pace is not None:
+                    pace()
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Runs it in a task that this hub owns and ends."""

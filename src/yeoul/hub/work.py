@@ -115,6 +115,12 @@ class Work(ABC):
         """Stops it because this server goes away."""
         self._stop("interrupted")
 
+    def missed(self) -> None:
+        """Its first reader left before it was given a stream: as one whose reader was lost."""
+        self._furthest = max(self._furthest, 0)
+        if not self.readers:
+            self._wait_for_reader(0.0)
+
     async def ended(self) -> None:
         """Until it has ended."""
         await self._over.wait()

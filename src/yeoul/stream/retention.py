@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 
 from .journal import Retention
 
-__all__ = ["DEFAULT_RETENTIONS", "GENERATION_RETENTION", "Retentions", "topic_pattern"]
+__all__ = ["DEFAULT_RETENTIONS", "GENERATION_RETENTION", "RELAY_RETENTION", "Retentions", "topic_pattern"]
 
 # A whole answer must be there for whoever comes late: its length is bounded by the generation, its age by the longest
 # generation and the time for which finished ones are kept.
 GENERATION_RETENTION = Retention(events=200_000, bytes=16 * 1024 * 1024, seconds=3_600.0)
+
+# A relayed stream holds its upstream back before it is over this, unless one reader keeps up with it. A frame counts
+# for more than 96 bytes, so that the bound in bytes is the one that is met.
+RELAY_RETENTION = Retention(events=50_000, bytes=4 * 1024 * 1024, seconds=3_600.0)
 
 
 def topic_pattern(pattern: str) -> Callable[[str], bool]:
@@ -34,4 +38,4 @@ class Retentions:
         return self._default
 
 
-DEFAULT_RETENTIONS = Retentions([("generations/*", GENERATION_RETENTION)])
+DEFAULT_RETENTIONS = Retentions([("generations/*", GENERATION_RETENTION), ("relays/*", RELAY_RETENTION)])

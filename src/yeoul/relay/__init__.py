@@ -1,0 +1,1 @@
+"""The gateway: requests that browsers can make, answered with somebody else's stream."""

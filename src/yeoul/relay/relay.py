@@ -1,0 +1,268 @@
+"""One upstream's stream being copied into a topic. It outlives its readers, and waits for them where all are slow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from ..client import EventStream, Timeouts, open_stream
+from ..client.refusal import REDACTED
+from ..errors import UpstreamCut, UpstreamGarbage, UpstreamTimeout, YeoulError
+from ..hub import Encoding, Hub
+from ..hub.subscription import Subscription
+from ..hub.work import CONTINUE, DisconnectPolicy, Work
+from ..observe import logger
+from ..sse import Event, encode
+from ..stream import Frame
+from ..stream.retry import RetryPolicy
+from .failure import Failure, failure_of, stopped
+from .pace import Pace
+from .route import EndMarker, Outgoing, Route
+
+__all__ = ["Relay", "RelayStats", "first_event"]
+
+# Events of ours in a relay's topic, which readers are not shown.
+_START, _END = "relay.start", "relay.end"
+_RESERVED = ("stream.", "relay.")
+
+# Events of one publish: one read of the upstream's socket may bring thousands of tiny ones.
+_BATCH = 128
+# What a frame counts for beside its text: the cursor and the names of the fields.
+_FRAME = 128
+# How long, after its end marker, the upstream may take to end its answer, in seconds: then its connection is used
+# again.
+_DRAIN = 0.1
+
+
+@dataclass(slots=True)
+class RelayStats:
+    """What relays have done. `held`: how often an upstream was made to wait, because no reader took what had come."""
+
+    started: int = 0
+    ended: dict[str, int] = field(default_factory=dict)  # by kind of failure, or "done"
+    events: int = 0
+    held: int = 0
+
+
+class Relay(Work):
+    """Runs an upstream's stream into the topic `relays/<id>`. Made by `Relays.start`.
+
+    Types and data are copied as they are, ids replaced by ours. A type that begins with `stream.` or `relay.`, which
+    are the server's own, gets `upstream.` in front. `headers`: those of the upstream's answer that readers may see,
+    once it has begun. `failure`: what it failed of, once it has ended.
+    """
+
+    kind = "relays"
+
+    def __init__(
+        self,
+        hub: Hub,
+        session: aiohttp.ClientSession,
+        route: Route,
+        request: Outgoing,
+        stats: RelayStats,
+        *,
+        credential: str | None = None,
+        policy: DisconnectPolicy = CONTINUE,
+        max_unread: int,
+    ) -> None:
+        super().__init__(hub, policy=policy)
+        self.route = route
+        self.headers: dict[str, str] = {}
+        self.failure: Failure | None = None
+        self.encoding = Encoding(_renderer(f"{self.id}."), encode, f"{self.id}.")
+        self._session = session
+        self._request = request
+        self._stats = stats
+        self._credential = credential
+        self._largest = min(route.max_event_bytes, hub.max_event_bytes)
+        self._taken = 0
+        self._begun = False  # the upstream has begun to stream
+        self._complete = False  # its end marker has come
+        self._pace = Pace(max_unread)
+        self._moved = asyncio.Event()
+        self._head = asyncio.Event()
+
+    async def head(self, seconds: float) -> Failure | None:
+        """Waits until the upstream has begun its stream, for at most so long; what it failed of where it has."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._head.wait()
+        except TimeoutError:
+            return None
+        return None if self._begun else self.failure
+
+    async def produce(self) -> None:
+        self.hub.watch_pace(self.topic, self._moved.set)
+        limit = asyncio.timeout(self.route.max_s)
+        try:
+            async with limit:
+                await self._relay()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            late = f"the stream took longer than {self.route.max_s:g} s: it was ended there"
+            raise UpstreamTimeout(late) from error
+
+    async def release(self) -> None:
+        """Leaving `_relay` has closed the request already."""
+        self.hub.watch_pace(self.topic, None)
+
+    def conclude(self, stopped_by: str | None, error: Exception | None) -> list[Event]:
+        if not self._complete:
+            if stopped_by is not None:
+                self.failure = stopped(stopped_by)
+            elif error is not None:
+                self.failure = self._failure(error)
+        self._head.set()
+        state = "done" if self.failure is None else self.failure.kind
+        self._stats.ended[state] = self._stats.ended.get(state, 0) + 1
+        if self.failure is None:
+            return [Event("", _END)]
+        return [self.route.error_event.event(self.failure.words(self.route), self.failure.status)]
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else self.failure.kind if self.failure else "done"
+        return f"<Relay {self.route.path} {state} {self._taken} bytes>"
+
+    def _failure(self, error: Exception) -> Failure:
+        failure = failure_of(error, self.route.target.name)
+        if not isinstance(error, YeoulError):
+            logger.error("relaying %s failed", self.route.path, exc_info=error)
+        elif failure.private is not None:
+            logger.warning("relaying %s: %s", self.route.path, failure.private)
+        return failure
+
+    async def _relay(self) -> None:
+        target = self.route.target
+        async with open_stream(
+            self._session,
+            self._request.method,
+            self._request.url,
+            name=target.name,
+            headers=self._request.headers,
+            body=self._request.body,
+            timeouts=Timeouts(target.connect_s, target.first_byte_s, target.idle_s),
+            retry=RetryPolicy(target.attempts),
+            max_event_bytes=self._largest,
+            secrets=[self._credential] if self._credential else [],
+        ) as upstream:
+            self._note_head(upstream)
+            async for events in upstream:
+                await self._copy(events)
+                if self._complete:
+                    await upstream.drain(_DRAIN)
+                    return
+        if target.end:
+            raise UpstreamCut(f"{target.name} ended its stream before its end marker")
+
+    def _note_head(self, upstream: EventStream) -> None:
+        for name in self.route.target.response_headers:
+            value = upstream.headers.get(name)
+            if value is not None and value.isascii() and value.isprintable() and self._clean(value) == value:
+                self.headers[name] = value
+        self._begun = True
+        self._head.set()
+
+    async def _copy(self, events: Sequence[Event]) -> None:
+        copies: list[Event] = []
+        size, over = 0, False
+        for event in events:
+            try:
+                size += self._weigh(event)
+            except UpstreamGarbage:
+                if copies:
+                    await self._publish(copies, size)
+                raise
+            copies.append(_copy_of(event, self._clean(event.data)))
+            over = any(_marks_end(marker, event) for marker in self.route.target.end)
+            if over or len(copies) == _BATCH:
+                await self._publish(copies, size)
+                copies, size = [], 0
+            if over:
+                self._complete = True
+                return
+        if copies:
+            await self._publish(copies, size)
+
+    def _weigh(self, event: Event) -> int:
+        """What it counts for. Raises UpstreamGarbage at the route's bounds."""
+        data = event.data
+        size = len(data) if data.isascii() else len(data.encode())
+        if size > self._largest:
+            # Bytes that are no UTF-8 arrive as three bytes each: the reader's own bound has not seen this one.
+            raise UpstreamGarbage(f"{self.route.target.name} sent an event of more than {self._largest} bytes")
+        self._taken += size
+        most = self.route.max_total_bytes
+        if self._taken > most:
+            raise UpstreamGarbage(f"{self.route.target.name} sent more than {most} bytes: its stream was ended there")
+        return size + len(event.type) + 6 * data.count("\n") + _FRAME
+
+    async def _publish(self, events: Sequence[Event], size: int) -> None:
+        while self._pace.full and self._must_wait():
+            self._stats.held += 1
+            self._moved.clear()
+            await self._moved.wait()
+        cursor = await self.hub.publish(self.topic, *events)
+        self._pace.add(cursor.offset, size)
+        self._stats.events += len(events)
+
+    def _must_wait(self) -> bool:
+        """Whether all readers are slow. Without any, the policy decides: work that goes on without readers goes on."""
+        self._pace.read(self.delivered)
+        if not self._pace.full:
+            return False
+        if not self.readers:
+            return self.policy.cancel_after is not None
+        return not any(reader.live for reader in self.readers)
+
+    def _on_reader(self, reader: Subscription, reason: str | None) -> None:
+        super()._on_reader(reader, reason)
+        self._moved.set()
+
+    def _clean(self, text: str) -> str:
+        """Some servers say what they were sent."""
+        if self._credential and self._credential in text:
+            return text.replace(self._credential, REDACTED)
+        return text
+
+
+def first_event() -> Event:
+    return Event("", _START)
+
+
+def _copy_of(event: Event, data: str) -> Event:
+    kind = event.type
+    if kind != "message":
+        kind = kind.replace("\0", "\ufffd")  # legal to read, not to write
+        if kind.startswith(_RESERVED):
+            kind = f"upstream.{kind}"
+    return Event(data, kind)
+
+
+def _marks_end(marker: EndMarker, event: Event) -> bool:
+    if marker.data is not None:
+        return event.data == marker.data
+    if marker.type is not None:
+        return event.type == marker.type
+    name = marker.field or ""
+    if name not in event.data:  # nearly all events: nothing is parsed for them
+        return False
+    try:
+        value = json.loads(event.data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, Mapping) and value.get(name) not in (None, False)
+
+
+def _renderer(id_prefix: str) -> Callable[[Frame], bytes]:
+    def render(frame: Frame) -> bytes:
+        if frame.event.type in (_START, _END):
+            return b""
+        return encode(frame.event, id=f"{id_prefix}{frame.epoch}-{frame.offset}")
+
+    return render

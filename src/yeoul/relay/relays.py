@@ -1,0 +1,76 @@
+"""The relays of one hub."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+import aiohttp
+
+from ..client import new_session
+from ..hub import Hub
+from ..hub.work import CONTINUE, DisconnectPolicy
+from ..hub.works import Works
+from ..stream.retention import RELAY_RETENTION
+from .relay import Relay, RelayStats, first_event
+from .route import Outgoing, Route
+
+__all__ = ["Relays"]
+
+
+class Relays(Works[Relay]):
+    """`journal_bytes`: what the retention of `relays/*` keeps; an upstream is made to wait where nobody has read half
+    of that. The rest as in `Works`. `pseudonym`: what this server calls itself to upstreams (RFC 9110, 7.6.3), so
+    that it knows a request of its own when it comes back."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        max_running: int = 1_000,
+        keep_seconds: float = 600.0,
+        max_kept: int = 10_000,
+        grace_seconds: float = 10.0,
+        journal_bytes: int = RELAY_RETENTION.bytes,
+        make_session: Callable[[], aiohttp.ClientSession] = new_session,
+    ) -> None:
+        super().__init__(
+            hub, max_running=max_running, keep_seconds=keep_seconds, max_kept=max_kept, grace_seconds=grace_seconds
+        )
+        self.stats = RelayStats()
+        self.pseudonym = f"yeoul-{secrets.token_hex(6)}"
+        self._max_unread = journal_bytes // 2
+        self._make_session = make_session
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(
+        self,
+        route: Route,
+        request: Outgoing,
+        *,
+        credential: str | None = None,
+        policy: DisconnectPolicy = CONTINUE,
+        question: str | None = None,
+    ) -> Relay:
+        """Sends the request in a task of its own. `credential`: what is in it and must never be in what is relayed;
+        `question`: what `orphan` finds it by. Raises TooMuchWork, HubClosed."""
+        await self.open()
+        if self._session is None:
+            self._session = self._make_session()
+        relay = Relay(
+            self.hub,
+            self._session,
+            route,
+            request,
+            self.stats,
+            credential=credential,
+            policy=policy,
+            max_unread=self._max_unread,
+        )
+        self.stats.started += 1
+        return await self.launch(relay, first_event(), question)
+
+    async def close(self) -> None:
+        await super().close()
+        if self._session is not None:
+            await self._session.close()
