@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from . import __version__
 from .cli_docs import docs
+from .cli_routes import routes
 from .server import CannotListen, say, serve
 from .settings import Settings
 
@@ -24,6 +25,7 @@ cli = typer.Typer(
 )
 
 cli.add_typer(docs, name="docs")
+cli.add_typer(routes, name="routes")
 
 _TRY = """\
 
@@ -75,7 +77,7 @@ def _serve(
 
     def ready(url: str) -> None:
         say(f"yeoul ready on {url}")
-        say(_TRY.format(url=url, provider=app.state.provider))
+        say(_TRY.format(url=url, provider=app.state.providers.describe()))
 
     try:
         serve(app, settings, ready)
