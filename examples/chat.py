@@ -4,8 +4,8 @@
     uvicorn --http yeoul.asgi.direct:Protocol examples.chat:app  # the same, faster
     curl -N 'http://127.0.0.1:8000/chat?question=hello'
 
-Cut the connection while the answer is being written and ask again with the last `id:` that came, as `EventSource` does by
-itself: the answer goes on at the next token. `answer` runs once.
+Cut the connection while the answer is being written and ask again with the last `id:` that came, as `EventSource` does
+by itself: the answer goes on at the next token. `answer` runs once.
 """
 
 import asyncio

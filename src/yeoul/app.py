@@ -24,17 +24,17 @@ from .asgi.limits import BodyLimit
 from .asgi.problem import Problem, problem, problem_of
 from .asgi.startup import ClearStart
 from .client.request import Timeouts
+from .documents.manual import shelve_manual
+from .documents.retriever import SqliteRetriever
 from .errors import YeoulError
 from .hub import Hub, MemoryBroker
 from .hub.broker import Broker
 from .hub.work import DisconnectPolicy
 from .llm.demo import Demo
 from .llm.generations import Generations
-from .llm.manual import shelve_manual
 from .llm.openai import OpenAIChat, OpenAIResponses
 from .llm.provider import Provider
 from .llm.providers import Providers
-from .llm.retriever import SqliteRetriever
 from .relay.relays import Relays
 from .relay.route import Route
 from .relay.table import check_table

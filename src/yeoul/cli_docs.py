@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from .documents.document import FORMATS, find_files, read_file
+from .documents.library import COLLECTION, OWN, Library, check_collection
+from .documents.manual import shelve_manual
 from .errors import UnreadableDocument, YeoulError
-from .llm.documents import FORMATS, find_files, read_file
-from .llm.library import COLLECTION, OWN, Library, check_collection
-from .llm.manual import shelve_manual
 from .settings import Settings
 
 __all__ = ["docs"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from yeoul.documents.document import read
+from yeoul.documents.library import Library
+from yeoul.documents.retriever import Retriever, SqliteRetriever
 from yeoul.errors import UnknownCollection
-from yeoul.llm.documents import read
-from yeoul.llm.library import Library
-from yeoul.llm.retriever import Retriever, SqliteRetriever
 
 SOUP = "# 양파 수프\n\n먼저 양파를 얇게 썰어 볶습니다.\n\n## 마무리\n\n치즈를 올려 굽습니다."
 STREAMS = "# Streams\n\nA heartbeat is sent every fifteen seconds.\n\n## Reconnecting\n\nClients send the last id."

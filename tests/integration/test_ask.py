@@ -21,9 +21,9 @@ from support.settings import make_settings
 from support.upstream import TOKENS, Answer, Upstream, eof, error, stall
 from yeoul.app import create_app
 from yeoul.apps.ask import prompt_of
-from yeoul.llm.documents import read
-from yeoul.llm.library import Library
-from yeoul.llm.retriever import Passage
+from yeoul.documents.document import read
+from yeoul.documents.library import Library
+from yeoul.documents.retriever import Passage
 from yeoul.sse import Event
 
 SOUP = "# 양파 수프\n\n먼저 양파를 얇게 썰어 볶습니다.\n\n## 마무리\n\n치즈를 올려 굽습니다."
@@ -283,7 +283,7 @@ async def test_documents_that_cannot_be_searched_end_the_stream_with_an_error(
 
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr("yeoul.llm.library._candidates", broken)
+    monkeypatch.setattr("yeoul.documents.library._candidates", broken)
     async with await open_stream(port, PATH) as stream:
         events = shown(await stream.rest())
     assert [kind for kind, _ in events] == ["status", "message"]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from support.reader import ask, open_stream
 from support.serving import free_port, listening
 
@@ -71,3 +72,16 @@ async def test_the_code_that_the_readme_begins_with_works(readme: str, tmp_path:
             assert (await stream.take(2))[1].data == "lunch"
         async with await open_stream(port, "/chat?question=why") as stream:
             assert (await stream.rest())[-1].data == '{"done": true}'
+
+
+async def test_the_app_of_the_page_about_apps_works(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "add-an-app.md").read_text(), re.DOTALL)
+    assert code is not None
+    assert len(code[1].splitlines()) < 40
+    (tmp_path / "haiku.py").write_text(code[1])
+    with served("uvicorn, direct", "haiku:app", tmp_path) as port:
+        async with await open_stream(port, "/haiku?subject=rapids") as stream:
+            events = await stream.rest()
+        assert events[-1].data == '{"done": true}'
+        async with await open_stream(port, "/haiku?subject=rapids", last_event_id=events[-1].id or "") as stream:
+            assert stream.status == 204

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
-from yeoul.llm.words import TOKENIZER, index_text
+from yeoul.documents.words import TOKENIZER, index_text
 from yeoul.storage import Database
 from yeoul.storage.recipes import Page, Recipe, Recipes, query
 

@@ -14,6 +14,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstrain
 from ..asgi.caller import caller_of
 from ..asgi.generate import start_or_attach
 from ..asgi.routing import stream_route
+from ..documents.retriever import Passage, Retriever
+from ..documents.words import plain_text
 from ..errors import UpstreamError, YeoulError
 from ..hub.work import DisconnectPolicy
 from ..llm.dialects import Json, Parts
@@ -21,8 +23,6 @@ from ..llm.generation import Generation
 from ..llm.generations import Generations
 from ..llm.provider import Delta, Finish, Item, Message, Note, Prompt, Provider
 from ..llm.providers import Providers
-from ..llm.retriever import Passage, Retriever
-from ..llm.words import plain_text
 from ..sse import json_data
 
 __all__ = ["ask_app", "prompt_of"]

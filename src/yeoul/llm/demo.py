@@ -27,9 +27,9 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..documents.questions import keywords, snippet
 from ..errors import UpstreamError, UpstreamRefused
 from .provider import Delta, Finish, Prompt, Usage
-from .questions import keywords, snippet
 
 __all__ = ["Demo"]
 

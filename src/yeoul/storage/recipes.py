@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..llm.words import index_text, match_all
+from ..documents.words import index_text, match_all
 from .database import Database
 
 __all__ = ["METADATA", "Page", "Recipe", "Recipes", "Summary", "query"]

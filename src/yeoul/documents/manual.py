@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..observe import logger
-from .documents import digest_of, read
+from .document import digest_of, read
 from .library import OWN, Library
 
 __all__ = ["manual_files", "shelve_manual"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from yeoul.llm.words import TOKENIZER, index_text, match_all, match_any, plain_text, terms
+from yeoul.documents.words import TOKENIZER, index_text, match_all, match_any, plain_text, terms
 
 
 def found(match: Callable[[str], str], text: str, question: str) -> bool:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from yeoul.documents.document import Document, read
+from yeoul.documents.library import OWN, Added, Library
+from yeoul.documents.manual import manual_files, shelve_manual
+from yeoul.documents.retriever import SqliteRetriever
 from yeoul.errors import DatabaseUnavailable, UnknownDocument, UnusableDatabase
-from yeoul.llm.documents import Document, read
-from yeoul.llm.library import OWN, Added, Library
-from yeoul.llm.manual import manual_files, shelve_manual
-from yeoul.llm.retriever import SqliteRetriever
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_what_fails_half_way_leaves_nothing_behind(library: Library, monkeypatch
             raise MemoryError
         return text
 
-    monkeypatch.setattr("yeoul.llm.library.index_text", broken)
+    monkeypatch.setattr("yeoul.documents.library.index_text", broken)
     with pytest.raises(MemoryError):
         library.add(document())
     monkeypatch.undo()
@@ -154,13 +154,13 @@ def test_only_what_has_changed_of_the_manual_is_read_again(
     page, gone = tmp_path / "a.md", tmp_path / "b.md"
     page.write_text("# A\n\none")
     gone.write_text("# B\n\ntwo")
-    monkeypatch.setattr("yeoul.llm.manual.manual_files", lambda: {"a.md": page, "b.md": gone})
+    monkeypatch.setattr("yeoul.documents.manual.manual_files", lambda: {"a.md": page, "b.md": gone})
     shelve_manual(library)
     before = library.list()
     shelve_manual(library)
     assert library.list() == before
     page.write_text("# A\n\nthree")
-    monkeypatch.setattr("yeoul.llm.manual.manual_files", lambda: {"a.md": page})
+    monkeypatch.setattr("yeoul.documents.manual.manual_files", lambda: {"a.md": page})
     shelve_manual(library)
     assert [entry.title for entry in library.list(OWN)] == ["A"]
     assert len(library.search("three", 4)) == 1

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from support.pdf import pdf
+from yeoul.documents import document as documents
+from yeoul.documents import markup
+from yeoul.documents.document import Document, find_files, read, read_file
+from yeoul.documents.passages import OVERLAP_CHARS, PASSAGE_CHARS, Section, cut
 from yeoul.errors import UnreadableDocument
-from yeoul.llm import documents, markup
-from yeoul.llm.documents import Document, find_files, read, read_file
-from yeoul.llm.passages import OVERLAP_CHARS, PASSAGE_CHARS, Section, cut
 
 MARKDOWN = """\
 # 양파 **수프**

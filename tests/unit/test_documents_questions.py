@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yeoul.llm.questions import MOST_KEYWORDS, enough, keywords, snippet
+from yeoul.documents.questions import MOST_KEYWORDS, enough, keywords, snippet
 
 
 def words(question: str) -> list[str]:

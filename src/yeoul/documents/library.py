@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 
 from ..errors import UnknownCollection, UnknownDocument
-from .documents import Document
+from .document import Document
 from .questions import Keyword, enough, keywords, snippet
 from .shelf import connect, mapped, open_shelf
 from .words import index_text
