@@ -344,6 +344,21 @@ async def test_a_silent_stream_gets_a_heartbeat_and_traffic_puts_it_off() -> Non
         assert hub.stats.heartbeats == 1
 
 
+async def test_a_reader_that_is_full_just_when_it_is_looked_at_has_its_heartbeats_all_the_same() -> None:
+    async with Hub(heartbeat=10, send_timeout=60) as hub:
+        reader, outlet = await follow(hub, "a")
+        outlet.full = True
+        await publish(hub, "a", "1")
+        await outlet.take(1)
+        wrote = reader.touched
+        assert reader.lagging
+        assert reader.on_time(wrote + 1) == wrote + 10
+        outlet.full = False
+        reader.resume()
+        assert reader.on_time(wrote + 10) == wrote + 20
+        assert hub.stats.heartbeats == 1
+
+
 async def test_a_heartbeat_is_a_chunk_of_its_own_on_a_socket() -> None:
     async with Hub(heartbeat=10) as hub:
         reader, outlet = await follow(hub, "a", chunked=True)

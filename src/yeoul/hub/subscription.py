@@ -214,7 +214,10 @@ class Subscription:
                 if outlet is not None:
                     outlet.abort()
                 return None
-            return min(self._stalled + self._hub.send_timeout, self._expires)
+            # It may have room again at any moment (on the portable outlet right after each write), and then its silence
+            # counts from the last write: to look again at the deadline alone would leave out heartbeats until then.
+            again = max(self.touched + self._hub.heartbeat, now + self._hub.heartbeat / 4)
+            return min(self._stalled + self._hub.send_timeout, again, self._expires)
         if self.live and now - self.touched >= self._hub.heartbeat:
             self.touched = now
             self._hub.stats.heartbeats += 1
