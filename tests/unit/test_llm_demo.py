@@ -44,6 +44,13 @@ async def test_hangul_is_answered_in_korean() -> None:
     assert "OPENAI_API_KEY 또는 HF_TOKEN" in text
 
 
+async def test_what_an_app_hands_on_as_json_is_quoted_as_people_wrote_it() -> None:
+    asked = json.dumps({"ingredients": ["양파", "감자"], "preferences": "한식", "servings": 2}, ensure_ascii=False)
+    text = "".join((await answer(ask(asked)))[0])
+    assert text.startswith("“양파, 감자, 한식”에 대한")
+    assert "“[1, 2]”" in "".join((await answer(ask("[1, 2]")))[0])
+
+
 async def test_the_last_question_of_a_conversation_is_the_one_quoted() -> None:
     turns = [Message("user", "first"), Message("assistant", "yes"), Message("user", "second {0} {quote}")]
     texts, _ = await answer(Prompt(turns))

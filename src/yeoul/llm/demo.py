@@ -150,7 +150,19 @@ def _answer(prompt: Prompt) -> str:
     if cited:
         return cited
     template = _KOREAN if any(_HANGUL.search(message.content) for message in prompt.messages) else _ENGLISH
-    return template.format(quote=_quote(asked) or _NOTHING_ASKED[template])
+    return template.format(quote=_quote(_said(asked)) or _NOTHING_ASKED[template])
+
+
+def _said(asked: str) -> str:
+    """What people wrote: the texts in it, where an app hands them on as JSON."""
+    try:
+        data = json.loads(asked)
+    except ValueError:
+        return asked
+    if not isinstance(data, dict):
+        return asked
+    values = [entry for value in data.values() for entry in (value if isinstance(value, list) else [value])]
+    return ", ".join(value for value in values if isinstance(value, str))
 
 
 def _cited(asked: str) -> str | None:

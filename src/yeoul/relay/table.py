@@ -211,15 +211,17 @@ def _line_in(message: str) -> int:
 
 
 def _told(errors: Iterable[ErrorDetails]) -> list[tuple[Place, str]]:
-    """pydantic's findings in our words; of a value that fits none of several types one is enough."""
-    told: dict[Place, str] = {}
+    """pydantic's findings in our words."""
+    found: dict[Place, list[ErrorDetails]] = {}
     for error in errors:
+        # A value that fits none of several types has an error for each, with the type at the end of its place.
         place = tuple(part for part in error["loc"] if part not in ("bool", "str", "float", "int"))
-        told.setdefault(place, _words(error, place))
-    return list(told.items())
+        found.setdefault(place, []).append(error)
+    return [(place, _words(errors, place)) for place, errors in found.items()]
 
 
-def _words(error: ErrorDetails, place: Place) -> str:
+def _words(errors: Sequence[ErrorDetails], place: Place) -> str:
+    error = errors[0]
     match error["type"]:
         case "missing":
             return f"{place[-1]} is missing"
@@ -230,8 +232,10 @@ def _words(error: ErrorDetails, place: Place) -> str:
             return f"no field {str(place[-1])!r}: {hint}"
         case "value_error":
             return error["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(error["input"], dict | list) else f", not {error['input']!r}"
-    return error["msg"].replace("Input should be ", "this should be ") + shown
+        case "model_type" | "dict_type" | "dataclass_type":
+            return "this should be a table"
+    wanted = " or ".join(error["msg"].removeprefix("Input should be ") for error in errors)
+    return f"this should be {wanted}"
 
 
 _MODELS: Mapping[tuple[str, ...], type[_Spec]] = {
