@@ -161,7 +161,7 @@ class Settings(BaseSettings):
         30.0,
         ge=0,
         le=86_400,
-        description="Seconds after which an answer that a stream began is stopped when nobody reads it. Longer than "
+        description="Seconds after which an answer begun by the request that reads it is stopped when nobody does. Longer than "
         "a browser's reconnect, short enough not to pay for closed tabs.",
     )
     ai_service_url: str | None = Field(

@@ -157,7 +157,7 @@ def _said(asked: str) -> str:
     """What people wrote: the texts in it, where an app hands them on as JSON."""
     try:
         data = json.loads(asked)
-    except ValueError:
+    except (ValueError, RecursionError):
         return asked
     if not isinstance(data, dict):
         return asked
