@@ -161,8 +161,8 @@ class Settings(BaseSettings):
         30.0,
         ge=0,
         le=86_400,
-        description="Seconds after which an answer begun by the request that reads it is stopped when nobody does. Longer than "
-        "a browser's reconnect, short enough not to pay for closed tabs.",
+        description="Seconds after which an answer begun by the request that reads it is stopped when nobody does. "
+        "Longer than a browser's reconnect, short enough not to pay for closed tabs.",
     )
     ai_service_url: str | None = Field(
         None,
