@@ -103,7 +103,7 @@ async def test_the_recipe_gateway_relays_token_by_token() -> None:
     tokens = ["양파와 ", "감자를 ", "볶아요 ", "🍲"]
     upstream = Upstream(Answer(tokens))
     path = '/recipes/generate-ai-stream?ingredients=["양파","감자"]&preferences=한식&provider=up'
-    async with upstream, browsing(upstream, 520) as (page, proxy):
+    async with upstream, browsing(upstream, 450, 450, 450) as (page, proxy):
         events = await follow(page, path)
         parts = [json.loads(data) for _, data in events]
         assert "".join(part.get("content", "") for part in parts) == "".join(tokens)

@@ -6,9 +6,12 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, async_playwright, expect
 
 CHROMIUM = "/usr/bin/chromium"
+
+# A browser on a busy machine is slow, not broken.
+expect.set_options(timeout=20_000)
 
 
 @asynccontextmanager
@@ -23,7 +26,7 @@ async def chromium(**context: object) -> AsyncIterator[Page]:
         )
         try:
             page = await (await browser.new_context(**context)).new_page()  # type: ignore[arg-type]
-            page.set_default_timeout(15_000)
+            page.set_default_timeout(20_000)
             page.on("pageerror", lambda error: errors.append(str(error)))
             yield page
         finally:
