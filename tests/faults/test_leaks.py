@@ -207,7 +207,7 @@ async def test_what_comes_and_goes_is_given_back(server: Server, caplog: pytest.
         gc.collect()
         memory.append(process.memory_info().rss)
         objects.append(len(gc.get_objects()))
-    assert await eventually(lambda: same(server, before))
+    assert await eventually(lambda: no_more_than(before, server))
     # The first round fills what is kept for reuse; after it there is nothing left to grow.
     assert memory[2] - memory[1] < 2_000_000, memory
     if server.direct:  # uvicorn itself keeps connections that were reset for the time of its keep-alive
@@ -222,9 +222,9 @@ async def forgotten(server: Server) -> bool:
     return not server.hub._watchers
 
 
-async def same(server: Server, before: dict[str, int]) -> bool:
-    """The kernel and the loop need a moment for the last connections."""
-    return held(server) == before
+async def no_more_than(before: dict[str, int], server: Server) -> bool:
+    """The kernel and the loop need a moment for the last connections; so they may when `before` was counted."""
+    return all(count <= before[name] for name, count in held(server).items())
 
 
 @pytest.mark.parametrize("how", VISITS, ids=lambda how: how.__name__)
