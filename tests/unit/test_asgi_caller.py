@@ -8,10 +8,10 @@ from starlette.requests import Request
 from yeoul.asgi.caller import caller_of
 
 
-def request(host: str | None, **headers: str) -> Request:
+def request(address: str | None, **headers: str) -> Request:
     headers = {"host": "127.0.0.1:8000", **headers}
     sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    client = None if host is None else (host, 1)
+    client = None if address is None else (address, 1)
     return Request({"type": "http", "path": "/", "query_string": b"", "headers": sent, "client": client})
 
 
