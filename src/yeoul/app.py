@@ -167,7 +167,7 @@ def _providers(settings: Settings) -> Providers:
         built.append(OpenAIResponses(name="openai", model=model, base_url=url, api_key=key, timeouts=timeouts))
         built.append(OpenAIChat(name="openai-chat", model=model, base_url=url, api_key=key, timeouts=timeouts))
     else:
-        missing |= dict.fromkeys(("openai", "openai-chat"), "set OPENAI_API_KEY (in the environment or in .env)")
+        missing |= dict.fromkeys(("openai", "openai-chat"), "OPENAI_API_KEY")
     if settings.hf_token is not None:
         built.append(
             OpenAIChat(
@@ -179,7 +179,7 @@ def _providers(settings: Settings) -> Providers:
             )
         )
     else:
-        missing["huggingface"] = "set HF_TOKEN (in the environment or in .env)"
+        missing["huggingface"] = "HF_TOKEN"
     default = built[0].name if built else "demo"
     built += [_upstream(name, upstream, timeouts) for name, upstream in settings.upstreams.items()]
     built.append(Demo(pace=settings.demo_pace_s))

@@ -296,6 +296,20 @@ async def test_a_topic_in_use_is_not_forgotten(make: Factory, pushed: Pushed, cl
         broker.detach("a")
 
 
+async def test_a_forgotten_topic_has_nothing_and_says_so(broker: Broker) -> None:
+    journal = await broker.attach("a")
+    await broker.publish("a", events("1", "2"))
+    await broker.publish("b", events("3"))
+    await broker.forget("a")
+    await broker.forget("never there")
+    assert await offsets(broker, "a", 1) is None
+    assert await offsets(broker, "a", 2) == []
+    assert await offsets(broker, "b") == [3]
+    await broker.publish("a", events("4"))
+    assert journal.last == 4
+    broker.detach("a")
+
+
 async def test_more_topics_than_the_bound_are_refused_and_leave_nothing_behind(
     make: Factory, pushed: Pushed, clock: Clock
 ) -> None:

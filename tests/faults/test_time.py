@@ -121,7 +121,7 @@ async def test_a_client_that_leaves_before_the_first_byte_leaves_an_answer_that_
         writer.transport.abort()
 
     async def ended() -> bool:
-        return (await ask(server.port, "/generations")).json() == {"generations": []}
+        return bool((await ask(server.port, "/generations")).json() == {"generations": []})
 
     await eventually(ended)
     assert server.hub.stats.readers == 0

@@ -254,6 +254,5 @@ class Delivery(RuleBasedStateMachine):
         ]
 
 
-TestDelivery = Delivery.TestCase
+TestDelivery = pytest.mark.slow(Delivery.TestCase)
 TestDelivery.settings = settings(deadline=None, derandomize=True, max_examples=400, stateful_step_count=40)
-TestDelivery.pytestmark = [pytest.mark.slow]

@@ -271,7 +271,7 @@ async def test_a_hub_that_was_never_used_closes() -> None:
 @pytest.mark.parametrize("name", ["heartbeat", "send_timeout", "max_lifetime"])
 def test_times_are_above_0(name: str) -> None:
     with pytest.raises(ValueError, match="seconds above 0"):
-        Hub(**{name: 0})
+        Hub(**{name: 0})  # type: ignore[arg-type]
 
 
 async def test_old_events_are_let_go_while_time_passes() -> None:

@@ -133,7 +133,9 @@ async def test_a_reader_cut_right_after_a_gap_loses_nothing() -> None:
 @pytest.mark.parametrize(
     ("position", "reason"), [(Cursor("other", 2), "epoch"), (None, "unknown")], ids=["epoch", "unknown"]
 )
-async def test_a_position_of_another_order_gets_a_gap_and_all_that_is_kept(position: Cursor, reason: str) -> None:
+async def test_a_position_of_another_order_gets_a_gap_and_all_that_is_kept(
+    position: Cursor | None, reason: str
+) -> None:
     async with Hub() as hub:
         await publish(hub, "a", *numbers(0, 4))
         _, outlet = await follow(hub, "a", after=position or Cursor(hub.epoch, 1_000))

@@ -19,7 +19,9 @@ class Clockwork(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now
 
-    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
         self.timer = (self.now + delay, lambda: callback(*args))
         return asyncio.TimerHandle(self.now + delay, callback, args, self)
 
@@ -49,7 +51,7 @@ class Item:
 
 @pytest.fixture
 def loop() -> Clockwork:
-    return Clockwork()
+    return Clockwork()  # type: ignore[abstract]
 
 
 @pytest.fixture

@@ -46,8 +46,8 @@ def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
 
 
 def test_a_name_that_could_be_set_up_is_refused_with_what_to_set() -> None:
-    providers = Providers([Named("a")], missing={"openai": "set OPENAI_API_KEY"})
-    with pytest.raises(UnknownProvider, match="set OPENAI_API_KEY, or use one of a"):
+    providers = Providers([Named("a")], missing={"openai": "OPENAI_API_KEY"})
+    with pytest.raises(UnknownProvider, match=r"set OPENAI_API_KEY \(in the environment or in .env\), or use one of a"):
         providers.get("openai")
 
 
@@ -67,9 +67,9 @@ def test_providers_that_do_not_fit_together_cannot_be_built(names: list[str], de
 
 def test_whoever_starts_the_server_is_told_what_answers() -> None:
     assert Providers([Named("a")]).describe() == "a (a-1)"
-    missing = {"openai": "set X", "openai-chat": "set X", "huggingface": "set Y"}
+    missing = {"openai": "X", "openai-chat": "X", "huggingface": "Y"}
     said = Providers([Demo()], missing=missing).describe()
-    assert said == "the demo provider, which only pretends; for a model set X or set Y"
+    assert said == "the demo provider, which only pretends; for a model set X or Y (in the environment or in .env)"
     assert Providers([Demo()]).describe() == "demo (demo-1)"
 
 

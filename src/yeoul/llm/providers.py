@@ -9,10 +9,12 @@ from .provider import Provider
 
 __all__ = ["Providers"]
 
+_WHERE = "(in the environment or in .env)"
+
 
 class Providers:
     """`default`: the name used without a choice; by default the first provider's. `missing`: names that could be set
-    up, and what to set for that. Raises ValueError for no provider, for two of one name, and for a default that is none
+    up, and the variable to set for that. Raises ValueError for no provider, for two of one name, and for a default that is none
     of them."""
 
     def __init__(
@@ -37,8 +39,8 @@ class Providers:
         """For whoever starts the server: what answers, and how to have something else answer."""
         chosen = self._by_name[self.default]
         if chosen.name == "demo" and self._missing:
-            hints = sorted(set(self._missing.values()))
-            return f"the demo provider, which only pretends; for a model {' or '.join(hints)}"
+            variables = " or ".join(dict.fromkeys(self._missing.values()))
+            return f"the demo provider, which only pretends; for a model set {variables} {_WHERE}"
         return f"{chosen.name} ({chosen.model})"
 
     def get(self, name: str | None = None) -> Provider:
@@ -46,7 +48,7 @@ class Providers:
         name = self.default if name is None else name
         provider = self._by_name.get(name)
         if provider is None:
-            hint = f"{self._missing[name]}, or " if name in self._missing else ""
+            hint = f"set {self._missing[name]} {_WHERE}, or " if name in self._missing else ""
             raise UnknownProvider(f"no provider {name!r} is set up here: {hint}use one of {', '.join(self._by_name)}")
         return provider
 
