@@ -14,8 +14,8 @@ _WHERE = "(in the environment or in .env)"
 
 class Providers:
     """`default`: the name used without a choice; by default the first provider's. `missing`: names that could be set
-    up, and the variable to set for that. Raises ValueError for no provider, for two of one name, and for a default that is none
-    of them."""
+    up, and the variable to set for that. Raises ValueError for no provider, for two of one name, and for a default that
+    is none of them."""
 
     def __init__(
         self, providers: Sequence[Provider], default: str | None = None, missing: Mapping[str, str] | None = None
