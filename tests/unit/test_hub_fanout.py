@@ -207,3 +207,38 @@ async def test_deliveries_are_counted() -> None:
         assert (hub.stats.published, hub.stats.deliveries) == (2, 8)
         assert hub.stats.delivered_bytes == 4 * len(both.payloads[0])
         assert hub.stats.publish_latency.count == 1
+
+
+def broken(frame: object) -> bytes:
+    raise RuntimeError("a dialect with a bug")
+
+
+async def test_a_broken_encoding_ends_its_own_readers_and_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    async with Hub() as hub:
+        encoding = Encoding(broken)
+        ended = [(await follow(hub, "a", encoding=encoding)), (await follow(hub, "a", "b", encoding=encoding))]
+        outlets = [(await follow(hub, "a"))[1], (await follow(hub, "a", "b"))[1]]
+        await hub.publish("a", Event("x"))
+        for outlet in outlets:
+            assert (await outlet.take(1))[0].data == "x"
+        assert all(reader.closed and outlet.aborted for reader, outlet in ended)
+        late, outlet = await follow(hub, "a", encoding=encoding, newest=1)
+        assert late.closed, "reading from the journal is no way around it"
+        assert outlet.aborted
+        assert hub.stats.closed == {"error": 3}
+    assert "a dialect with a bug" in caplog.text
+
+
+async def test_an_outlet_that_breaks_ends_its_own_reader_and_nobody_else() -> None:
+    async with Hub() as hub:
+        reader, outlet = await follow(hub, "a")
+        other = (await follow(hub, "a"))[1]
+
+        def burst(payload: bytes) -> bool:
+            raise OSError("gone")
+
+        outlet.write = burst  # type: ignore[method-assign]
+        await hub.publish("a", Event("x"))
+        assert (await other.take(1))[0].data == "x"
+        assert reader.closed
+        assert outlet.aborted

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 
-from ..observe import HubStats
+from ..observe import HubStats, logger
 from ..stream import Frame
 from .encoding import Encoding
 from .subscription import Subscription
@@ -122,13 +122,13 @@ class Fanout:
         self._waiting.clear()
         for topic, frames in taken:
             for encoding, group in list(topic.groups.items()):
-                for _ in self._deliver_to_group(list(group), encoding.join(frames), frames, now):
+                for _ in self._deliver_to_group(list(group), _join(encoding, frames), frames, now):
                     written += 1
                     if written % _SLICE == 0:
                         yield
             for reader in topic.mixed:
                 mixed.setdefault(reader, []).extend(frames)
-        joined: dict[tuple[Encoding, tuple[int, ...]], bytes] = {}
+        joined: dict[tuple[Encoding, tuple[int, ...]], bytes | None] = {}
         for reader, frames in mixed.items():
             self._deliver_mixed(reader, frames, joined, now)
             written += 1
@@ -137,16 +137,19 @@ class Fanout:
         self._stats.publish_latency.observe(perf_counter() - since)
 
     def _deliver_to_group(
-        self, readers: list[Subscription], payload: bytes, frames: list[Frame], now: float
+        self, readers: list[Subscription], payload: bytes | None, frames: list[Frame], now: float
     ) -> Iterator[None]:
+        """`payload` None: their encoding is broken."""
         first, last = frames[0], frames[-1]
         count = size = 0
         for reader in readers:
             if reader.live:
-                if reader.offset < first.offset:
+                if payload is None:
+                    reader.fail()
+                elif reader.offset < first.offset:
                     count += 1
                     size += len(payload)
-                    reader.deliver(payload, last, now)
+                    _hand(reader, payload, last, now)
                 elif reader.offset < last.offset:
                     reader.catch_up()
             yield
@@ -156,7 +159,7 @@ class Fanout:
         self,
         reader: Subscription,
         frames: list[Frame],
-        joined: dict[tuple[Encoding, tuple[int, ...]], bytes],
+        joined: dict[tuple[Encoding, tuple[int, ...]], bytes | None],
         now: float,
     ) -> None:
         if not reader.live:
@@ -167,12 +170,35 @@ class Fanout:
             return
         # Many readers follow the same set of topics: they share the bytes.
         key = (reader.encoding, tuple(frame.offset for frame in frames))
-        payload = joined.get(key)
+        if key not in joined:
+            joined[key] = _join(reader.encoding, frames)
+        payload = joined[key]
         if payload is None:
-            payload = joined[key] = reader.encoding.join(frames)
+            reader.fail()
+            return
         self._count(len(frames), len(payload))
-        reader.deliver(payload, frames[-1], now)
+        _hand(reader, payload, frames[-1], now)
 
     def _count(self, deliveries: int, size: int) -> None:
         self._stats.deliveries += deliveries
         self._stats.delivered_bytes += size
+
+
+# A dialect or an outlet that is broken is the trouble of its own readers: they are ended, and may come back. The round
+# goes on, or everybody after them would miss these events in silence.
+
+
+def _join(encoding: Encoding, frames: Sequence[Frame]) -> bytes | None:
+    try:
+        return encoding.join(frames)
+    except Exception:
+        logger.exception("events could not be written in the form of some readers")
+        return None
+
+
+def _hand(reader: Subscription, payload: bytes, last: Frame, now: float) -> None:
+    try:
+        reader.deliver(payload, last, now)
+    except Exception:
+        logger.exception("a reader could not be written to")
+        reader.fail()

@@ -200,6 +200,13 @@ class Subscription:
         self._outlet = None
         self._hub.release(self, reason)
 
+    def fail(self, reason: str = "error") -> None:
+        """The end without a word: nothing can be said to it. It may come back with its cursor."""
+        outlet = self._outlet
+        self.close(reason)
+        if outlet is not None:
+            outlet.abort()
+
     def on_time(self, now: float) -> float | None:
         """`Wheel`: heartbeat, send deadline, lifetime."""
         if self.closed:
@@ -209,10 +216,7 @@ class Subscription:
             return None
         if self._stalled is not None:
             if now - self._stalled >= self._hub.send_timeout:
-                outlet = self._outlet
-                self.close("send timeout")
-                if outlet is not None:
-                    outlet.abort()
+                self.fail("send timeout")
                 return None
             # It may have room again at any moment (on the portable outlet right after each write), and then its silence
             # counts from the last write: to look again at the deadline alone would leave out heartbeats until then.
@@ -267,7 +271,14 @@ class Subscription:
             self._catching_up = True
             self._hub.spawn(self._recover(lost))
             return
-        self._write_slice({})
+        self._next_slice({})
+
+    def _next_slice(self, deeper: Mapping[str, Slice]) -> None:
+        try:
+            self._write_slice(deeper)
+        except Exception:
+            logger.exception("a reader could not be written to")
+            self.fail()
 
     def _known(self) -> Iterator[tuple[Topic, int]]:
         """Each topic, and the offset up to which this reader has it or was told that it is lost."""
@@ -334,7 +345,7 @@ class Subscription:
         if gone:
             room = self._tell(self._hub.gap(self.cursor, self.topics, "evicted"))
         if room:
-            self._write_slice(deeper)
+            self._next_slice(deeper)
         else:
             self._stall()
 
