@@ -1,0 +1,223 @@
+"""An upstream that fails in every way, and what readers are told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from support.event_source import EventSource
+from support.reader import ask, open_stream
+from support.relayed import (
+    DONE,
+    WORDS,
+    Says,
+    cut,
+    dead,
+    eof,
+    hang,
+    reading,
+    reset,
+    route,
+    told,
+)
+from support.serving import serving
+from support.settings import make_settings
+from support.upstream import Exchange, Refusal, Upstream, echo_key
+from yeoul.app import create_app
+
+TEXT = [*(json.dumps({"content": word.replace("\\n", "\n")}, ensure_ascii=False) for word in WORDS), '{"done": true}']
+
+
+# --- failing before it began
+
+
+async def nothing(exchange: Exchange) -> None:
+    await exchange.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+
+HTML = b"<html><head><title>Boom</title></head><body>" + b"<p>long</p>" * 1_000
+REFUSALS = [
+    (echo_key, 401, "answered 401 Unauthorized: Incorrect API key provided: [redacted]"),
+    (Refusal(429, b'{"detail": "slower"}', Retry_After="7"), 429, "slower"),
+    (Refusal(500, HTML, "text/html"), 500, "answered 500 Internal Server Error: Boom"),
+    (Refusal(407, b"{}"), 502, "answered 407"),
+    (Refusal(599, b"{}"), 502, "answered 599"),
+    (Refusal(302, b"", Location="http://10.1.2.3/secret"), 502, "answered 302 Found instead of a stream"),
+    (nothing, 502, "answered 204 No Content instead of a stream"),
+    (Refusal(200, b'{"message": "hi"}'), 502, "answered 200 with application/json, not text/event-stream: hi"),
+    (Refusal(200, HTML, "text/html"), 502, "text/html"),
+    (dead, 502, "closed the connection before it answered"),
+]
+
+
+@pytest.mark.parametrize(("script", "status", "said"), REFUSALS)
+async def test_a_failure_before_the_stream_has_its_status(
+    port: int, upstream: Upstream, script: Any, status: int, said: str
+) -> None:
+    upstream.scripts = [script]
+    answer = await ask(port, "/relay?q=a")
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.json()["detail"].startswith("the upstream ")
+    assert said in answer.json()["detail"]
+    assert "SECRET" not in answer.text
+    assert "10.1.2.3" not in answer.text
+    assert answer.headers.get("retry-after") == ("7" if status == 429 else None)
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(("script", "status", "said"), REFUSALS[1:])
+async def test_a_failure_before_the_stream_is_one_event_where_the_route_says_so(
+    port: int, upstream: Upstream, script: Any, status: int, said: str
+) -> None:
+    upstream.scripts = [script]
+    source = EventSource(port, "/told?q=a")
+    (event,) = await source.read_all()
+    assert said in json.loads(event.data)["error"]
+    assert source.statuses == [200, 204]
+    assert len(upstream.requests) == 1
+
+
+async def test_a_dead_upstream_is_told_without_its_address(port: int) -> None:
+    async with Upstream(Says()) as gone:
+        pass
+    routes = [route(gone, "/status"), route(gone, "/event", errors="event", messages={"unreachable": "쉬는 중"})]
+    async with serving(create_app(make_settings(routes=routes))) as own:
+        answer = await ask(own, "/status?q=a")
+        assert (answer.status, answer.json()["detail"]) == (502, "the upstream cannot be reached")
+        assert told(await reading(own, "/event?q=a")) == "쉬는 중"
+
+
+@pytest.mark.settings(relay={"target": {"first_byte_s": 0.05}}, told={"target": {"first_byte_s": 0.05}})
+async def test_an_upstream_that_does_not_answer_is_504(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Says(begin=asyncio.Event())]
+    answer = await ask(port, "/relay?q=a")
+    assert (answer.status, answer.json()["detail"]) == (
+        504,
+        "the upstream did not answer within 0.05 s (first-byte time-out)",
+    )
+    assert "first-byte time-out" in told(await reading(port, "/told?q=a"))
+
+
+@pytest.mark.settings(relay={"wait_s": 0.02})
+async def test_a_stream_that_is_long_in_coming_is_committed_and_then_fails_by_an_event(
+    port: int, upstream: Upstream
+) -> None:
+    begin = asyncio.Event()
+
+    async def late(exchange: Exchange) -> None:
+        await begin.wait()
+        await Refusal(503, b'{"detail": "no"}')(exchange)
+
+    upstream.scripts = [late]
+    async with await open_stream(port, "/relay?q=a") as stream:
+        assert stream.status == 200
+        begin.set()
+        await stream.rest()
+        assert "answered 503" in told(stream)
+
+
+@pytest.mark.settings(relay={"target": {"attempts": 3}})
+async def test_a_route_may_ask_again_where_nothing_has_begun(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Refusal(503, b"{}", Retry_After="0"), Says()]
+    assert len((await reading(port, "/relay?q=a")).data) == len(TEXT)
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.settings(relays_max_running=1)
+async def test_more_streams_than_may_be_are_refused_as_the_route_tells_failures(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Says(Says().pieces[:1], hang)]
+    async with await open_stream(port, "/relay?q=a") as stream:
+        await stream.take(1)
+        answer = await ask(port, "/relay?q=b")
+        assert (answer.status, answer.headers["retry-after"]) == (429, "5")
+        assert "at the moment" in told(await reading(port, "/told?q=b"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "fields"),
+    [
+        ("GET", "/relay?q=a&q=b", b"", ["q"]),
+        ("GET", "/relay?q=" + "x" * 8_001, b"", ["q"]),
+        ("POST", "/relay", b'{"q": 3}', ["q"]),
+        ("POST", "/relay", b"[]", ["body"]),
+        ("POST", "/relay", b"{", ["body"]),
+        ("POST", "/relay", b"[" * 100_000, ["body"]),
+    ],
+)
+async def test_wrong_values_are_refused_by_name_and_nothing_is_asked(
+    port: int, upstream: Upstream, method: str, path: str, body: bytes, fields: list[str]
+) -> None:
+    answer = await ask(port, path, method=method, body=body, headers={"Content-Type": "application/json"})
+    assert answer.status == 422
+    assert [entry["field"] for entry in answer.json()["errors"]] == fields
+    assert upstream.requests == []
+
+
+async def test_a_body_that_is_no_json_is_refused(port: int) -> None:
+    answer = await ask(port, "/relay", method="POST", body=b"q=a", headers={"Content-Type": "text/plain"})
+    assert "send application/json" in answer.json()["detail"]
+
+
+# --- failing after it began
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"), [(reset, "broke off"), (cut, "broke off"), (eof, "ended its stream before its end marker")]
+)
+async def test_a_stream_that_is_cut_ends_with_a_failure(port: int, upstream: Upstream, ending: Any, said: str) -> None:
+    upstream.scripts = [Says(Says().pieces[:3], ending)]
+    source = EventSource(port, "/told?q=a")
+    await source.read_all()
+    assert len(source.events) == 4
+    assert said in json.loads(source.events[-1].data)["error"]
+    assert source.statuses == [200, 204]
+
+
+async def test_without_a_declared_marker_any_end_is_the_end(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Says(Says().pieces[:3])]
+    assert len((await reading(port, "/relay?q=a")).data) == 3
+
+
+@pytest.mark.settings(told={"target": {"idle_s": 0.05}})
+async def test_a_stream_that_falls_silent_ends_with_a_failure(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Says(Says().pieces[:3], hang)]
+    assert "fell silent for 0.05 s" in told(await reading(port, "/told?q=a"))
+
+
+@pytest.mark.settings(told={"max_s": 0.1})
+async def test_a_stream_that_takes_too_long_ends_with_a_failure(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Says(Says().pieces[:3], hang)]
+    assert "longer than 0.1 s" in told(await reading(port, "/told?q=a"))
+
+
+@pytest.mark.settings(told={"max_total_bytes": 50})
+async def test_a_stream_that_is_too_long_ends_with_a_failure(port: int, upstream: Upstream) -> None:
+    stream = await reading(port, "/told?q=a")
+    assert "more than 50 bytes" in told(stream)
+    assert len(stream.data) == 3
+
+
+@pytest.mark.settings(told={"max_event_bytes": 1_000})
+@pytest.mark.parametrize("event", [b"data: " + b"x" * 1_001 + b"\n\n", b"data: " + b"\xff" * 999 + b"\n\n"])
+async def test_an_event_that_is_too_large_ends_with_a_failure(port: int, upstream: Upstream, event: bytes) -> None:
+    upstream.scripts = [Says([Says().pieces[0] + event + DONE])]
+    stream = await reading(port, "/told?q=a")
+    assert "1000 bytes" in told(stream)
+    assert len(stream.data) == 2
+
+
+async def test_garbage_is_no_event(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Says([b"<html>\n\n", b"\x00\xff\n\n", b"data: [1\n\n", DONE])]
+    assert (await reading(port, "/told?q=a")).data == ["[1", '{"done": true}']
+
+
+@pytest.mark.parametrize("last", [b'{"done": true}', b'{"error": "no"}'])
+async def test_the_end_marker_ends_it_though_the_upstream_stays(port: int, upstream: Upstream, last: bytes) -> None:
+    upstream.scripts = [Says([b'data: {"done": false}\n\n', b"data: %s\n\n" % last, b"data: after\n\n"], hang)]
+    stream = await reading(port, "/told?q=a")
+    assert stream.data == ['{"done": false}', last.decode()]
+    async with asyncio.timeout(5):
+        await upstream.requests[0].closed.wait()
