@@ -13,6 +13,7 @@ from functools import partial
 
 from .drive import Arrived, Disturbed, publish, readers
 from .processes import CannotStart, Running
+from .relay import first_event, relayed_tokens
 from .results import Measured, Row, Target, medians
 from .servers import LIMIT, NCHAN, PORTABLE, QUEUES, YEOUL, Fanout, answers, upstream, yeoul, yeoul_answers
 
@@ -285,6 +286,26 @@ def small_things(bench: Bench) -> list[Row]:
     ]
 
 
+def relays(bench: Bench) -> list[Row]:
+    count = bench.plan.tokens
+    generation = "a generation"
+    found = bench.measure(
+        "G",
+        {
+            "a relay": partial(relayed_tokens, count, _TOKEN_EVERY),
+            generation: partial(_answer_tokens, yeoul_answers, "/generations?dialect=json", count),
+        },
+    )
+    first = bench.measure("G first", {"a relay": partial(first_event, count, _TOKEN_EVERY)})
+    ours, theirs = (_value(found, name, "cpu_us_per_token") for name in ("a relay", generation))
+    what = f"{_ANSWERS} relayed streams, 1 token per {_TOKEN_EVERY * 1000:g} ms: CPU"
+    added = _value(first, "a relay", "added_ms")
+    return [
+        Row("G", what, ours, "µs/token", generation, theirs, Target("<=", 1.3)),
+        Row("G", "first event, beyond the upstream's own time", added, "ms", target=Target("<=", 3)),
+    ]
+
+
 SCENARIOS: Mapping[str, Callable[[Bench], list[Row]]] = {
     "A": fan_out_one,
     "B": fan_out_eight,
@@ -292,4 +313,5 @@ SCENARIOS: Mapping[str, Callable[[Bench], list[Row]]] = {
     "D": idle,
     "E": tokens,
     "F": small_things,
+    "G": relays,
 }

@@ -18,11 +18,12 @@ import uvloop
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _ABOUT = (
-    b'{"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1700000000,"model":"bench",'
+    b',"object":"chat.completion.chunk","created":1700000000,"model":"bench",'
     b'"system_fingerprint":"fp_1","choices":[{"index":0,"delta":'
 )
-_TOKEN = b"data: " + _ABOUT + b'{"content":"%d "},"logprobs":null,"finish_reason":null}]}\n\n'
-_LAST = b"data: " + _ABOUT + b'{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
+# The stamp is the chunk's id, too: where the stream is relayed as it is, that is where readers find it.
+_TOKEN = b'data: {"id":"%d"' + _ABOUT + b'{"content":"%d "},"logprobs":null,"finish_reason":null}]}\n\n'
+_LAST = b'data: {"id":"last"' + _ABOUT + b'{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
 _END = b"data: [DONE]\n\n"
 
 
@@ -56,7 +57,8 @@ class Upstream(asyncio.Protocol):
         self._transport.write(_HEAD)
         await asyncio.sleep(random.random() * self._pause)
         for _ in range(self._tokens):
-            self._transport.write(_chunk(_TOKEN % time.monotonic_ns()))
+            stamp = time.monotonic_ns()
+            self._transport.write(_chunk(_TOKEN % (stamp, stamp)))
             await asyncio.sleep(self._pause)
         self._transport.write(_chunk(_LAST) + _chunk(_END) + b"0\r\n\r\n")
 

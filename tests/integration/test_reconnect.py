@@ -147,6 +147,41 @@ async def test_a_finished_answer_is_no_orphan_the_question_is_asked_anew(port: i
     assert len(upstream.requests) == 2
 
 
+async def test_cut_before_anything_was_received_it_finds_an_answer_that_has_ended_meanwhile(
+    port: int, upstream: Upstream
+) -> None:
+    go_on = asyncio.Event()
+    upstream.scripts = [Answer(hold=(1, go_on))]
+    first = await open_stream(port, "/sse/chat?message=hi")
+    first.cut()
+    await nobody_reads(port, first.headers["location"])
+    go_on.set()
+    await generation(port, first.headers["location"], "done")
+    async with await open_stream(port, "/sse/chat?message=hi") as again:
+        assert again.headers["location"] == first.headers["location"]
+        assert "".join(event.data for event in await again.rest()) == f"{TEXT}[DONE]"
+    async with await open_stream(port, "/sse/chat?message=hi") as anew:
+        await anew.rest()
+    assert len(upstream.requests) == 2, "what has been read to its end is asked anew"
+
+
+@one_outlet
+async def test_an_end_that_a_reset_connection_may_not_have_taken_is_kept_for_its_reader(
+    port: int, upstream: Upstream
+) -> None:
+    first = await open_stream(port, "/sse/chat?message=hi")
+    await generation(port, first.headers["location"], "done")
+    await nobody_reads(port, first.headers["location"])
+    first.cut()
+    async with asyncio.timeout(5):
+        while True:
+            async with await open_stream(port, "/sse/chat?message=hi") as again:
+                if again.headers["location"] == first.headers["location"]:
+                    break
+                await again.rest()
+    assert len(upstream.requests) <= 2, "the server may hear of the reset after the first attempt"
+
+
 # --- positions that lead nowhere
 
 

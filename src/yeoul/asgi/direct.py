@@ -63,12 +63,14 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._reader: Subscription | None = None
         self._streaming: RequestResponseCycle | None = None
+        self._finished: Subscription | None = None  # whose stream was the last thing on this connection
         self._answering: RequestResponseCycle | None = None
         self._between_messages = True
         self._shutting_down = False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._finished = None
         self._between_messages = False
         scope: Any = self.scope
         scope["extensions"] = {DIRECT: partial(self._detach, scope)}
@@ -126,7 +128,7 @@ class Protocol(HttpToolsProtocol):
 
     def stream_finished(self) -> None:
         """The response is complete: the connection is free for the next request, or closes."""
-        self._reader = None
+        self._finished, self._reader = self._reader, None
         cycle, self._streaming = self._streaming, None
         if cycle is None:
             return
@@ -147,6 +149,9 @@ class Protocol(HttpToolsProtocol):
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.close()
+        elif self._finished is not None and exc is not None:
+            self._finished.reset()  # what was written was not all taken
+        self._finished = None
         if self._answering is not None and self._answering is not self.cycle:
             # uvicorn tells only the last one of pipelined requests that the client has left.
             self._answering.disconnected = True

@@ -282,6 +282,10 @@ class Hub:
                 if pace is not None:
                     pace()
 
+    def reset(self, reader: Subscription) -> None:
+        """The connection of a reader that has had its end was reset: it may not have arrived."""
+        self._notify(reader, "reset")
+
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Runs it in a task that this hub owns and ends."""
         task = self.loop.create_task(work)

@@ -200,6 +200,10 @@ class Subscription:
         self._outlet = None
         self._hub.release(self, reason)
 
+    def reset(self) -> None:
+        """Its connection was reset right after its end."""
+        self._hub.reset(self)
+
     def fail(self, reason: str = "error") -> None:
         """The end without a word: nothing can be said to it. It may come back with its cursor."""
         outlet = self._outlet

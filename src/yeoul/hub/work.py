@@ -35,6 +35,9 @@ CANCEL = DisconnectPolicy(0)
 # A reader that was told to come back, or that was promised by a Location, is given this long (seconds).
 _COME_BACK = 30.0
 
+# Why a reader leaves that has had the end.
+_READ = ("final", "over")
+
 
 class Work(ABC):
     """One piece of work, run in a task of its own. Its topic is `<kind>/<id>`; the id is unguessable, whoever holds it
@@ -56,7 +59,8 @@ class Work(ABC):
         self.origin = Cursor(hub.epoch, 0)
         self.readers: dict[Subscription, None] = {}
         self.hub = hub
-        self._furthest = -1  # of those who have left
+        self._furthest = 0  # of those who have left
+        self._lost_at: float | None = None  # when the last reader left without having had the end
         self._on_end: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
         self._producing = False
@@ -88,8 +92,12 @@ class Work(ABC):
 
     @property
     def abandoned(self) -> bool:
-        """Whether it runs, and has had readers, and has none."""
-        return self.running and not self.readers and self._furthest >= 0
+        """Whether its reader was lost before it had the end, and may be on its way back."""
+        if self.readers or self._lost_at is None:
+            return False
+        # What was stopped is not what it would come back for.
+        ended_lately = self._stopped is None and self.hub.loop.time() - self._lost_at < _COME_BACK
+        return self.running or ended_lately
 
     async def begin(self, first: Event, on_end: Callable[[], None]) -> None:
         try:
@@ -117,7 +125,7 @@ class Work(ABC):
 
     def missed(self) -> None:
         """Its first reader left before it was given a stream: as one whose reader was lost."""
-        self._furthest = max(self._furthest, 0)
+        self._lost_at = self.hub.loop.time()
         if not self.readers:
             self._wait_for_reader(0.0)
 
@@ -178,6 +186,7 @@ class Work(ABC):
             return
         self.readers.pop(reader, None)
         self._furthest = max(self._furthest, reader.offset)
+        self._lost_at = None if reason in _READ else self.hub.loop.time()
         if not self.readers:
             self._wait_for_reader(0.0 if reason == "client" else _COME_BACK)
 

@@ -40,7 +40,8 @@ class Works(Generic[_W]):
         self._grace_seconds = grace_seconds
         self._all: dict[str, _W] = {}
         self._running: dict[str, _W] = {}
-        self._by_question: dict[bytes, list[_W]] = {}  # running ones
+        self._by_question: dict[bytes, list[_W]] = {}
+        self._questions: dict[str, bytes] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}  # of those that have ended, oldest first
         self._closed = False
         hub.before_close(self.close)
@@ -55,20 +56,13 @@ class Works(Generic[_W]):
 
     async def launch(self, work: _W, first: Event, question: str | None = None) -> _W:
         """Begins the work with its first event. `question`: what `orphan` finds it by."""
-        key = None if question is None else _key(question)
         self._all[work.id] = self._running[work.id] = work
-        if key is not None:
-            self._by_question.setdefault(key, []).append(work)
-
-        def leave() -> None:
-            del self._running[work.id]
-            if key is not None:
-                self._by_question[key].remove(work)
-                if not self._by_question[key]:
-                    del self._by_question[key]
+        if question is not None:
+            self._questions[work.id] = _key(question)
+            self._by_question.setdefault(_key(question), []).append(work)
 
         def keep() -> None:
-            leave()
+            del self._running[work.id]
             self._timers[work.id] = self.hub.loop.call_later(self._keep_seconds, self._forget, work.id)
             while len(self._timers) > self._max_kept:
                 self._forget(next(iter(self._timers)))
@@ -76,8 +70,8 @@ class Works(Generic[_W]):
         try:
             await work.begin(first, keep)
         except BaseException:
-            leave()
-            del self._all[work.id]
+            del self._running[work.id]
+            self._remove(work.id)
             raise
         return work
 
@@ -85,8 +79,8 @@ class Works(Generic[_W]):
         return self._all.get(id)
 
     def orphan(self, question: str) -> _W | None:
-        """The running work that the same request began, if its reader was lost: a client that was cut before it had its
-        first event cannot name the work that it started, and must not be billed for it twice."""
+        """The work that the same request began, if its reader was lost: a client that was cut before it had its first
+        event cannot name the work that it started, and must not be billed for it twice."""
         return next((work for work in self._by_question.get(_key(question), ()) if work.abandoned), None)
 
     def running(self) -> list[_W]:
@@ -118,8 +112,17 @@ class Works(Generic[_W]):
 
     def _drop(self, id: str) -> _W:
         self._timers.pop(id).cancel()
-        work = self._all.pop(id)
+        work = self._remove(id)
         work.close()
+        return work
+
+    def _remove(self, id: str) -> _W:
+        work = self._all.pop(id)
+        key = self._questions.pop(id, None)
+        if key is not None:
+            self._by_question[key].remove(work)
+            if not self._by_question[key]:
+                del self._by_question[key]
         return work
 
     def _forget(self, id: str) -> None:
