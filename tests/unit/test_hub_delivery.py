@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from support.outlets import MemoryOutlet
-from yeoul.hub import Encoding, Hub, MemoryBroker, Subscription, fanout, subscription
+from yeoul.hub import Encoding, Hub, MemoryBroker, Subscription, fanout
+from yeoul.hub import catch_up as reading
 from yeoul.sse import Decoder, Event, encode
 from yeoul.stream import Cursor, Frame, Retention
 from yeoul.stream.retention import Retentions
@@ -63,8 +64,8 @@ class Client:
 class Delivery(RuleBasedStateMachine):
     @initialize(slice=st.sampled_from([1, 2, 256]), catch_up=st.sampled_from([1, 300, 65_536]))
     def begin(self, slice: int, catch_up: int) -> None:
-        self.saved = fanout._SLICE, subscription._CATCH_UP_BYTES
-        fanout._SLICE, subscription._CATCH_UP_BYTES = slice, catch_up
+        self.saved = fanout._SLICE, reading._SLICE_BYTES
+        fanout._SLICE, reading._SLICE_BYTES = slice, catch_up
         self.loop = Loop()
         self.broker = MemoryBroker(Retentions(default=Retention(events=KEPT, seconds=60)), clock=lambda: self.loop.now)
         self.hub = Hub(self.broker)
@@ -174,7 +175,7 @@ class Delivery(RuleBasedStateMachine):
         finally:
             self.run(self.hub.close())
             self.loop.close()
-            fanout._SLICE, subscription._CATCH_UP_BYTES = self.saved
+            fanout._SLICE, reading._SLICE_BYTES = self.saved
 
     def all_come_back_and_leave(self) -> None:
         for client in self.clients:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from ..errors import EventTooLarge, HubClosed
 from ..observe import HubStats, logger
 from ..sse import Event
-from ..stream import Cursor, Frame, Gap, GapReason
+from ..stream import Cursor, Frame
 from .broker import Broker
 from .encoding import WIRE, Encoding
 from .fanout import Fanout
@@ -185,18 +185,6 @@ class Hub:
             self._paces.pop(topic, None)
         else:
             self._paces[topic] = moved
-
-    def gap(self, requested: Cursor, topics: Sequence[Topic], reason: GapReason) -> Gap:
-        """What to tell a reader whose position is lost, and where it goes on: before the oldest frame kept."""
-        after = requested.offset if requested.epoch == self.epoch and reason == "evicted" else 0
-        firsts = [topic.journal.after(max(after, topic.journal.evicted), 1) for topic in topics]
-        oldest = min((part.frames[0].offset for part in firsts if part and part.frames), default=None)
-        return Gap(
-            requested,
-            None if oldest is None else Cursor(self.epoch, oldest),
-            reason,
-            self.broker.head if oldest is None else oldest - 1,
-        )
 
     def before_close(self, ending: Ending) -> None:
         """Has `close` await this after endless streams have had their farewell, and before the others have theirs."""

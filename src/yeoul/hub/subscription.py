@@ -9,47 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..observe import logger
 from ..sse import Event, json_data
 from ..stream import Cursor, Frame, Gap, GapReason, Slice
 from ..stream.retry import jitter
+from .catch_up import from_history, gap_of, next_frames
 from .encoding import HEARTBEAT, Encoding
+from .outlet import Outlet
 from .topic import Topic
 
 if TYPE_CHECKING:
     from .hub import Hub
 
-__all__ = ["Lost", "Outlet", "Subscription"]
+__all__ = ["Lost", "Subscription"]
 
 # A position that no journal can be read from, and why.
 Lost = tuple[Cursor, GapReason]
-
-# What a reader that catches up is given in one go: large enough to keep a fast socket busy, small enough that
-# thousands of them take turns on the event loop.
-_CATCH_UP_BYTES = 64 * 1024
-
-
-class Outlet(Protocol):
-    """Where a reader's bytes go. Calls `Subscription.resume` when it has room again, `close` when its client left."""
-
-    @property
-    def chunked(self) -> bool:
-        """Whether it wants the chunk framing of HTTP/1.1."""
-        ...
-
-    def write(self, payload: bytes) -> bool:
-        """Takes all the bytes; False when it wants no more until it has called `resume`."""
-        ...
-
-    def finish(self, payload: bytes) -> None:
-        """The last bytes, then the end of the response."""
-        ...
-
-    def abort(self) -> None:
-        """The end at once, without waiting for the client."""
-        ...
 
 
 class Subscription:
@@ -143,7 +120,7 @@ class Subscription:
             room = self._control(event)
         if self._lost_position is not None:
             (requested, reason), self._lost_position = self._lost_position, None
-            room = self._tell(self._hub.gap(requested, self.topics, reason))
+            room = self._tell(gap_of(self._hub.broker, requested, self.topics, reason))
         if room:
             self._catch_up()
         else:
@@ -289,7 +266,7 @@ class Subscription:
         return ((topic, max(self.offset, floor)) for topic, floor in zip(self.topics, self._floors, strict=True))
 
     def _write_slice(self, deeper: Mapping[str, Slice]) -> None:
-        frames, more = self._read(deeper)
+        frames, more = next_frames(self._known(), deeper)
         if frames:
             self.offset = frames[-1].offset
             payload = self.encoding.join(frames)
@@ -309,34 +286,10 @@ class Subscription:
         else:
             self._join()
 
-    def _read(self, deeper: Mapping[str, Slice]) -> tuple[Sequence[Frame], bool]:
-        """The next frames of all topics in the one order, and whether there are more."""
-        slices: list[Slice] = []
-        for topic, known in self._known():
-            part = deeper.get(topic.name) or topic.journal.after(known, _CATCH_UP_BYTES)
-            if part is None:
-                return (), True  # let go while the broker's history was being read: begin again
-            slices.append(part)
-        if len(slices) == 1:
-            return slices[0].frames, slices[0].more
-        # A topic that has more may have frames right after its slice's last one: the others must not run ahead.
-        horizon = min((part.frames[-1].offset for part in slices if part.more and part.frames), default=None)
-        frames = [f for part in slices for f in part.frames if horizon is None or f.offset <= horizon]
-        frames.sort(key=lambda frame: frame.offset)
-        return frames, horizon is not None
-
-    async def _recover(self, lost: list[Topic]) -> None:
+    async def _recover(self, lost: Sequence[Topic]) -> None:
         """Reads from the broker's own history what the journals no longer have; what is gone there too is a gap."""
-        deeper: dict[str, Slice] = {}
-        gone = []
         try:
-            for topic, known in self._known():
-                if topic in lost:
-                    part = await self._hub.broker.history(topic.name, known, _CATCH_UP_BYTES)
-                    if part is None or not part.frames:
-                        gone.append(topic)
-                    else:
-                        deeper[topic.name] = replace(part, more=True)
+            deeper, gone = await from_history(self._hub.broker, self._known(), lost)
         except Exception:
             logger.exception("a reader could not read the broker's history")
             self.bye("broker")
@@ -345,13 +298,10 @@ class Subscription:
             self._catching_up = False
         if self.closed:
             return
-        room = True
-        if gone:
-            room = self._tell(self._hub.gap(self.cursor, self.topics, "evicted"))
-        if room:
-            self._next_slice(deeper)
-        else:
+        if gone and not self._tell(gap_of(self._hub.broker, self.cursor, self.topics, "evicted")):
             self._stall()
+            return
+        self._next_slice(deeper)
 
     def _tell(self, gap: Gap) -> bool:
         """The gap event; its id is the position just before the first frame that follows, so that a reader cut right

@@ -1,0 +1,64 @@
+"""Reading on from a cursor: several journals in the one order, the broker's history behind them, and gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ..stream import Cursor, Frame, Gap, GapReason, Slice
+from .broker import Broker
+from .topic import Topic
+
+__all__ = ["from_history", "gap_of", "next_frames"]
+
+# What a reader that catches up is given in one go, of each topic: large enough to keep a fast socket busy, small enough
+# that thousands of readers take turns on the event loop.
+_SLICE_BYTES = 64 * 1024
+
+# Topics, and the offset up to which a reader has each or was told that it is lost.
+Known = Iterable[tuple[Topic, int]]
+
+
+def next_frames(known: Known, deeper: Mapping[str, Slice]) -> tuple[Sequence[Frame], bool]:
+    """The next frames of all topics in the order of their offsets, and whether there are more. `deeper`: slices by
+    topic from the broker's history, where the journals begin too late."""
+    slices: list[Slice] = []
+    for topic, offset in known:
+        part = deeper.get(topic.name) or topic.journal.after(offset, _SLICE_BYTES)
+        if part is None:
+            return (), True  # let go while the broker's history was being read: begin again
+        slices.append(part)
+    if len(slices) == 1:
+        return slices[0].frames, slices[0].more
+    # A topic that has more may have frames right after its slice's last one: the others must not run ahead.
+    horizon = min((part.frames[-1].offset for part in slices if part.more and part.frames), default=None)
+    frames = [f for part in slices for f in part.frames if horizon is None or f.offset <= horizon]
+    frames.sort(key=lambda frame: frame.offset)
+    return frames, horizon is not None
+
+
+async def from_history(broker: Broker, known: Known, lost: Sequence[Topic]) -> tuple[dict[str, Slice], bool]:
+    """Slices of the lost topics from the broker's own history, and whether something is gone there too."""
+    deeper: dict[str, Slice] = {}
+    gone = False
+    for topic, offset in known:
+        if topic in lost:
+            part = await broker.history(topic.name, offset, _SLICE_BYTES)
+            if part is None or not part.frames:
+                gone = True
+            else:
+                deeper[topic.name] = replace(part, more=True)
+    return deeper, gone
+
+
+def gap_of(broker: Broker, requested: Cursor, topics: Sequence[Topic], reason: GapReason) -> Gap:
+    """What to tell a reader whose position is lost, and where it goes on: before the oldest frame kept."""
+    after = requested.offset if requested.epoch == broker.epoch and reason == "evicted" else 0
+    firsts = [topic.journal.after(max(after, topic.journal.evicted), 1) for topic in topics]
+    oldest = min((part.frames[0].offset for part in firsts if part and part.frames), default=None)
+    return Gap(
+        requested,
+        None if oldest is None else Cursor(broker.epoch, oldest),
+        reason,
+        broker.head if oldest is None else oldest - 1,
+    )
