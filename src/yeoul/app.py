@@ -20,6 +20,7 @@ from .apps.lessons import lessons
 from .apps.ops import ops
 from .apps.recipes import recipes_app
 from .apps.topics import topics
+from .asgi.cross_site import NoCrossSite
 from .asgi.limits import BodyLimit
 from .asgi.problem import Problem, problem, problem_of
 from .asgi.startup import ClearStart
@@ -103,6 +104,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     )
     app.add_middleware(ClearStart)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(NoCrossSite)
     app.include_router(index())
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
     app.include_router(gateway(relays, relayed, lost_reader, environment))
