@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from support.outlets import follow, turns
-from yeoul.hub import Encoding, Hub, fanout
+from yeoul.hub import Encoding, Hub, MemoryBroker, fanout
 from yeoul.sse import Event
+from yeoul.stream import Retention
+from yeoul.stream.retention import Retentions
 
 
 def events(*data: str) -> list[Event]:
@@ -226,6 +228,23 @@ async def test_a_broken_encoding_ends_its_own_readers_and_nobody_else(caplog: py
         assert late.closed, "reading from the journal is no way around it"
         assert outlet.aborted
         assert hub.stats.closed == {"error": 3}
+    assert "a dialect with a bug" in caplog.text
+
+
+async def test_a_form_that_cannot_tell_of_the_stream_itself_ends_its_own_readers_and_nobody_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hub = Hub(MemoryBroker(Retentions(default=Retention(events=2))))
+    encoding = Encoding(control=broken)
+    _, ended = await follow(hub, "a", encoding=encoding)
+    _, other = await follow(hub, "a")
+    first = await hub.publish("b", Event("0"))
+    await hub.publish("b", *events("1", "2", "3"))
+    _, lost = await follow(hub, "b", after=first, encoding=encoding)
+    await lost.until(lambda outlet: outlet.aborted)
+    await hub.close()
+    assert ended.aborted
+    assert [event.type for event in other.events] == ["stream.bye"]
     assert "a dialect with a bug" in caplog.text
 
 

@@ -98,7 +98,7 @@ class Subscription:
         if len(self.topics) > 1 or not journal.final or self._lost_position is not None:
             return False
         rest = journal.after(self.offset)
-        return rest is not None and not self.encoding.join(rest.frames)
+        return rest is not None and not any(map(self.encoding.render, rest.frames))
 
     def start(self, outlet: Outlet, *opening: Event) -> None:
         """Begins to write to the outlet: the opening events, a gap if the position was lost, then what is kept."""
@@ -150,7 +150,12 @@ class Subscription:
         if self.closed or self._outlet is None:
             self.close(reason)
             return
-        self.end(reason, self._farewell(reason, reconnect=reconnect))
+        try:
+            self.end(reason, self._farewell(reason, reconnect=reconnect))
+        except Exception:
+            # It must not keep those after it from their farewell.
+            logger.exception("a reader could not be said farewell to")
+            self.fail(reason)
 
     def part(self, reason: str) -> None:
         """The farewell as soon as it has everything that has been published: at once for most."""
@@ -254,9 +259,13 @@ class Subscription:
             return
         self._next_slice({})
 
-    def _next_slice(self, deeper: Mapping[str, Slice]) -> None:
+    def _next_slice(self, deeper: Mapping[str, Slice], *, gone: bool = False) -> None:
+        """`gone`: a gap is told first."""
         try:
-            self._write_slice(deeper)
+            if gone and not self._tell(gap_of(self._hub.broker, self.cursor, self.topics, "evicted")):
+                self._stall()
+            else:
+                self._write_slice(deeper)
         except Exception:
             logger.exception("a reader could not be written to")
             self.fail()
@@ -296,12 +305,8 @@ class Subscription:
             return
         finally:
             self._catching_up = False
-        if self.closed:
-            return
-        if gone and not self._tell(gap_of(self._hub.broker, self.cursor, self.topics, "evicted")):
-            self._stall()
-            return
-        self._next_slice(deeper)
+        if not self.closed:
+            self._next_slice(deeper, gone=gone)
 
     def _tell(self, gap: Gap) -> bool:
         """The gap event; its id is the position just before the first frame that follows, so that a reader cut right
