@@ -88,6 +88,11 @@ class Work(ABC):
 
     @property
     def delivered(self) -> int:
+        return max(self._furthest, self.foremost)
+
+    @property
+    def foremost(self) -> int:
+        """The furthest of those who read it now; of those who have left where nobody does."""
         return max((reader.offset for reader in self.readers), default=self._furthest)
 
     @property

@@ -213,7 +213,7 @@ class Relay(Work):
 
     def _must_wait(self) -> bool:
         """Whether all readers are slow. Without any, the policy decides: work that goes on without readers goes on."""
-        self._pace.read(self.delivered)
+        self._pace.read(self.foremost)
         if not self._pace.full:
             return False
         if not self.readers:
