@@ -166,7 +166,7 @@ def _failed(error: YeoulError) -> Response:
 async def _json_body(request: Request) -> Any:
     try:
         return await request.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -215,7 +215,7 @@ def _challenges_in(text: str) -> Any:
     try:
         value = json.loads(text)
         fits = all(isinstance(entry["title"], str) for entry in value["challenges"]) and value["challenges"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         fits = False
     if not fits:
         raise UpstreamError("모델의 답변이 챌린지 목록이 아닙니다. 다시 시도해 주세요.")
