@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from yeoul.documents.words import TOKENIZER, index_text, match_all, match_any, plain_text, terms
+from yeoul.documents.words import TOKENIZER, has_hangul, index_text, match_all, match_any, plain_text, terms
 
 
 def found(match: Callable[[str], str], text: str, question: str) -> bool:
@@ -120,3 +120,10 @@ def test_each_term_is_asked_for_once() -> None:
 )
 def test_plain_text_is_what_can_be_stored_sent_and_shown(text: str, expected: str) -> None:
     assert plain_text(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("SSE가", True), ("ㅋ", True), ("\u1112", True), ("漢字 かな", False), ("", False)]
+)
+def test_korean_is_known_by_its_letters(text: str, expected: bool) -> None:
+    assert has_hangul(text) is expected

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from yeoul.errors import UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamTimeout
+from yeoul.errors import DatabaseUnavailable, UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamTimeout
 from yeoul.hub import Hub, Subscription
 from yeoul.hub.work import CANCEL, CONTINUE, DisconnectPolicy
 from yeoul.llm.dialects import Json, OpenAI, Outcome, Plain, State
@@ -112,6 +112,7 @@ async def run(hub: Hub, *items: Items, **options: Any) -> Generation:
         ([Delta("a"), UpstreamError("up said no")], State.FAILED, "up said no"),
         ([UpstreamTimeout("up fell silent")], State.FAILED, "up fell silent"),
         ([UpstreamGarbage("up sent rubbish")], State.FAILED, "up sent rubbish"),
+        ([Delta("a"), DatabaseUnavailable("its disk is full")], State.FAILED, "its disk is full"),
         ([Delta("a"), Finish(), UpstreamCut("after the end")], State.INCOMPLETE, "after the end"),
     ],
 )
@@ -346,6 +347,8 @@ async def test_what_no_reader_had_is_counted_as_undelivered(hub: Hub) -> None:
     _, outlet = await read(hub, generation)
     await outlet.ended.wait()
     assert generation.undelivered == 0
+    await hub.subscribe([generation.topic], after=generation.origin)
+    assert generation.undelivered == 0, "one that begins anew takes nothing back"
 
 
 # --- its text as events

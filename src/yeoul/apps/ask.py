@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -15,8 +14,7 @@ from ..asgi.caller import caller_of
 from ..asgi.generate import start_or_attach
 from ..asgi.routing import stream_route
 from ..documents.retriever import Passage, Retriever
-from ..documents.words import plain_text
-from ..errors import UpstreamError, YeoulError
+from ..documents.words import has_hangul, plain_text
 from ..hub.work import DisconnectPolicy
 from ..llm.dialects import Json, Parts
 from ..llm.generation import Generation
@@ -38,7 +36,6 @@ _INSTRUCTIONS = (
 # Not asked of a model: it would rather invent something.
 _NOTHING_KOREAN = "문서에서 이 질문에 답할 내용을 찾지 못했습니다. 다른 말로 다시 물어보거나 문서를 추가해 주세요."
 _NOTHING_ENGLISH = "I found nothing in the documents that answers this. Ask in other words, or add documents."
-_HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 # The answer takes long to come and is paid for: a question that is longer than this is a text.
 _MAX_QUESTION = 4_000
@@ -116,14 +113,11 @@ def ask_app(
 async def _answer(retriever: Retriever, provider: Provider, asked: Question) -> AsyncGenerator[Item, None]:
     question = plain_text(asked.question)
     yield Note("status", {"stage": "searching"})
-    try:
-        passages = await retriever.search(question, asked.top_k, asked.collection)
-    except YeoulError as error:
-        raise UpstreamError(str(error)) from error
+    passages = await retriever.search(question, asked.top_k, asked.collection)
     yield Note("sources", {"sources": [_source(n, passage) for n, passage in enumerate(passages, 1)]})
     yield Note("status", {"stage": "answering"})
     if not passages:
-        yield Delta(_NOTHING_KOREAN if _HANGUL.search(question) else _NOTHING_ENGLISH)
+        yield Delta(_NOTHING_KOREAN if has_hangul(question) else _NOTHING_ENGLISH)
         yield Finish()
         return
     async with aclosing(provider.stream(prompt_of(question, passages, asked.model))) as items:

@@ -16,6 +16,7 @@ from ..asgi.caller import caller_of
 from ..asgi.generate import failure_stream, start_or_attach
 from ..asgi.problem import Problem, problem_of
 from ..asgi.routing import Number, NumberedRoute
+from ..documents.words import has_hangul
 from ..errors import UnknownProvider, YeoulError
 from ..hub.work import DisconnectPolicy
 from ..llm.dialects import Json, State
@@ -38,8 +39,6 @@ _INSTRUCTIONS = (
 )
 _KOREAN = "Answer in Korean."
 _OTHER = "Answer in the language of the data."
-
-_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 _MAX_TITLE = 200
 _MAX_BODY = 100_000  # characters: a long recipe has five thousand
@@ -240,7 +239,7 @@ def recipe_prompt(ingredients: Sequence[str], preferences: str | None) -> list[M
     if preferences and preferences.strip():
         data["preferences"] = preferences
     said = json_data(data)
-    return [Message("system", _INSTRUCTIONS + (_KOREAN if _HANGUL.search(said) else _OTHER)), Message("user", said)]
+    return [Message("system", _INSTRUCTIONS + (_KOREAN if has_hangul(said) else _OTHER)), Message("user", said)]
 
 
 def _failed(error: YeoulError) -> Response:

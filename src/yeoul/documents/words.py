@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-__all__ = ["TOKENIZER", "index_text", "match_all", "match_any", "plain_text", "terms"]
+__all__ = ["TOKENIZER", "has_hangul", "index_text", "match_all", "match_any", "plain_text", "terms"]
 
 # For `CREATE VIRTUAL TABLE … USING fts5(…, tokenize = …)`.
 TOKENIZER = "porter unicode61 remove_diacritics 2"
@@ -23,6 +23,7 @@ _CJK = (
 )
 _RUN = re.compile(f"[{_CJK}]+|[^\\W_{_CJK}]+")
 _IS_CJK = re.compile(f"[{_CJK}]")
+_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 _BREAKS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 # Control characters but tab and line feed, what overrides the direction of writing, lone surrogates, private use.
@@ -32,6 +33,11 @@ _UNFIT = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud80
 def plain_text(text: str) -> str:
     """The text in NFC, its lines ended by LF, without what cannot be stored, sent or shown to people."""
     return unicodedata.normalize("NFC", _UNFIT.sub("", _BREAKS.sub("\n", text)))
+
+
+def has_hangul(text: str) -> bool:
+    """Whether some of it is written in Korean: it is then answered in Korean."""
+    return _HANGUL.search(text) is not None
 
 
 def terms(text: str) -> Iterator[str]:

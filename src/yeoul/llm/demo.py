@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..documents.questions import keywords, snippet
+from ..documents.words import has_hangul
 from ..errors import UpstreamError, UpstreamRefused
 from .provider import Delta, Finish, Prompt, Usage
 
@@ -56,8 +57,6 @@ _TOKENS_BEFORE_TROUBLE = 8
 _QUOTED_WORDS = 6
 _QUOTED_CHARS = 60
 _EXAMPLES = 3  # of a list whose shape names no number
-
-_HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 # Pieces of words, each with the space before it, as tokenizers cut them. A line break is a token of its own.
 _TOKEN = re.compile(r"\n+|[^\S\n]*[^\W_]{1,3}|[^\S\n]*[^\s]|[^\S\n]+")
@@ -149,7 +148,7 @@ def _answer(prompt: Prompt) -> str:
     cited = _cited(asked)
     if cited:
         return cited
-    template = _KOREAN if any(_HANGUL.search(message.content) for message in prompt.messages) else _ENGLISH
+    template = _KOREAN if any(has_hangul(message.content) for message in prompt.messages) else _ENGLISH
     return template.format(quote=_quote(_said(asked)) or _NOTHING_ASKED[template])
 
 
@@ -174,7 +173,7 @@ def _cited(asked: str) -> str | None:
         return None
     words = keywords(question)
     quotes = [f"“{snippet(text, words)}” [{n}]" for n, text in passages[:_CITATIONS]]
-    template = _CITED_KOREAN if _HANGUL.search(question) else _CITED_ENGLISH
+    template = _CITED_KOREAN if has_hangul(question) else _CITED_ENGLISH
     return template.format(quote=_quote(question), cited="\n".join(quotes))
 
 

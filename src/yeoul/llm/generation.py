@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout
+from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout, YeoulError
 from ..hub import Encoding, Hub
 from ..hub.work import CONTINUE, DisconnectPolicy, Work
 from ..observe import Distribution, logger
@@ -191,7 +191,7 @@ class Generation(Work):
             return Outcome(State.INTERRUPTED, error="the server ended this answer: ask again")
         if isinstance(error, UpstreamCut):
             return Outcome(State.INCOMPLETE, error=str(error))
-        if isinstance(error, UpstreamError):
+        if isinstance(error, YeoulError):
             return Outcome(State.FAILED, error=str(error))
         if error is not None:
             # Its text is not ours to show: it may hold a secret.
