@@ -7,7 +7,9 @@ import pytest
 from yeoul.errors import (
     EventTooLarge,
     HubClosed,
+    InvalidCursor,
     InvalidParameters,
+    TooManyTopics,
     TooMuchWork,
     UpstreamCut,
     UpstreamError,
@@ -36,7 +38,9 @@ from yeoul.relay.route import Route, Target
         (UpstreamError("it"), "cut", 502),
         (InvalidParameters([("q", "q is missing")]), "wrong", 422),
         (TooMuchWork("much"), "busy", 429),
+        (InvalidCursor("no position"), "wrong", 400),
         (HubClosed("closed"), "busy", 503),
+        (TooManyTopics("many"), "busy", 503),
         (KeyError("sk-SECRET"), "failed", 500),
     ],
 )

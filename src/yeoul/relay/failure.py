@@ -8,7 +8,9 @@ from http import HTTPStatus
 from ..errors import (
     EventTooLarge,
     HubClosed,
+    InvalidCursor,
     InvalidParameters,
+    TooManyTopics,
     TooMuchWork,
     UpstreamCut,
     UpstreamError,
@@ -72,10 +74,14 @@ def failure_of(error: Exception, name: str) -> Failure:
             return Failure("cut", 502, text)
         case InvalidParameters():
             return Failure("wrong", 422, text)
+        case InvalidCursor():
+            return Failure("wrong", 400, text)
         case TooMuchWork():
             return Failure("busy", 429, text, retry_after=5)
         case HubClosed():
             return Failure("busy", 503, text, retry_after=1)
+        case TooManyTopics():
+            return Failure("busy", 503, text, retry_after=60)
     # Its text is not ours to show: it may hold a secret.
     return Failure("failed", 500, f"the stream failed ({type(error).__name__})", private=repr(error))
 
