@@ -12,7 +12,7 @@
     ├── HubClosed                          the hub is draining or closed
     ├── TooManyTopics                      the broker holds as many topics as it may
     ├── TopicClosed                        the topic has had its final event
-    ├── TooMuchWork                 as much work is under way as may be
+    ├── TooMuchWork                        as much work is under way as may be
     ├── UnknownCollection    (ValueError)  no documents are in a collection of this name
     ├── UnknownDocument      (ValueError)  no document, or several, are meant by this
     ├── UnknownProvider      (ValueError)  no provider has this name

@@ -2,7 +2,7 @@
 
 A request is repeated only while it is certain that nothing has begun: the connection was refused, or the answer was a
 status that passes (429, 5xx). Never after a time-out and never in mid-stream: behind the request a model may be
-running that somebody pays for. Reconnecting to a stream that can be resumed is the business of `source`.
+running that somebody pays for. Whoever reads a stream that can be resumed asks anew, with its `last_event_id`.
 """
 
 from __future__ import annotations
