@@ -15,7 +15,7 @@ from ..hub.works import Works
 from ..sse import Event, encode
 from ..stream import LastEventId, draw_work_id
 from .problem import problem_of
-from .stream_response import STREAM_HEADERS, last_event_id
+from .stream_response import STREAM_HEADERS, departure, last_event_id
 
 __all__ = ["attach_or_start", "finite_stream"]
 
@@ -91,7 +91,7 @@ async def _before_the_head(
 ) -> Response | None:
     """What `ready` answers. A client that leaves meanwhile has never read, so that its leaving is noted here."""
     waiting = asyncio.create_task(ready)
-    leaving = asyncio.create_task(_departure(request))
+    leaving = asyncio.create_task(departure(request.receive))
     try:
         await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
@@ -102,11 +102,6 @@ async def _before_the_head(
         for task in (waiting, leaving):
             task.cancel()
         await asyncio.gather(waiting, leaving, return_exceptions=True)
-
-
-async def _departure(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _headers_only() -> Response:

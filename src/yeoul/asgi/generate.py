@@ -19,7 +19,7 @@ from ..llm.generations import Generations
 from ..sse import Event
 from .attach import attach_or_start, finite_stream
 from .problem import problem_of
-from .stream_response import EventStream
+from .stream_response import EventStream, departure
 from .texts import Source, Texts
 
 __all__ = [
@@ -160,12 +160,11 @@ async def end_or_departure(request: Request, generation: Generation) -> Outcome:
     """How it ended, for an answer that is given at once: a client that leaves meanwhile stops it, since nobody else
     knows of it."""
 
-    async def departure() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+    async def stop() -> None:
+        await departure(request.receive)
         generation.cancel()
 
-    watch = asyncio.create_task(departure())
+    watch = asyncio.create_task(stop())
     try:
         return await generation.wait()
     finally:

@@ -17,7 +17,7 @@ from ..sse import Event, comment, json_data
 from ..stream import Cursor, LastEventId
 from .problem import problem_of
 
-__all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "last_event_id"]
+__all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "departure", "last_event_id"]
 
 # The ASGI scope extension by which a server of ours offers its transport: see direct.py.
 DIRECT = "yeoul.direct"
@@ -35,6 +35,12 @@ def last_event_id(request: HTTPConnection) -> LastEventId | None:
     set headers on a first request). None where there is none. Raises InvalidCursor."""
     text = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
     return LastEventId.parse(text) if text else None
+
+
+async def departure(receive: Receive) -> None:
+    """Until the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class EventStream(Response):
@@ -191,6 +197,5 @@ async def _pump(
 
 
 async def _watch(outlet: _PortableOutlet, receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await departure(receive)
     outlet.abort()
