@@ -15,6 +15,7 @@ from yeoul.hub import Hub, MemoryBroker
 from yeoul.llm.dialects import State
 from yeoul.llm.generations import Generations
 from yeoul.llm.provider import Delta, Finish
+from yeoul.stream import Journal
 
 
 @pytest.fixture
@@ -49,6 +50,18 @@ async def test_one_that_could_not_begin_leaves_nothing_behind() -> None:
         assert generations.running() == []
         assert len(generations.running()) == 0
         assert source.closed.is_set()
+
+
+async def test_one_whose_topic_cannot_be_held_lets_go_of_its_source(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(topic: str) -> Journal:
+        raise RuntimeError("the broker is away")
+
+    monkeypatch.setattr(hub.broker, "attach", away)
+    generations, source = Generations(hub), Source(Finish())
+    with pytest.raises(RuntimeError, match="away"):
+        await generations.start(source)
+    assert source.closed.is_set()
+    assert generations.running() == []
 
 
 async def test_after_its_time_one_is_forgotten_with_its_text(hub: Hub) -> None:

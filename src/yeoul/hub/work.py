@@ -107,12 +107,12 @@ class Work(ABC):
     async def begin(self, first: Event, on_end: Callable[[], None]) -> None:
         try:
             cursor = await self.hub.publish(self.topic, first)
+            # Held, so that the topic's end stays known when its frames have had to go: without it, a late reader would
+            # wait for an end that has been.
+            await self.hub.broker.attach(self.topic)
         except BaseException:
             await self._release()
             raise
-        # Held, so that the topic's end stays known when its frames have had to go: without it, a late reader would wait
-        # for an end that has been.
-        await self.hub.broker.attach(self.topic)
         self._held = True
         self.origin = Cursor(cursor.epoch, cursor.offset - 1)
         self._on_end = on_end
