@@ -178,7 +178,7 @@ class Relay(Work):
                 if copies:
                     await self._publish(copies, size)
                 raise
-            copies.append(_copy_of(event, self._clean(event.data)))
+            copies.append(_copy_of(self._clean(event.type), self._clean(event.data)))
             over = any(_marks_end(marker, event) for marker in self.route.target.end)
             if over or len(copies) == _BATCH:
                 await self._publish(copies, size)
@@ -235,8 +235,7 @@ def first_event() -> Event:
     return Event("", _START)
 
 
-def _copy_of(event: Event, data: str) -> Event:
-    kind = event.type
+def _copy_of(kind: str, data: str) -> Event:
     if kind != "message":
         kind = kind.replace("\0", "\ufffd")  # legal to read, not to write
         if kind.startswith(_RESERVED):

@@ -245,9 +245,10 @@ async def test_of_the_upstreams_headers_only_the_named_ones_are_shown(port: int,
 async def test_a_credential_that_the_upstream_repeats_is_taken_out(
     port: int, upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    upstream.scripts = [Says([b"data: you sent %s\n\n" % KEY.encode()], reset)]
+    upstream.scripts = [Says([b"event: for %b\ndata: you sent %b\n\n" % (KEY.encode(), KEY.encode())], reset)]
     stream = await reading(port, "/relay?q=a")
     assert stream.data[0] == "you sent [redacted]"
+    assert stream.events[0].type == "for [redacted]"
     assert "SECRET" not in stream.raw.decode() + caplog.text
 
 
