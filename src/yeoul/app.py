@@ -91,9 +91,11 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with database, retriever:
-            async with hub.lifespan(app):
-                yield
-            await providers.close()
+            try:
+                async with hub.lifespan(app):
+                    yield
+            finally:
+                await providers.close()
 
     app = FastAPI(
         title="Yeoul",

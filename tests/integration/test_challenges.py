@@ -12,6 +12,7 @@ import pytest
 from support.event_source import EventSource
 from support.reader import ask, open_stream
 from support.upstream import Answer, Refusal, Upstream, eof, error
+from yeoul.errors import DatabaseUnavailable
 from yeoul.sse import Event
 
 PATH = "/ai/chatbot/recommendation"
@@ -206,3 +207,15 @@ async def test_whoever_is_not_known_shares_no_session_whose_name_can_be_guessed(
     assert await said(port, upstream, "mine", sessionId=long, remote="1") == [mine]
     assert await said(port, upstream, "theirs", sessionId=long, remote="1") == [mine, GOOD, guessed]
     assert await said(port, upstream, "theirs", sessionId=long) == [guessed], "another owner"
+
+
+async def test_a_memory_that_fails_takes_no_answer_back(
+    port: int, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise DatabaseUnavailable("its disk is full")
+
+    monkeypatch.setattr("yeoul.storage.conversations.Conversations.add", full)
+    upstream.scripts = [Answer(pieces(GOOD))]
+    events = await read(port, get("free-text", message="추천해줘", sessionId="s1"))
+    assert events[-1].type == "complete"

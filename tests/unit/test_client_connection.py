@@ -162,7 +162,7 @@ async def test_a_refused_connection_is_tried_again_and_then_named(session: Any) 
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        with pytest.raises(UpstreamRefused, match=r"model cannot be reached at http://127.0.0.1:\d+: ") as caught:
+        with pytest.raises(UpstreamRefused, match="model cannot be reached: connection refused") as caught:
             async with open_stream(session, "POST", url, name="model", retry=AT_ONCE):
                 pass
     assert caught.value.status is None

@@ -56,6 +56,14 @@ def test_a_new_version_replaces_what_came_from_the_same_source(library: Library)
     assert len(library.search("leeks", 4)) == 1
 
 
+def test_a_document_that_becomes_the_same_as_another_is_found_by_its_old_words_no_more(library: Library) -> None:
+    library.add(document("# Onions\n\nPeel the onions.", source="a.md"))
+    library.add(document("# Leeks\n\nWash the leeks.", source="b.md"))
+    assert library.add(document("# Leeks\n\nWash the leeks.", source="a.md")) is Added.UPDATED
+    assert library.search("onions", 4) == []
+    assert [entry.source for entry in library.list()] == ["b.md"]
+
+
 @pytest.mark.parametrize("which", ["1", "Soup", "soup", "soup.md"])
 def test_a_document_is_removed_by_its_id_title_or_source(library: Library, which: str) -> None:
     library.add(document())

@@ -438,3 +438,21 @@ async def test_its_end_is_reached_even_if_it_cannot_be_published(
     assert (await end(generation)).state is State.CANCELLED
     assert "the end of a piece of work could not be published" in caplog.text
     monkeypatch.setattr(hub, "publish", publish)
+
+
+async def test_a_source_that_never_lets_go_does_not_hold_up_the_end(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("yeoul.hub.work._RELEASE", 0.01)
+    source = Source(Delta("so far"), silent=True)
+
+    async def hang() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(source, "aclose", hang)
+    generation = await Generations(hub).start(source)
+    await source.asked.wait()
+    generation.cancel()
+    async with asyncio.timeout(5):
+        assert (await generation.wait()).state is State.CANCELLED
+    assert "could not let go of its source" in caplog.text

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..asgi.caller import caller_of
 from ..asgi.generate import failure_stream, start_or_attach
 from ..asgi.routing import stream_route
-from ..errors import InvalidParameters, UpstreamError, YeoulError
+from ..errors import DatabaseUnavailable, InvalidParameters, UpstreamError, YeoulError
 from ..hub.work import DisconnectPolicy
 from ..llm.dialects import Envelope
 from ..llm.generation import Generation
@@ -26,6 +26,7 @@ from ..llm.generations import Generations
 from ..llm.json_text import JsonText
 from ..llm.provider import Delta, Finish, Message, Prompt, Schema
 from ..llm.providers import Providers
+from ..observe import logger
 
 __all__ = ["Conversations", "challenges"]
 
@@ -235,5 +236,9 @@ async def _remembered(
             if isinstance(item, Delta):
                 answer += item.text
             elif session is not None:
-                await conversations.add(*session, [said, Message("assistant", answer)])
+                try:
+                    await conversations.add(*session, [said, Message("assistant", answer)])
+                except DatabaseUnavailable:
+                    # The answer is whole, and paid for: that it will not be remembered is no reason to take it back.
+                    logger.warning("a turn of a conversation could not be kept")
             yield item

@@ -14,7 +14,8 @@ from ..hub.work import Work
 from ..hub.works import Works
 from ..sse import Event, encode
 from ..stream import LastEventId, draw_work_id
-from .problem import problem_of
+from .cross_site import FOREIGN, from_another_site
+from .problem import problem, problem_of
 from .stream_response import STREAM_HEADERS, departure, last_event_id
 
 __all__ = ["attach_or_start", "finite_stream"]
@@ -45,6 +46,8 @@ async def attach_or_start(
     """
     if request.method == "HEAD":
         return _headers_only()
+    if from_another_site(request.headers):
+        return problem(403, FOREIGN)  # a link may lead to a page, but must not start what is paid for
     try:
         position = last_event_id(request)
         if position is not None:

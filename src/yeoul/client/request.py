@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +17,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from ..errors import UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamRefused, UpstreamTimeout
+from ..observe import logger
 from ..stream.retry import RETRYABLE_STATUSES, RetryPolicy, parse_retry_after
 from .refusal import complaint, readable
 
@@ -122,6 +125,13 @@ async def _ask(request: Request) -> aiohttp.ClientResponse:
     return response
 
 
+def _why(error: OSError) -> str:
+    """Without the address that is in the error's own words."""
+    if isinstance(error, socket.gaierror):
+        return "its host's name is unknown"
+    return os.strerror(error.errno).lower() if error.errno else "no connection"
+
+
 def _unanswered(request: Request, error: Exception) -> UpstreamError:
     """What it means that no answer came. (All of aiohttp's errors up to the answer's head.)"""
     name, times = request.name, request.timeouts
@@ -131,8 +141,9 @@ def _unanswered(request: Request, error: Exception) -> UpstreamError:
         case TimeoutError():
             return UpstreamTimeout(f"{name} did not answer within {times.first_byte:g} s (first-byte time-out)")
         case aiohttp.ClientConnectorError():
-            why = readable(str(error.os_error), request.secrets)
-            return UpstreamRefused(f"{name} cannot be reached at {request.url.origin()}: {why}")
+            # Its address may be nobody's business outside: it is for the log.
+            logger.warning("%s cannot be reached at %s: %s", name, request.url.origin(), error.os_error)
+            return UpstreamRefused(f"{name} cannot be reached: {_why(error.os_error)}")
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return UpstreamRefused(f"the URL of {name} is not one: it must begin with http:// or https:// and a host")
         case aiohttp.ClientHttpProxyError():

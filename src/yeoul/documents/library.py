@@ -88,12 +88,16 @@ class Library:
         """
         check_collection(collection)
         with self._write() as db:
+            before = "SELECT id, digest FROM documents WHERE collection = ? AND source = ?"
+            rows = list(db.execute(before, (collection, document.source)))
+            if any(digest == document.digest for _, digest in rows):
+                return Added.UNCHANGED
+            # What the source said until now goes in any case: also where another document already says the same.
+            replaced = [id for id, _ in rows]
+            _delete(db, replaced)
             same = "SELECT 1 FROM documents WHERE collection = ? AND digest = ?"
             if db.execute(same, (collection, document.digest)).fetchone():
-                return Added.UNCHANGED
-            before = "SELECT id FROM documents WHERE collection = ? AND source = ?"
-            replaced = [id for (id,) in db.execute(before, (collection, document.source))]
-            _delete(db, replaced)
+                return Added.UPDATED if replaced else Added.UNCHANGED
             _insert(db, document, collection)
         return Added.UPDATED if replaced else Added.ADDED
 

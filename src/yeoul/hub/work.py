@@ -35,6 +35,9 @@ CANCEL = DisconnectPolicy(0)
 # A reader that was told to come back, or that was promised by a Location, is given this long (seconds).
 _COME_BACK = 30.0
 
+# Seconds that a source has to let go: a library's `aclose` may wait for its server for ever, and the end must be told.
+_RELEASE = 5.0
+
 # Why a reader leaves that has had the end.
 _READ = ("final", "over")
 
@@ -172,7 +175,8 @@ class Work(ABC):
 
     async def _release(self) -> None:
         try:
-            await self.release()
+            async with asyncio.timeout(_RELEASE):
+                await self.release()
         except Exception:
             logger.exception("a piece of work could not let go of its source: %r", self)
 
