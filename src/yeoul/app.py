@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -223,5 +224,12 @@ def _invalid(request: Request, error: RequestValidationError) -> Response:
         return problem(415, f"content type {kind or 'missing'!r}: send application/json")
     if any(entry["type"] == "json_invalid" for entry in errors):
         return problem(400, "the body is not JSON: " + str(errors[0].get("ctx", {}).get("error", "")))
-    fields = [(".".join(map(str, entry["loc"][1:])) or str(entry["loc"][0]), entry["msg"]) for entry in errors]
+    fields = [(".".join(map(str, entry["loc"][1:])) or str(entry["loc"][0]), _said(entry)) for entry in errors]
     return problem(422, "; ".join(f"{name}: {text}" for name, text in fields), fields=fields)
+
+
+def _said(entry: dict[str, Any]) -> str:
+    """What is wrong with a field, in words for whoever sent it."""
+    if entry["type"] == "extra_forbidden":
+        return "there is no such field"
+    return str(entry["msg"]).removeprefix("Value error, ")

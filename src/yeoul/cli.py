@@ -12,7 +12,7 @@ from . import __version__
 from .cli_docs import docs
 from .cli_routes import routes
 from .server import CannotListen, say, serve
-from .settings import Settings
+from .settings import Settings, complaints
 
 __all__ = ["main"]
 
@@ -67,9 +67,8 @@ def _serve(
         settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
         app = create_app(settings)
     except ValidationError as error:
-        for entry in error.errors():
-            name = ".".join(map(str, entry["loc"]))
-            say(f"yeoul: setting {name}: {entry['msg']}{_shown(name, entry['input'])}")
+        for complaint in complaints(error):
+            say(f"yeoul: {complaint}")
         raise typer.Exit(2) from error
     except ValueError as error:
         say(f"yeoul: {error}")
@@ -84,14 +83,6 @@ def _serve(
     except CannotListen as error:
         say(f"yeoul: {error}")
         raise typer.Exit(1) from error
-
-
-def _shown(name: str, value: object) -> str:
-    """What a setting was given, unless it is a key or may hold one."""
-    field = Settings.model_fields.get(name)
-    if field is None or isinstance(value, dict | list) or "SecretStr" in str(field.annotation):
-        return ""
-    return f" (it is {value!r})"
 
 
 def main() -> None:

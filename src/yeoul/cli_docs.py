@@ -20,7 +20,7 @@ from .documents.document import FORMATS, find_files, read_file
 from .documents.library import COLLECTION, OWN, Library, check_collection
 from .documents.manual import shelve_manual
 from .errors import UnreadableDocument, YeoulError
-from .settings import Settings
+from .settings import Settings, complaints
 
 __all__ = ["docs"]
 
@@ -114,8 +114,8 @@ def _library() -> Iterator[Library]:
         finally:
             library.close()
     except ValidationError as error:
-        for entry in error.errors(include_input=False):
-            _say(f"setting {'.'.join(map(str, entry['loc']))}: {entry['msg']}")
+        for complaint in complaints(error):
+            _say(complaint)
         raise typer.Exit(2) from error
     except (YeoulError, ValueError) as error:
         _say(str(error))

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from .relay.route import Route
 from .relay.table import check_toml
-from .settings import Settings, environment
+from .settings import Settings, complaints, environment
 
 __all__ = ["routes"]
 
@@ -52,8 +52,8 @@ def _list() -> None:
     try:
         found = gateway_routes(Settings())
     except ValidationError as error:
-        for entry in error.errors(include_input=False):
-            typer.echo(f"yeoul: setting {'.'.join(map(str, entry['loc']))}: {entry['msg']}", err=True)
+        for complaint in complaints(error):
+            typer.echo(f"yeoul: {complaint}", err=True)
         raise typer.Exit(2) from error
     except ValueError as error:
         typer.echo(f"yeoul: {error}", err=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-__all__ = ["RetentionRule", "Settings", "Upstream", "environment"]
+__all__ = ["RetentionRule", "Settings", "Upstream", "complaints", "environment"]
 
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
 Count = Annotated[int, Field(ge=1)]
@@ -205,9 +208,42 @@ class Settings(BaseSettings):
         return init_settings, env_settings, dotenv_settings, _StrictToml(settings_cls)
 
 
+def complaints(error: ValidationError) -> list[str]:
+    """What is wrong with the settings, a sentence each, for whoever has to put it right. Shows no key."""
+    return [_complaint(entry) for entry in error.errors()]
+
+
+def _complaint(entry: ErrorDetails) -> str:
+    name = ".".join(map(str, entry["loc"]))
+    said = entry["msg"].removeprefix("Value error, ")
+    no_json = re.fullmatch(r'error parsing value for field "(\w+)".*', said)
+    if no_json:
+        return f"setting {no_json[1]}: it is not JSON: {_JSON_EXAMPLE}"
+    if "codec can't decode" in said:
+        return f"a file with settings (.env or yeoul.toml) is not UTF-8: {said}"
+    return f"setting {name}: {said}{_shown(name, entry['input'])}" if name else said
+
+
+def _shown(name: str, value: object) -> str:
+    """What a setting was given, unless it is a key or may hold one."""
+    field = Settings.model_fields.get(name)
+    if field is None or isinstance(value, dict | list) or "SecretStr" in str(field.annotation):
+        return ""
+    return f" (it is {value!r})"
+
+
+_JSON_EXAMPLE = 'lists are written ["a", "b"], tables {"name": "value"}'
+
+
 class _StrictToml(TomlConfigSettingsSource):
     """Refuses names that are no settings: a setting that is misspelled must not be without effect. (The environment and
     `.env` hold other programs' variables too.)"""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        try:
+            return super()._read_file(file_path)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{file_path} is not TOML: {error}") from error
 
     def __call__(self) -> dict[str, Any]:
         known = set(self.settings_cls.model_fields)

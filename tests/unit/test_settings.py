@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from yeoul.settings import RetentionRule, Settings, Upstream
+from yeoul.settings import RetentionRule, Settings, Upstream, complaints
 
 KEY = "sk-SECRETSECRET"
 
@@ -165,3 +165,23 @@ def test_settings_do_not_change() -> None:
     settings = Settings()
     with pytest.raises(ValidationError):
         settings.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("yeoul.toml", b"heartbeat = [", "yeoul.toml is not TOML: "),
+        ("yeoul.toml", b"heartbeet_s = 1", "yeoul.toml has heartbeet_s: "),
+        (".env", b"YEOUL_RETENTION={bad", "setting retention: it is not JSON: "),
+        (".env", b"YEOUL_PORT=many", "setting port: "),
+        (".env", b"A=\xff", "a file with settings (.env or yeoul.toml) is not UTF-8: "),
+    ],
+)
+def test_what_is_wrong_is_said_with_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: bytes, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / file).write_bytes(text)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert complaints(caught.value)[0].startswith(told)

@@ -155,7 +155,9 @@ def challenges(
                 question=question,
             )
 
-        return await start_or_attach(generations, request, start, dialect=ChallengeEnvelope, failed=_failed)
+        return await start_or_attach(
+            generations, request, start, dialect=ChallengeEnvelope, location="/generations", failed=_failed
+        )
 
     return router
 

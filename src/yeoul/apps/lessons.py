@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, StringConstraints
 
 from ..asgi.caller import caller_of
 from ..asgi.generate import end_or_departure, start_or_attach
@@ -32,7 +32,9 @@ _GREETING = "안녕하세요, 자기소개 해주세요."
 _COUNTDOWN_PACE = 1.0
 _FAKE_PACE = 0.05
 
-Question = Annotated[str, Query(min_length=1, max_length=8_000, description="what to ask")]
+Question = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1), Query(max_length=8_000, description="what to ask")
+]
 Choice = Annotated[str | None, Query(max_length=100)]
 
 

@@ -63,7 +63,9 @@ def read_file(path: Path) -> Document:
     """The document in a file. Raises UnreadableDocument, which says why there is none."""
     _reader(path.name)
     try:
-        if path.is_file() and path.stat().st_size > MAX_FILE_BYTES:
+        if path.exists() and not path.is_file():
+            raise UnreadableDocument("it is no ordinary file")  # to read a pipe or a device may never end
+        if path.exists() and path.stat().st_size > MAX_FILE_BYTES:
             raise UnreadableDocument(f"it is larger than {MAX_FILE_BYTES // 1_048_576} MiB: split it")
         data = path.read_bytes()
     except FileNotFoundError as error:
