@@ -183,5 +183,5 @@ def test_what_is_wrong_is_said_with_where_it_stands(
     monkeypatch.chdir(tmp_path)
     (tmp_path / file).write_bytes(text)
     with pytest.raises(ValidationError) as caught:
-        Settings()
+        Settings.model_validate({})  # as the command line does
     assert complaints(caught.value)[0].startswith(told)
