@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from . import __version__
 from .cli_docs import docs
 from .cli_routes import routes
-from .server import CannotListen, say, serve
+from .server import CannotListen, serve
 from .settings import Settings, complaints
 
 __all__ = ["main"]
@@ -83,6 +83,11 @@ def _serve(
     except CannotListen as error:
         say(f"yeoul: {error}")
         raise typer.Exit(1) from error
+
+
+def say(text: str) -> None:
+    """For whoever started it: stderr, at once."""
+    typer.echo(text, err=True)
 
 
 def main() -> None:

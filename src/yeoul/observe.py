@@ -51,3 +51,7 @@ class HubStats:
     gaps: int = 0
     heartbeats: int = 0
     publish_latency: Distribution = field(default_factory=Distribution)
+
+    def delivered(self, deliveries: int, size: int) -> None:
+        self.deliveries += deliveries
+        self.delivered_bytes += size

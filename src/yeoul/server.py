@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import resource
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -96,8 +95,3 @@ def _allow_many_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def say(text: str) -> None:
-    """One line for whoever started it."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201

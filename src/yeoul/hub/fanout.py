@@ -153,7 +153,7 @@ class Fanout:
                 elif reader.offset < last.offset:
                     reader.catch_up()
             yield
-        self._count(count * len(frames), size)
+        self._stats.delivered(count * len(frames), size)
 
     def _deliver_mixed(
         self,
@@ -176,12 +176,8 @@ class Fanout:
         if payload is None:
             reader.fail()
             return
-        self._count(len(frames), len(payload))
+        self._stats.delivered(len(frames), len(payload))
         _hand(reader, payload, frames[-1], now)
-
-    def _count(self, deliveries: int, size: int) -> None:
-        self._stats.deliveries += deliveries
-        self._stats.delivered_bytes += size
 
 
 # A dialect or an outlet that is broken is the trouble of its own readers: they are ended, and may come back. The round

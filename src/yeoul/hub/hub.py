@@ -280,10 +280,6 @@ class Hub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def count(self, deliveries: int, size: int) -> None:
-        self.stats.deliveries += deliveries
-        self.stats.delivered_bytes += size
-
     def __repr__(self) -> str:
         return f"<Hub {len(self._readers)} readers, {len(self._topics)} topics, {self.broker!r}>"
 

@@ -280,7 +280,7 @@ class Subscription:
             self.offset = frames[-1].offset
             payload = self.encoding.join(frames)
             room = self._send(payload) if payload else True
-            self._hub.count(len(frames), len(payload))
+            self._hub.stats.delivered(len(frames), len(payload))
             self._hub.moved(self)
             if self.until_final and frames[-1].final:
                 self.end("final")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
@@ -89,26 +90,27 @@ class Works(Generic[_W]):
     async def close(self) -> None:
         """Takes no more, gives the running ones their grace, then interrupts them. The hub calls it."""
         self._closed = True
-        running = self.running()
-        if running and self._grace_seconds > 0:
-            ends = [self.hub.loop.create_task(work.ended()) for work in running]
-            _, pending = await asyncio.wait(ends, timeout=self._grace_seconds)
-            for task in pending:
-                task.cancel()
-        for work in running:
+        await self._wait_for(self.running(), self._grace_seconds)
+        for work in self.running():
             work.interrupt()
-        if running:
-            ends = [self.hub.loop.create_task(work.ended()) for work in running]
-            _, pending = await asyncio.wait(ends, timeout=_STOP)
-            for task in pending:
-                task.cancel()
-            if pending:
-                logger.error("%d pieces of work did not let themselves be stopped", len(pending))
+        left = await self._wait_for(self.running(), _STOP)
+        if left:
+            logger.error("%d pieces of work did not let themselves be stopped", left)
         for id in list(self._timers):
             self._drop(id)  # their events stay: readers that are behind still have the end to come
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._running)} running, {len(self._timers)} kept>"
+
+    async def _wait_for(self, works: Sequence[_W], seconds: float) -> int:
+        """Until all have ended, or for so long; how many have not."""
+        if not works:
+            return 0
+        ends = [self.hub.loop.create_task(work.ended()) for work in works]
+        _, pending = await asyncio.wait(ends, timeout=seconds)
+        for task in pending:
+            task.cancel()
+        return len(pending)
 
     def _drop(self, id: str) -> _W:
         self._timers.pop(id).cancel()
