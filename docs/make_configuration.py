@@ -14,7 +14,7 @@ from yeoul.settings import RetentionRule, Settings, Upstream
 HEAD = """\
 # Configuration
 
-<!-- Written by `make docs` from src/yeoul/settings.py. -->
+<!-- Written by `make docs` from src/yeoul/settings/. -->
 
 Every setting can be given as an environment variable, in `.env`, or in `yeoul.toml` (there in lower case and without
 `YEOUL_`), in this order of precedence; `yeoul serve --host --port --workers --broker` come before all of them. A name

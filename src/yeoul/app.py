@@ -22,9 +22,11 @@ from .apps.ops import ops
 from .apps.recipes import recipes_app
 from .apps.topics import topics
 from .asgi.cross_site import NoCrossSite
+from .asgi.identify import Identify
 from .asgi.limits import BodyLimit
 from .asgi.problem import Problem, problem, problem_of
 from .asgi.startup import ClearStart
+from .auth.authenticator import Authenticator
 from .client.request import Timeouts
 from .documents.manual import shelve_manual
 from .documents.retriever import SqliteRetriever
@@ -108,6 +110,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     app.add_middleware(ClearStart)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(NoCrossSite)
+    app.add_middleware(Identify, authenticator=_authenticator(settings), query_tokens=settings.query_tokens)
     app.include_router(index())
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
     app.include_router(gateway(relays, relayed, lost_reader, environment))
@@ -133,6 +136,15 @@ def gateway_routes(settings: Settings) -> list[Route]:
     if mistakes:
         raise ValueError("; ".join(map(str, mistakes)) + " (`yeoul routes check` names the lines)")
     return with_built_in(routes, [recipes_route(settings.ai_service_url)])
+
+
+def _authenticator(settings: Settings) -> Authenticator:
+    return Authenticator(
+        demo=True,
+        subscribe=settings.subscribe,
+        publish=settings.publish,
+        open_topics=settings.open_topics,
+    )
 
 
 def _broker(settings: Settings, routes: Sequence[Route]) -> Broker:

@@ -7,9 +7,11 @@
     ├── InvalidCursor        (ValueError)  a Last-Event-ID that no Yeoul server wrote
     ├── InvalidParameters    (ValueError)  a request's values are not what its route takes
     ├── InvalidRoute         (ValueError)  a gateway route that cannot be
+    ├── InvalidToken                       a credential that is not taken
     ├── InvalidTopic         (ValueError)  a topic name that breaks the rules
     ├── EventTooLarge                      one event is larger than the bound in force
     ├── HubClosed                          the hub is draining or closed
+    ├── TooManyConnections                 as many streams are open as may be
     ├── TooManyTopics                      the broker holds as many topics as it may
     ├── TopicClosed                        the topic has had its final event
     ├── TooMuchWork                        as much work is under way as may be
@@ -43,7 +45,9 @@ __all__ = [
     "InvalidCursor",
     "InvalidParameters",
     "InvalidRoute",
+    "InvalidToken",
     "InvalidTopic",
+    "TooManyConnections",
     "TooManyTopics",
     "TooMuchWork",
     "TopicClosed",
@@ -90,6 +94,10 @@ class InvalidRoute(YeoulError, ValueError):
         self.mistakes = mistakes
 
 
+class InvalidToken(YeoulError):
+    """A credential that is not taken: `str()` says why, and what would be right, never what it is."""
+
+
 class InvalidTopic(YeoulError, ValueError):
     """A topic name that breaks the rules of `yeoul.hub.topic.check_topic`."""
 
@@ -109,6 +117,14 @@ class EventTooLarge(YeoulError):
 
 class HubClosed(YeoulError):
     """The hub is draining or closed: it takes no new reader and no new event."""
+
+
+class TooManyConnections(YeoulError):
+    """As many streams are open as may be. `bound`: which of the bounds was met, "all", "user" or "address"."""
+
+    def __init__(self, message: str, bound: str) -> None:
+        super().__init__(message)
+        self.bound = bound
 
 
 class TooManyTopics(YeoulError):

@@ -11,6 +11,7 @@ import pytest
 from support.event_source import EventSource
 from support.polling import generation, metrics, nobody_reads
 from support.reader import ask, open_stream
+from support.tokens import bearer, demo_token
 from support.upstream import TOKENS, Answer, Upstream, stall
 
 # Nothing streams in these: the outlets do not differ.
@@ -99,7 +100,7 @@ async def test_cut_before_the_head_of_the_answer_it_finds_its_orphan(port: int, 
         {"path": "/sse/chat?message=hi&model=m-2"},
         {"headers": {"User-Agent": "another"}},
         {"headers": {"Cookie": "session=another"}},
-        {"headers": {"Authorization": "Bearer another"}},
+        {"headers": bearer(demo_token("another"))},
     ],
 )
 async def test_an_orphan_is_not_handed_to_somebody_else(

@@ -1,40 +1,77 @@
-"""Who asks, as much as is known without authentication."""
+"""What routes ask about their caller."""
 
 from __future__ import annotations
 
 import pytest
 from starlette.requests import Request
 
-from yeoul.asgi.caller import caller_of
+from yeoul.asgi.caller import (
+    IDENTITY,
+    caller_of,
+    principal_of,
+    require_admin,
+    require_publish,
+    require_subscribe,
+    require_user,
+)
+from yeoul.asgi.problem import Problem
+from yeoul.auth.identity import OPERATOR, Grants, Identity
+
+USER = Identity(user="u1", name="Ann", grants=Grants.of(["chat/*"], ["chat/a"]), expires=9.0, way="bearer")
 
 
-def request(address: str | None, **headers: str) -> Request:
-    headers = {"host": "127.0.0.1:8000", **headers}
-    sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    client = None if address is None else (address, 1)
-    return Request({"type": "http", "path": "/", "query_string": b"", "headers": sent, "client": client})
+def request(identity: Identity | None = None) -> Request:
+    scope = {"type": "http", "path": "/", "query_string": b"", "headers": [], "client": ("10.0.0.1", 5)}
+    if identity is not None:
+        scope[IDENTITY] = identity
+    return Request(scope)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1"])
-def test_a_client_on_this_machine_is_local(host: str) -> None:
-    assert caller_of(request(host)) == "local"
+def refusal(call: object, *arguments: object) -> Problem:
+    with pytest.raises(Problem) as caught:
+        call(*arguments)  # type: ignore[operator]
+    return caught.value
 
 
-@pytest.mark.parametrize("host", ["10.0.0.1", "203.0.113.5", "2001:db8::1", "testclient", "", None])
-def test_anybody_else_is_nobody(host: str | None) -> None:
-    assert caller_of(request(host)) is None
+def test_where_nobody_looked_the_caller_is_unknown() -> None:
+    assert not caller_of(request()).known
+    problem = refusal(require_user, request())
+    assert problem.status == 401
+    assert problem.headers == {"WWW-Authenticate": 'Bearer realm="yeoul"'}
 
 
-@pytest.mark.parametrize("header", ["forwarded", "x_forwarded_for", "x_real_ip", "via"])
-def test_a_proxy_on_this_machine_speaks_for_somebody_unknown(header: str) -> None:
-    assert caller_of(request("127.0.0.1", **{header: "127.0.0.1"})) is None
+def test_a_stream_is_for_whom_it_was_asked_by() -> None:
+    principal = principal_of(request(USER))
+    assert (principal.user, principal.name, principal.address, principal.expires) == ("u1", "Ann", "10.0.0.1", 9.0)
 
 
-@pytest.mark.parametrize("name", ["localhost", "localhost:8000", "127.0.0.1", "[::1]:8000"])
-def test_this_machine_has_these_names(name: str) -> None:
-    assert caller_of(request("127.0.0.1", host=name)) == "local"
+def test_what_is_granted_may_be_done_and_denials_name_topic_and_claim() -> None:
+    assert require_subscribe(request(USER), ["chat/a", "chat/b"]) is USER
+    assert require_publish(request(USER), "chat/a") is USER
+    denied = refusal(require_subscribe, request(USER), ["chat/a", "realtime"])
+    assert denied.status == 403
+    assert "'realtime'" in denied.detail
+    assert "yeoul.subscribe" in denied.detail
+    denied = refusal(require_publish, request(USER), "chat/b")
+    assert "'chat/b'" in denied.detail
+    assert "yeoul.publish" in denied.detail
+    assert denied.headers == {"WWW-Authenticate": 'Bearer realm="yeoul", error="insufficient_scope"'}
 
 
-@pytest.mark.parametrize("name", ["evil.example", "evil.example:8000", "localhost.evil.example", "10.0.0.1", ""])
-def test_a_page_whose_name_was_made_to_lead_here_is_nobody(name: str) -> None:
-    assert caller_of(request("127.0.0.1", host=name)) is None
+def test_somebody_unknown_is_asked_who_he_is_before_he_is_told_what_he_may_not() -> None:
+    assert refusal(require_subscribe, request(), ["chat/a"]).status == 401
+    assert refusal(require_publish, request(), "chat/a").status == 401
+    assert refusal(require_admin, request()).status == 401
+
+
+def test_a_ticket_is_for_its_topics_and_for_following_alone() -> None:
+    bound = Identity(user="u1", grants=Grants.of(["*"], ["*"]), way="ticket", topics=frozenset({"chat/a"}))
+    assert require_subscribe(request(bound), ["chat/a"]) is bound
+    assert "ticket is not for" in refusal(require_subscribe, request(bound), ["chat/b"]).detail
+    assert "follow, not publish" in refusal(require_publish, request(bound), "chat/a").detail
+
+
+def test_an_admin_may_everything_and_nobody_else_may_what_admins_do() -> None:
+    assert require_admin(request(OPERATOR)) is OPERATOR
+    assert require_subscribe(request(OPERATOR), ["anything/at/all"]) is OPERATOR
+    assert refusal(require_admin, request(USER)).status == 403

@@ -78,7 +78,7 @@ def ask_app(
                 _answer(retriever, provider, asked),
                 provider=provider.name,
                 model=asked.model or provider.model,
-                owner=caller_of(request),
+                owner=caller_of(request).owner,
                 policy=policy,
                 question=question,
             )

@@ -150,7 +150,7 @@ def challenges(
                 _remembered(_checked(stream), said, conversations, session),
                 provider=provider.name,
                 model=asked.model or provider.model,
-                owner=caller_of(request),
+                owner=caller_of(request).owner,
                 policy=policy,
                 question=question,
             )
@@ -191,7 +191,7 @@ def _session(request: Request, asked: _Question) -> tuple[str, str] | None:
     """Whose conversation it goes on; None where there is none, or where anybody could guess its name."""
     if not asked.sessionId:
         return None
-    caller = caller_of(request)
+    caller = caller_of(request).owner
     if caller is None and len(asked.sessionId) < _UNGUESSABLE:
         return None
     return caller or "", asked.sessionId

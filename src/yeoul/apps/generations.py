@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..asgi.caller import caller_of
+from ..asgi.caller import caller_of, require_user
 from ..asgi.generate import generation_stream, start_or_attach
 from ..asgi.problem import Problem
 from ..asgi.routing import stream_route
@@ -160,7 +160,7 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
                 provider.stream(prompt),
                 provider=provider.name,
                 model=asked.model or provider.model,
-                owner=caller_of(request),
+                owner=caller_of(request).owner,
                 policy=asked.policy(),
             )
 
@@ -170,12 +170,12 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
         body = GenerationOut.of(generation).model_dump()
         return JSONResponse(body, 201, {"Location": f"{_PATH}/{generation.id}", "Cache-Control": "no-store"})
 
-    @router.get(_PATH, summary="The caller's running answers")
+    @router.get(_PATH, summary="The caller's running answers; everybody's for an admin")
     async def listed(request: Request) -> GenerationList:
         caller = caller_of(request)
-        if caller is None:
-            raise Problem(403, "only callers on the server's own machine are known, and so have a list")
-        running = [generation for generation in generations.running() if generation.owner == caller]
+        if not caller.is_admin:
+            require_user(request)
+        running = [one for one in generations.running() if caller.is_admin or one.owner == caller.owner]
         return GenerationList(generations=[GenerationOut.of(generation) for generation in running])
 
     @router.get(_PATH + "/{id}")

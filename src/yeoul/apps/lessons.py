@@ -79,7 +79,7 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
         request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
     ) -> Response:
         async def start(question: str | None) -> Generation:
-            return await ask(message, provider, model, policy, owner=caller_of(request), question=question)
+            return await ask(message, provider, model, policy, owner=caller_of(request).owner, question=question)
 
         return await start_or_attach(generations, request, start, dialect=Plain, location="/generations")
 

@@ -177,7 +177,7 @@ def recipes_app(
                 provider.stream(Prompt(recipe_prompt(asked.ingredients, asked.preferences), model=asked.model)),
                 provider=provider.name,
                 model=asked.model or provider.model,
-                owner=caller_of(request),
+                owner=caller_of(request).owner,
                 policy=policy,
             )
             asked_for[generation] = asked.ingredients

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from ..asgi.caller import require_publish, require_subscribe
 from ..asgi.problem import Problem, problem_of
 from ..asgi.routing import stream_route
 from ..asgi.stream_response import EventStream
@@ -58,6 +59,7 @@ def topics(hub: Hub) -> APIRouter:
     async def publish(request: Request, topic: TopicName) -> Response:
         """All of the request's events, or none. The answer's `id` is the last one's position."""
         _refuse_reserved(topic)
+        require_publish(request, topic)
         events = _events(request.headers.get("content-type", ""), await request.body())
         try:
             cursor = await hub.publish(topic, *events)
@@ -68,6 +70,7 @@ def topics(hub: Hub) -> APIRouter:
     @stream_route(router, "/topics/{topic:path}")
     async def follow(request: Request, topic: TopicName, newest: Newest = 0) -> Response:
         _refuse_reserved(topic)
+        require_subscribe(request, [topic])
         return EventStream(hub, [topic], request, newest=newest)
 
     @stream_route(router, "/stream")
@@ -78,6 +81,7 @@ def topics(hub: Hub) -> APIRouter:
     ) -> Response:
         for name in topic:
             _refuse_reserved(name)
+        require_subscribe(request, topic)
         most = hub.max_topics_per_reader
         if len(set(topic)) > most:
             wrong = f"follow 1 to {most} topics with one stream, not {len(set(topic))}"

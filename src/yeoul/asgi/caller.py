@@ -1,33 +1,100 @@
-"""Who asks: as much as is known without authentication."""
+"""Who asks, and whether that one may: for routes. `identify.py` has found out before."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_address
 
 from starlette.requests import HTTPConnection
 
-__all__ = ["caller_of"]
+from ..auth.identity import ADMIN, ANONYMOUS, Identity
+from ..hub.principal import Principal
+from .problem import Problem
 
-# Set by proxies: where one is seen on a loopback connection, the client is somebody that the server cannot tell apart.
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+__all__ = [
+    "IDENTITY",
+    "caller_of",
+    "challenge",
+    "is_loopback",
+    "principal_of",
+    "require_admin",
+    "require_publish",
+    "require_subscribe",
+    "require_user",
+]
+
+# Where `Identify` leaves what it has found in the ASGI scope.
+IDENTITY = "yeoul.identity"
+
+_WAYS_IN = "send `Authorization: Bearer <token>`, the cookie, or for EventSource a ticket from POST /auth/tickets"
 
 
-def caller_of(request: HTTPConnection) -> str | None:
-    """`local` for a client on this machine, None for everybody else: an address is no identity, many share one.
-
-    The name that it asked for must be this machine's, too: a page of somebody else, whose name was made to lead here
-    (DNS rebinding), runs on this machine but is not its user.
-    """
-    if request.client is None or any(name in request.headers for name in _FORWARDED):
-        return None
-    asked_for = request.url.hostname or ""
-    if _is_loopback(request.client.host) and (asked_for == "localhost" or _is_loopback(asked_for)):
-        return "local"
-    return None
+def caller_of(request: HTTPConnection) -> Identity:
+    identity: Identity = request.scope.get(IDENTITY, ANONYMOUS)
+    return identity
 
 
-def _is_loopback(host: str) -> bool:
+def principal_of(request: HTTPConnection) -> Principal:
+    """Whom a stream that answers this request is for."""
+    identity = caller_of(request)
+    address = request.client.host if request.client else None
+    return Principal(identity.user, identity.name, address, identity.expires)
+
+
+def require_user(request: HTTPConnection) -> Identity:
+    """The caller, whose name is known. Raises Problem (401)."""
+    identity = caller_of(request)
+    if identity.user is None:
+        refused = getattr(identity, "refused", None)
+        raise challenge(f"{refused}: {_WAYS_IN}" if refused else f"who are you? {_WAYS_IN}")
+    return identity
+
+
+def require_admin(request: HTTPConnection) -> Identity:
+    """Raises Problem (401, 403)."""
+    identity = caller_of(request)
+    if not identity.is_admin:
+        identity = require_user(request)
+        raise _forbidden(f"this needs the role {ADMIN!r}, and the token's `roles` do not have it")
+    return identity
+
+
+def require_subscribe(request: HTTPConnection, topics: Iterable[str]) -> Identity:
+    """The caller, who may follow all these topics. Raises Problem (401, 403) that names the first that it may not."""
+    identity = caller_of(request)
+    for topic in topics:
+        if identity.may_subscribe(topic):
+            continue
+        require_user(request)
+        if identity.topics is not None and topic not in identity.topics:
+            raise _forbidden(f"the ticket is not for topic {topic!r}: ask for one that names it")
+        raise _forbidden(f"the token does not let you follow {topic!r}: its claim `yeoul.subscribe` has to name it")
+    return identity
+
+
+def require_publish(request: HTTPConnection, topic: str) -> Identity:
+    """The caller, who may publish to this topic. Raises Problem (401, 403)."""
+    identity = caller_of(request)
+    if not identity.may_publish(topic):
+        require_user(request)
+        if identity.way == "ticket":
+            raise _forbidden("a ticket lets you follow, not publish: send `Authorization: Bearer <token>`")
+        raise _forbidden(f"the token does not let you send to {topic!r}: its claim `yeoul.publish` has to name it")
+    return identity
+
+
+def challenge(detail: str, *, invalid: bool = False) -> Problem:
+    """401 as RFC 6750, 3 has it: bare where no credential was sent, `invalid_token` where a bad one was."""
+    error = ', error="invalid_token"' if invalid else ""
+    return Problem(401, detail, headers={"WWW-Authenticate": f'Bearer realm="yeoul"{error}'})
+
+
+def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _forbidden(detail: str) -> Problem:
+    return Problem(403, detail, headers={"WWW-Authenticate": 'Bearer realm="yeoul", error="insufficient_scope"'})

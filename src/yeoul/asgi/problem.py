@@ -14,6 +14,7 @@ from ..errors import (
     HubClosed,
     InvalidCursor,
     InvalidTopic,
+    TooManyConnections,
     TooManyTopics,
     TooMuchWork,
     TopicClosed,
@@ -31,6 +32,7 @@ _STATUS: dict[type[Exception], int] = {
     UnknownProvider: 422,
     EventTooLarge: 413,
     TopicClosed: 409,
+    TooManyConnections: 429,
     TooMuchWork: 429,
     TooManyTopics: 503,
     HubClosed: 503,
@@ -38,7 +40,13 @@ _STATUS: dict[type[Exception], int] = {
 }
 
 # Seconds to wait before the same request can succeed: another worker answers soon, a generation takes a while.
-_RETRY_AFTER: dict[type[Exception], int] = {TooMuchWork: 5, TooManyTopics: 60, HubClosed: 1, DatabaseUnavailable: 5}
+_RETRY_AFTER: dict[type[Exception], int] = {
+    DatabaseUnavailable: 5,
+    HubClosed: 1,
+    TooManyConnections: 10,
+    TooManyTopics: 60,
+    TooMuchWork: 5,
+}
 
 # The request's field that is to blame, where the error itself says which.
 _FIELD: dict[type[Exception], str] = {

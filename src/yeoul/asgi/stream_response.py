@@ -13,8 +13,10 @@ from starlette.types import Message, Receive, Scope, Send
 from ..errors import YeoulError
 from ..hub import Encoding, Hub, Subscription
 from ..hub.encoding import WIRE
+from ..hub.principal import Principal
 from ..sse import Event, comment, json_data
 from ..stream import Cursor, LastEventId
+from .caller import principal_of
 from .problem import problem_of
 
 __all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "departure", "last_event_id"]
@@ -50,7 +52,8 @@ class EventStream(Response):
     says so. A new client begins after the position `after`, else with the `newest` kept events per topic, else with
     what comes from now on; `opening` events come before. `hello`: begin with `stream.hello`
     (heartbeat interval in seconds, retention, current cursor). `until_final`: end after the topic's final event, and
-    answer 204 to a client that has had it (`EventSource` then stops coming back). A wrong position or topic name
+    answer 204 to a client that has had it (`EventSource` then stops coming back). `principal`: whom it is for, by
+    default whoever `asgi/identify.py` has found. A wrong position or topic name
     is answered with a problem document, like a hub that is shutting down.
     """
 
@@ -67,6 +70,7 @@ class EventStream(Response):
         opening: Sequence[Event] = (),
         until_final: bool = False,
         headers: Mapping[str, str] | None = None,
+        principal: Principal | None = None,
     ) -> None:
         super().__init__(None, 200, {**STREAM_HEADERS, **(headers or {})})
         del self.headers["content-length"]
@@ -79,6 +83,7 @@ class EventStream(Response):
         self._hello = hello
         self._opening = opening
         self._until_final = until_final
+        self._principal = principal or principal_of(request)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
@@ -93,6 +98,7 @@ class EventStream(Response):
                 newest=self._newest,
                 encoding=self._encoding,
                 until_final=self._until_final,
+                principal=self._principal,
             )
         except (YeoulError, ValueError) as error:
             await problem_of(error)(scope, receive, send)

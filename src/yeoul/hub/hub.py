@@ -14,6 +14,7 @@ from .broker import Broker
 from .encoding import WIRE, Encoding
 from .fanout import Fanout
 from .memory import MemoryBroker
+from .principal import NOBODY, Principal
 from .signals import before_signals
 from .subscription import Lost, Subscription
 from .topic import Topic, check_topic
@@ -138,12 +139,13 @@ class Hub:
         newest: int = 0,
         encoding: Encoding = WIRE,
         until_final: bool = False,
+        principal: Principal = NOBODY,
     ) -> Subscription:
         """A reader of these topics, from this moment on; nothing is written before its `start`.
 
         `after`: the position it had; without one it begins with the `newest` events kept (in each topic).
-        `until_final`: its response ends with the topic's final event. Whoever calls this owns the subscription and
-        must `close` it. Raises InvalidTopic, HubClosed, ValueError for no topic or too many.
+        `until_final`: its response ends with the topic's final event. `principal`: whom it is for. Whoever calls this
+        owns the subscription and must `close` it. Raises InvalidTopic, HubClosed, ValueError for no topic or too many.
         """
         await self.open()
         if self.draining:
@@ -164,7 +166,14 @@ class Hub:
         offset, gap = self._position(after)
         starts = [topic.journal.tail(newest) for topic in followed] if after is None and newest else None
         reader = Subscription(
-            self, followed, encoding=encoding, offset=offset, starts=starts, gap=gap, until_final=until_final
+            self,
+            followed,
+            encoding=encoding,
+            offset=offset,
+            starts=starts,
+            gap=gap,
+            until_final=until_final,
+            principal=principal,
         )
         self._readers[reader] = None
         self.stats.readers += 1

@@ -18,6 +18,7 @@ from ..stream.retry import jitter
 from .catch_up import from_history, gap_of, next_frames
 from .encoding import HEARTBEAT, Encoding
 from .outlet import Outlet
+from .principal import NOBODY, Principal
 from .topic import Topic
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Subscription:
         "encoding",
         "live",
         "offset",
+        "principal",
         "topics",
         "touched",
         "until_final",
@@ -60,11 +62,13 @@ class Subscription:
         starts: Sequence[int] | None,
         gap: Lost | None,
         until_final: bool,
+        principal: Principal = NOBODY,
     ) -> None:
         self.topics = tuple(topics)
         self.encoding = encoding
         self.offset = offset if starts is None else min(starts)
         self.until_final = until_final
+        self.principal = principal
         self.live = False  # stands with its topics, has all that they have handed out
         self.closed = False
         self.touched = 0.0  # when it was last written to

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from .journal import Retention
+from .pattern import TopicPattern
 
-__all__ = ["DEFAULT_RETENTIONS", "GENERATION_RETENTION", "RELAY_RETENTION", "Retentions", "topic_pattern"]
+__all__ = ["DEFAULT_RETENTIONS", "GENERATION_RETENTION", "RELAY_RETENTION", "Retentions"]
 
 # A whole answer must be there for whoever comes late: its length is bounded by the generation, its age by the longest
 # generation and the time for which finished ones are kept.
@@ -18,22 +18,16 @@ GENERATION_RETENTION = Retention(events=200_000, bytes=16 * 1024 * 1024, seconds
 RELAY_RETENTION = Retention(events=50_000, bytes=4 * 1024 * 1024, seconds=3_600.0)
 
 
-def topic_pattern(pattern: str) -> Callable[[str], bool]:
-    """A test for names: `*` stands for any characters, `/` included; everything else for itself."""
-    form = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
-    return lambda name: form.fullmatch(name) is not None
-
-
 class Retentions:
     """The first rule whose pattern fits decides; `default` where none does."""
 
     def __init__(self, rules: Sequence[tuple[str, Retention]] = (), default: Retention | None = None) -> None:
-        self._rules = [(topic_pattern(pattern), retention) for pattern, retention in rules]
+        self._rules = [(TopicPattern(pattern), retention) for pattern, retention in rules]
         self._default = default or Retention()
 
     def __call__(self, topic: str) -> Retention:
-        for fits, retention in self._rules:
-            if fits(topic):
+        for pattern, retention in self._rules:
+            if pattern.fits(topic):
                 return retention
         return self._default
 

@@ -1,0 +1,1 @@
+"""Who asks, and what for they may ask. Nothing here knows HTTP."""

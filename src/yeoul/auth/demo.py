@@ -1,0 +1,38 @@
+"""The demo token: `id:name:email:role,role` in Base64. It proves nothing, so it is taken in demo mode alone."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from ..errors import InvalidToken
+
+__all__ = ["DemoUser", "read_demo_token"]
+
+_MAX_LENGTH = 1_000
+_FORM = "a demo token is Base64 of `id:name:email:role,role`"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoUser:
+    user: str
+    name: str
+    email: str
+    roles: frozenset[str]
+
+
+def read_demo_token(text: str) -> DemoUser:
+    """With or without padding, in either alphabet of RFC 4648. Raises InvalidToken."""
+    if len(text) > _MAX_LENGTH:
+        raise InvalidToken(f"{_FORM}, in at most {_MAX_LENGTH} characters")
+    standard = text.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        plain = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+        raise InvalidToken(_FORM) from error
+    fields = plain.split(":")
+    if len(fields) != 4 or not fields[0] or not plain.isprintable():
+        raise InvalidToken(f"{_FORM}: four fields, the first not empty")
+    user, name, email, roles = fields
+    return DemoUser(user, name, email, frozenset(role.strip() for role in roles.split(",") if role.strip()))

@@ -1,0 +1,79 @@
+"""Whom a request comes from, and what that one may do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..stream.pattern import TopicPattern
+
+__all__ = ["ADMIN", "ANONYMOUS", "OPERATOR", "Grants", "Identity", "Way"]
+
+# The role that may do everything: publish under anybody's name, see and end connections, revoke.
+ADMIN = "admin"
+
+# How the request said who it is.
+Way = Literal["none", "bearer", "cookie", "ticket", "query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """Topics by exact name or pattern (`*` stands for any characters)."""
+
+    subscribe: tuple[TopicPattern, ...] = ()
+    publish: tuple[TopicPattern, ...] = ()
+
+    @classmethod
+    def of(cls, subscribe: Sequence[str] = (), publish: Sequence[str] = ()) -> Grants:
+        """Raises ValueError for what is no pattern."""
+        return cls(tuple(map(TopicPattern, subscribe)), tuple(map(TopicPattern, publish)))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`user` is the token's `sub`, None for somebody unknown. `expires`: Unix seconds, None for never. `topics`: those
+    that a ticket was bound to, None where it was bound to none."""
+
+    user: str | None = None
+    name: str | None = None
+    email: str | None = None
+    roles: frozenset[str] = frozenset()
+    grants: Grants = field(default_factory=Grants)
+    expires: float | None = None
+    way: Way = "none"
+    topics: frozenset[str] | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.user is not None
+
+    @property
+    def is_admin(self) -> bool:
+        return ADMIN in self.roles
+
+    @property
+    def owner(self) -> str | None:
+        """What things of this identity are kept under; None for nobody in particular. Two users never share it, nor
+        does a user share the operator's, whatever they are called."""
+        if self.user is not None:
+            return f"user:{self.user}"
+        return "local" if self.is_admin else None
+
+    def may_subscribe(self, topic: str) -> bool:
+        if self.topics is not None and topic not in self.topics:
+            return False
+        return self.is_admin or _fits(self.grants.subscribe, topic)
+
+    def may_publish(self, topic: str) -> bool:
+        return self.topics is None and (self.is_admin or _fits(self.grants.publish, topic))
+
+
+ANONYMOUS = Identity()
+
+# Demo mode: whoever uses this machine runs the server, too.
+OPERATOR = Identity(roles=frozenset({ADMIN}))
+
+
+def _fits(patterns: Collection[TopicPattern], topic: str) -> bool:
+    return any(pattern.fits(topic) for pattern in patterns)
