@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
@@ -21,6 +21,7 @@ from .apps.lessons import lessons
 from .apps.ops import ops
 from .apps.recipes import recipes_app
 from .apps.topics import topics
+from .asgi.caller import require_user
 from .asgi.cross_site import NoCrossSite
 from .asgi.identify import Identify
 from .asgi.limits import BodyLimit
@@ -60,6 +61,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     """
     settings = settings or Settings()
     relayed = [*routes, *gateway_routes(settings)]
+    authenticator = _authenticator(settings)
     hub = Hub(
         _broker(settings, relayed),
         heartbeat=settings.heartbeat_s,
@@ -110,18 +112,23 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     app.add_middleware(ClearStart)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(NoCrossSite)
-    app.add_middleware(Identify, authenticator=_authenticator(settings), query_tokens=settings.query_tokens)
+    app.add_middleware(Identify, authenticator=authenticator, query_tokens=settings.query_tokens)
     app.include_router(index())
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
-    app.include_router(gateway(relays, relayed, lost_reader, environment))
-    app.include_router(lessons(generations, providers, lost_reader))
-    app.include_router(generations_app(generations, providers))
-    app.include_router(recipes_app(generations, providers, Recipes(database), lost_reader))
     conversations = Conversations(
         database, max_turns=settings.conversation_turns, keep_seconds=settings.conversation_keep_s
     )
-    app.include_router(challenges(generations, providers, conversations, lost_reader))
-    app.include_router(ask_app(generations, providers, retriever, lost_reader))
+    # What costs money is for those whose name is known, where names are asked for at all.
+    known = [] if authenticator.demo or settings.open_answers else [Depends(require_user)]
+    for answers in (
+        gateway(relays, relayed, lost_reader, environment),
+        lessons(generations, providers, lost_reader),
+        generations_app(generations, providers),
+        recipes_app(generations, providers, Recipes(database), lost_reader),
+        challenges(generations, providers, conversations, lost_reader),
+        ask_app(generations, providers, retriever, lost_reader),
+    ):
+        app.include_router(answers, dependencies=known)
     app.include_router(topics(hub))
     app.include_router(ops(hub, generations, relays))
     _answer_errors_with_problems(app)

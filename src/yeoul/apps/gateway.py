@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
+from ..asgi.attach import find_work
 from ..asgi.problem import Problem
 from ..asgi.relayed import relayed
 from ..asgi.routing import stream_route
@@ -105,8 +106,8 @@ def gateway(
         add(route)
 
     @router.delete("/relays/{id}", status_code=204, summary="Stop it: its upstream is let go, its readers are told")
-    async def stop(id: Annotated[str, Path(max_length=64)]) -> None:
-        relay = relays.get(id)
+    async def stop(request: Request, id: Annotated[str, Path(max_length=64)]) -> None:
+        relay = find_work(relays, id, request)
         if relay is None:
             raise Problem(404, "no such stream: it was never here, or it is no longer kept")
         relay.cancel()

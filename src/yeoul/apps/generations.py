@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..asgi.attach import find_work
 from ..asgi.caller import caller_of, require_user
 from ..asgi.generate import generation_stream, start_or_attach
 from ..asgi.problem import Problem
@@ -136,8 +137,8 @@ DialectName = Annotated[Literal["plain", "json", "envelope", "openai"], Query(de
 def generations_app(generations: Generations, providers: Providers) -> APIRouter:
     router = APIRouter(tags=["generations"])
 
-    def found(id: str) -> Generation:
-        generation = generations.get(id)
+    def found(id: str, request: Request) -> Generation:
+        generation = find_work(generations, id, request)
         if generation is None:
             raise Problem(404, "no such answer: it was never here, or it is no longer kept")
         return generation
@@ -179,13 +180,13 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
         return GenerationList(generations=[GenerationOut.of(generation) for generation in running])
 
     @router.get(_PATH + "/{id}")
-    async def show(id: Id, response: Response) -> GenerationOut:
+    async def show(request: Request, id: Id, response: Response) -> GenerationOut:
         response.headers["Cache-Control"] = "no-store"
-        return GenerationOut.of(found(id))
+        return GenerationOut.of(found(id, request))
 
     @router.delete(_PATH + "/{id}", summary="Stop it; what was said so far is kept")
-    async def stop(id: Id) -> GenerationOut:
-        generation = found(id)
+    async def stop(request: Request, id: Id) -> GenerationOut:
+        generation = found(id, request)
         generation.cancel()
         await generation.wait()
         return GenerationOut.of(generation)
@@ -197,7 +198,7 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
         dialect: DialectName = "json",
         begin: Annotated[Literal["start", "snapshot"], Query(alias="from")] = "start",
     ) -> Response:
-        generation, form = found(id), DIALECTS[dialect]
+        generation, form = found(id, request), DIALECTS[dialect]
         return generation_stream(generations.hub, request, generation, form, snapshot=begin == "snapshot")
 
     return router

@@ -63,14 +63,14 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
     @stream_route(router, "/countdown", summary="5, 4, 3, 2, 1, one a second, then lift-off")
     async def countdown(request: Request) -> Response:
         async def start(question: str | None) -> Generation:
-            return await _start_lesson(generations, _count_down(), "countdown", policy)
+            return await _start_lesson(generations, request, _count_down(), "countdown", policy)
 
         return await start_or_attach(generations, request, start, dialect=_Countdown)
 
     @stream_route(router, "/fake-llm", summary="A fixed answer, one character every 50 ms; needs no key")
     async def fake_llm(request: Request) -> Response:
         async def start(question: str | None) -> Generation:
-            return await _start_lesson(generations, _characters(), "fake-llm", policy)
+            return await _start_lesson(generations, request, _characters(), "fake-llm", policy)
 
         return await start_or_attach(generations, request, start, dialect=_FakeLLM)
 
@@ -79,7 +79,7 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
         request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
     ) -> Response:
         async def start(question: str | None) -> Generation:
-            return await ask(message, provider, model, policy, owner=caller_of(request).owner, question=question)
+            return await ask(request, message, provider, model, policy, question=question)
 
         return await start_or_attach(generations, request, start, dialect=Plain, location="/generations")
 
@@ -88,19 +88,19 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
         request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
     ) -> ChatAnswer:
         # It never has a reader in the hub's sense: whether somebody waits for it is known here alone.
-        generation = await ask(message, provider, model, CONTINUE)
+        generation = await ask(request, message, provider, model, CONTINUE)
         outcome = await end_or_departure(request, generation)
         if outcome.state is not State.DONE:
             raise Problem(502, outcome.error or outcome.state)
         return ChatAnswer(message=generation.text)
 
     async def ask(
+        request: Request,
         message: str,
         provider: str | None,
         model: str | None,
         on_disconnect: DisconnectPolicy,
         *,
-        owner: str | None = None,
         question: str | None = None,
     ) -> Generation:
         chosen = providers.get(provider)
@@ -109,7 +109,7 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
             chosen.stream(prompt),
             provider=chosen.name,
             model=model or chosen.model,
-            owner=owner,
+            owner=caller_of(request).owner,
             policy=on_disconnect,
             question=question,
         )
@@ -118,9 +118,14 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
 
 
 async def _start_lesson(
-    generations: Generations, source: AsyncIterator[Delta | Finish], name: str, policy: DisconnectPolicy
+    generations: Generations,
+    request: Request,
+    source: AsyncIterator[Delta | Finish],
+    name: str,
+    policy: DisconnectPolicy,
 ) -> Generation:
-    return await generations.start(source, provider="lesson", model=name, policy=policy)
+    owner = caller_of(request).owner
+    return await generations.start(source, provider="lesson", model=name, owner=owner, policy=policy)
 
 
 async def _count_down() -> AsyncIterator[Delta | Finish]:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from ..asgi.attach import find_work
 from ..asgi.caller import caller_of
 from ..asgi.generate import failure_stream, start_or_attach
 from ..asgi.problem import Problem, problem_of
@@ -186,11 +187,11 @@ def recipes_app(
         return await start_or_attach(generations, request, start, dialect=Json, location="/generations", failed=_failed)
 
     @router.post(_PATH, status_code=201, response_model=RecipeOut)
-    async def save(new: NewRecipe) -> Response:
+    async def save(request: Request, new: NewRecipe) -> Response:
         if new.generation_id is None:
             title, ingredients, body = new.title or "", new.ingredients or [], new.body or ""
         else:
-            generation = _finished(generations.get(new.generation_id))
+            generation = _finished(find_work(generations, new.generation_id, request))
             body = generation.text
             ingredients = new.ingredients or asked_for.get(generation, [])
             if not ingredients:

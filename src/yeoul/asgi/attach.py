@@ -14,11 +14,12 @@ from ..hub.work import Work
 from ..hub.works import Works
 from ..sse import Event, encode
 from ..stream import LastEventId, draw_work_id
+from .caller import caller_of
 from .cross_site import FOREIGN, from_another_site
 from .problem import problem, problem_of
 from .stream_response import STREAM_HEADERS, departure, last_event_id
 
-__all__ = ["attach_or_start", "finite_stream"]
+__all__ = ["attach_or_start", "find_work", "finite_stream"]
 
 _W = TypeVar("_W", bound=Work)
 
@@ -51,7 +52,7 @@ async def attach_or_start(
     try:
         position = last_event_id(request)
         if position is not None:
-            return _attach(works, position, stream, lost)
+            return _attach(works, request, position, stream, lost)
         question = _question(request)
         work = works.orphan(question) if question else None
         if work is None:
@@ -62,6 +63,13 @@ async def attach_or_start(
     return early if early is not None else stream(work)
 
 
+def find_work(works: Works[_W], id: str, request: Request) -> _W | None:
+    """The work of this id, if there is one that is the caller's to know: an id that somebody else has got hold of
+    leads to nothing."""
+    work = works.get(id)
+    return work if work is not None and caller_of(request).may_read(work.owner) else None
+
+
 def finite_stream(events: Iterable[Event], work: str | None = None) -> Response:
     """A stream of these events alone. A reader that comes back after it gets 204."""
     id = f"{work or draw_work_id()}.{_OVER}-0"
@@ -70,6 +78,7 @@ def finite_stream(events: Iterable[Event], work: str | None = None) -> Response:
 
 def _attach(
     works: Works[_W],
+    request: Request,
     position: LastEventId,
     stream: Callable[[_W], Response],
     lost: Callable[[], Iterable[Event]],
@@ -79,7 +88,7 @@ def _attach(
             f"Last-Event-ID '{position.cursor}' names no answer: "
             "send the last `id:` of this very stream, or none to ask anew"
         )
-    work = works.get(position.work)
+    work = find_work(works, position.work, request)
     if work is not None:
         return stream(work)
     if position.cursor.epoch == _OVER:

@@ -18,6 +18,7 @@ from ..llm.generation import Generation
 from ..llm.generations import Generations
 from ..sse import Event
 from .attach import attach_or_start, finite_stream
+from .caller import caller_of
 from .problem import problem_of
 from .stream_response import EventStream, departure
 from .texts import Source, Texts
@@ -71,7 +72,12 @@ async def generate(
     async def start(question: str | None) -> Generation:
         nonlocal taken
         generation = await generations.start(
-            texts, provider=provider, model=model, policy=on_disconnect, question=question
+            texts,
+            provider=provider,
+            model=model,
+            owner=caller_of(request).owner,
+            policy=on_disconnect,
+            question=question,
         )
         taken = True
         return generation

@@ -19,6 +19,7 @@ from ..relay.relays import Relays
 from ..relay.route import Route
 from ..sse import Event
 from .attach import attach_or_start, finite_stream
+from .caller import caller_of
 from .problem import problem
 from .stream_response import EventStream
 
@@ -41,7 +42,12 @@ async def relayed(
         via = [*_PSEUDONYM.findall(request.headers.get("via", "")), relays.pseudonym]
         outgoing = route.build(values, own=own, credential=credential, via=via)
         return await relays.start(
-            route, outgoing, credential=credential, policy=_policy(route, policy), question=question
+            route,
+            outgoing,
+            credential=credential,
+            owner=caller_of(request).owner,
+            policy=_policy(route, policy),
+            question=question,
         )
 
     def stream(relay: Relay) -> Response:

@@ -13,6 +13,8 @@ __all__ = ["ADMIN", "ANONYMOUS", "OPERATOR", "Grants", "Identity", "Way"]
 # The role that may do everything: publish under anybody's name, see and end connections, revoke.
 ADMIN = "admin"
 
+_USER = "user:"
+
 # How the request said who it is.
 Way = Literal["none", "bearer", "cookie", "ticket", "query"]
 
@@ -57,8 +59,12 @@ class Identity:
         """What things of this identity are kept under; None for nobody in particular. Two users never share it, nor
         does a user share the operator's, whatever they are called."""
         if self.user is not None:
-            return f"user:{self.user}"
+            return f"{_USER}{self.user}"
         return "local" if self.is_admin else None
+
+    def may_read(self, owner: str | None) -> bool:
+        """Whether things that are kept under `owner` are for this one. What no user owns is for whoever knows of it."""
+        return owner is None or not owner.startswith(_USER) or owner == self.owner or self.is_admin
 
     def may_subscribe(self, topic: str) -> bool:
         if self.topics is not None and topic not in self.topics:

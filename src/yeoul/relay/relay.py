@@ -67,10 +67,11 @@ class Relay(Work):
         stats: RelayStats,
         *,
         credential: str | None = None,
+        owner: str | None = None,
         policy: DisconnectPolicy = CONTINUE,
         max_unread: int,
     ) -> None:
-        super().__init__(hub, policy=policy)
+        super().__init__(hub, owner=owner, policy=policy)
         self.route = route
         self.headers: dict[str, str] = {}
         self.failure: Failure | None = None

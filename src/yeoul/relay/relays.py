@@ -49,11 +49,12 @@ class Relays(Works[Relay]):
         request: Outgoing,
         *,
         credential: str | None = None,
+        owner: str | None = None,
         policy: DisconnectPolicy = CONTINUE,
         question: str | None = None,
     ) -> Relay:
         """Sends the request in a task of its own. `credential`: what is in it and must never be in what is relayed;
-        `question`: what `orphan` finds it by. Raises TooMuchWork, HubClosed."""
+        `owner`: whose it is; `question`: what `orphan` finds it by. Raises TooMuchWork, HubClosed."""
         await self.open()
         if self._session is None:
             self._session = self._make_session()
@@ -64,6 +65,7 @@ class Relays(Works[Relay]):
             request,
             self.stats,
             credential=credential,
+            owner=owner,
             policy=policy,
             max_unread=self._max_unread,
         )
