@@ -45,8 +45,7 @@ def require_user(request: HTTPConnection) -> Identity:
     """The caller, whose name is known. Raises Problem (401)."""
     identity = caller_of(request)
     if identity.user is None:
-        refused = getattr(identity, "refused", None)
-        raise challenge(f"{refused}: {_WAYS_IN}" if refused else f"who are you? {_WAYS_IN}")
+        raise challenge(f"{identity.refused}: {_WAYS_IN}" if identity.refused else f"who are you? {_WAYS_IN}")
     return identity
 
 

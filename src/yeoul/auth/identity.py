@@ -15,8 +15,9 @@ ADMIN = "admin"
 
 _USER = "user:"
 
-# How the request said who it is.
-Way = Literal["none", "bearer", "cookie", "ticket", "query"]
+# How the request said who it is. "pass": by a ticket that was used before, and the cookie of a browser in which this
+# user has used one.
+Way = Literal["none", "bearer", "cookie", "ticket", "pass", "query"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,9 @@ class Grants:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`user` is the token's `sub`, None for somebody unknown. `expires`: Unix seconds, None for never. `topics`: those
-    that a ticket was bound to, None where it was bound to none."""
+    """`user` is the token's `sub`, None for somebody unknown. `issued` (the token's `iat`, None where it has none) and
+    `expires` (None for never) in Unix seconds. `topics`: those that a ticket was bound to, None where it was bound to
+    none. `refused`: why a credential that the browser sends by itself was not taken, for those who need one."""
 
     user: str | None = None
     name: str | None = None
@@ -45,6 +47,8 @@ class Identity:
     expires: float | None = None
     way: Way = "none"
     topics: frozenset[str] | None = None
+    issued: float | None = None
+    refused: str | None = None
 
     @property
     def known(self) -> bool:
