@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 import typer
@@ -11,6 +10,8 @@ from pydantic import ValidationError
 from . import __version__
 from .cli_docs import docs
 from .cli_routes import routes
+from .logs import configure_logs
+from .observe import logger
 from .server import CannotListen, serve
 from .settings import Settings, complaints
 
@@ -60,11 +61,10 @@ def _serve(
     """Serve until SIGTERM or Ctrl+C. Everything else is set by YEOUL_* variables, .env or yeoul.toml."""
     from .app import create_app  # noqa: PLC0415 (the other commands need not wait for all of it)
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each start
     given = {"host": host, "port": port, "workers": workers, "broker": broker}
     try:
         settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
+        configure_logs(settings.log_format, settings.log_level)
         app = create_app(settings)
     except ValidationError as error:
         for complaint in complaints(error):
@@ -75,6 +75,9 @@ def _serve(
         raise typer.Exit(2) from error
 
     def ready(url: str) -> None:
+        if settings.log_format == "json":  # machines read this: each line is a record
+            logger.info("yeoul ready on %s", url, extra={"url": url, "version": __version__})
+            return
         say(f"yeoul ready on {url}")
         say(_TRY.format(url=url, provider=app.state.providers.describe()))
 

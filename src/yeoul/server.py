@@ -37,6 +37,7 @@ def serve(app: ASGIApp, settings: Settings, on_ready: Callable[[str], None]) -> 
         ws="none",
         loop="uvloop",
         lifespan="on",
+        log_config=None,  # its lines go where ours go: logs.py
         log_level="warning",
         access_log=False,  # its lines hold query strings, and those may hold secrets
         server_header=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from support.settings import make_data_dir
 from yeoul.asgi.direct import Protocol
 
 READY_S = 15.0
+_READY = re.compile(r"yeoul ready on http://\S+?:(\d+)\b")
 
 
 class _InProcess(uvicorn.Server):
@@ -99,8 +101,8 @@ def yeoul_serve(*arguments: str, env: dict[str, str] | None = None, cwd: Any = N
         assert process.stderr is not None
         for line in process.stderr:
             lines.append(line)
-            if line.startswith("yeoul ready on "):
-                yield Served(process, int(line.rsplit(":", 1)[1]), lines)
+            if ready := _READY.search(line):
+                yield Served(process, int(ready[1]), lines)
                 return
         raise AssertionError(f"it did not become ready: {''.join(lines)}")
 
