@@ -11,7 +11,10 @@
     ├── InvalidTopic         (ValueError)  a topic name that breaks the rules
     ├── EventTooLarge                      one event is larger than the bound in force
     ├── HubClosed                          the hub is draining or closed
+    ├── KeysUnavailable                    whoever makes the tokens does not tell its keys at the moment
     ├── TooManyConnections                 as many streams are open as may be
+    ├── TooManyRevocations                 as many users are revoked as may be remembered
+    ├── TooManyTickets                     as many tickets wait for their use as may
     ├── TooManyTopics                      the broker holds as many topics as it may
     ├── TopicClosed                        the topic has had its final event
     ├── TooMuchWork                        as much work is under way as may be
@@ -47,7 +50,10 @@ __all__ = [
     "InvalidRoute",
     "InvalidToken",
     "InvalidTopic",
+    "KeysUnavailable",
     "TooManyConnections",
+    "TooManyRevocations",
+    "TooManyTickets",
     "TooManyTopics",
     "TooMuchWork",
     "TopicClosed",
@@ -119,12 +125,24 @@ class HubClosed(YeoulError):
     """The hub is draining or closed: it takes no new reader and no new event."""
 
 
+class KeysUnavailable(YeoulError):
+    """A token cannot be checked at the moment, because its key cannot be asked for: it is neither taken nor refused."""
+
+
 class TooManyConnections(YeoulError):
     """As many streams are open as may be. `bound`: which of the bounds was met, "all", "user" or "address"."""
 
     def __init__(self, message: str, bound: str) -> None:
         super().__init__(message)
         self.bound = bound
+
+
+class TooManyRevocations(YeoulError):
+    """As many users are revoked as may be remembered: one more would not be."""
+
+
+class TooManyTickets(YeoulError):
+    """As many tickets wait for their use as may."""
 
 
 class TooManyTopics(YeoulError):
