@@ -14,6 +14,7 @@ from ..errors import (
     HubClosed,
     InvalidCursor,
     InvalidTopic,
+    KeysUnavailable,
     TooManyConnections,
     TooManyTopics,
     TooMuchWork,
@@ -23,7 +24,10 @@ from ..errors import (
     YeoulError,
 )
 
-__all__ = ["Problem", "problem", "problem_of"]
+__all__ = ["FAILED", "Problem", "problem", "problem_of"]
+
+# Where something fails that nobody foresaw. What the exception says may be a secret: it goes to the log.
+FAILED = "this server has failed: what happened is in its log"
 
 _STATUS: dict[type[Exception], int] = {
     InvalidCursor: 400,
@@ -36,6 +40,7 @@ _STATUS: dict[type[Exception], int] = {
     TooMuchWork: 429,
     TooManyTopics: 503,
     HubClosed: 503,
+    KeysUnavailable: 503,
     DatabaseUnavailable: 503,
 }
 
@@ -43,6 +48,7 @@ _STATUS: dict[type[Exception], int] = {
 _RETRY_AFTER: dict[type[Exception], int] = {
     DatabaseUnavailable: 5,
     HubClosed: 1,
+    KeysUnavailable: 10,
     TooManyConnections: 10,
     TooManyTopics: 60,
     TooMuchWork: 5,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidToken
 
-__all__ = ["DemoUser", "read_demo_token"]
+__all__ = ["DemoUser", "make_demo_token", "read_demo_token"]
 
 _MAX_LENGTH = 1_000
 _FORM = "a demo token is Base64 of `id:name:email:role,role`"
@@ -20,6 +21,17 @@ class DemoUser:
     name: str
     email: str
     roles: frozenset[str]
+
+
+def make_demo_token(user: str, name: str = "", email: str = "", roles: Sequence[str] = ()) -> str:
+    """Raises ValueError for what such a token cannot hold."""
+    text = base64.b64encode(":".join((user, name, email, ",".join(roles))).encode()).decode()
+    try:
+        if read_demo_token(text) == DemoUser(user, name, email, frozenset(roles)):
+            return text
+    except InvalidToken as error:
+        raise ValueError(str(error)) from error
+    raise ValueError(f"{_FORM}: no field may hold a colon, and no role a comma")
 
 
 def read_demo_token(text: str) -> DemoUser:

@@ -1,0 +1,198 @@
+"""The keys that an identity provider publishes (JWKS, RFC 7517), fetched when they are needed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import jwt
+import msgspec
+from aiohttp import hdrs
+from cryptography.exceptions import UnsupportedAlgorithm
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from yarl import URL
+
+from ..client.connection import new_session
+from ..errors import KeysUnavailable
+from ..observe import logger
+from .keys import Key, algorithm_of
+from .loopback import is_loopback
+
+__all__ = ["MAX_AGE_S", "PAUSE_S", "Jwks", "read_jwks"]
+
+# Seconds after which keys are asked for anew: a key that its owner has taken back is not taken for longer.
+MAX_AGE_S = 300.0
+
+# Seconds between two requests, whatever tokens come: random `kid`s must not make this server attack the provider.
+PAUSE_S = 10.0
+
+# Seconds that a request may take in all. Whoever sent the token is waiting.
+_TIMEOUT_S = 5.0
+
+# A provider has a few keys of a few hundred bytes.
+_MAX_BYTES = 256 * 1024
+_MAX_KEYS = 50
+
+_MAKERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "RSA": RSAAlgorithm.from_jwk,
+    "EC": ECAlgorithm.from_jwk,
+    "OKP": OKPAlgorithm.from_jwk,
+}
+
+
+class Jwks:
+    """Holds on to the keys that it had while the URL is down. Owns its session and its one fetch: `close` ends both."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        make_session: Callable[[], aiohttp.ClientSession] = new_session,
+        timeout: float = _TIMEOUT_S,
+    ) -> None:
+        """Raises ValueError for a URL that is none, holds a password, or leads over a network without TLS."""
+        self._url = _checked(url)
+        self._clock = clock
+        self._make_session = make_session
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+        self._keys: list[Key] = []
+        self._asked: float | None = None
+        self._failure: str | None = None
+        self._fetching: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def keys(self, id: str | None) -> Sequence[Key]:
+        """All of them, among which one of this `kid` is looked for.
+
+        Fetched at the first need, when they are old, and when none is called so, and then by one request for all who
+        wait. Raises KeysUnavailable where the key could not be asked for.
+        """
+        if self._closed:
+            raise KeysUnavailable("the keys of whoever makes the tokens cannot be had: this server is closing")
+        known = self._knows(id)
+        pause = MAX_AGE_S if known else PAUSE_S
+        if self._asked is None or self._clock() - self._asked >= pause:
+            self._begin()
+            known = False
+        if self._fetching is not None and not known:
+            # Shielded: that one of those who wait goes away must not end it for the others.
+            await asyncio.shield(self._fetching)
+        if self._failure is not None and not self._knows(id):
+            raise KeysUnavailable(f"the keys of whoever makes the tokens cannot be had: {self._failure}")
+        return self._keys
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    def _knows(self, id: str | None) -> bool:
+        return any(id is None or key.id in (None, id) for key in self._keys)
+
+    def _begin(self) -> None:
+        if self._fetching is None:
+            self._asked = self._clock()
+            self._fetching = asyncio.create_task(self._fetch())
+            self._fetching.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._fetching = None
+
+    async def _fetch(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                self._keys = read_jwks(await self._ask())
+            self._failure = None
+        except TimeoutError:
+            self._fail(f"there was no answer within {self._timeout:g} s")
+        except ValueError as error:
+            self._fail(str(error))
+        except (aiohttp.ClientError, OSError) as error:
+            self._fail("there was no connection", error)
+
+    def _fail(self, why: str, error: Exception | None = None) -> None:
+        # Where it is, is nobody's business outside: it is for the log.
+        kept = f"the {len(self._keys)} keys from before are still taken" if self._keys else "no token can be checked"
+        said = f"{why}: {error}" if error is not None else why
+        logger.warning("no keys from %s: %s; %s", self._url.origin(), said, kept)
+        self._failure = why
+
+    async def _ask(self) -> bytes:
+        """The document. Raises ValueError for an answer that is none."""
+        if self._session is None:
+            self._session = self._make_session()
+        # A redirect could lead to somebody else's keys, or into the network behind this server.
+        headers = {hdrs.ACCEPT: "application/jwk-set+json, application/json", hdrs.ACCEPT_ENCODING: "identity"}
+        async with self._session.get(self._url, headers=headers, allow_redirects=False) as response:
+            if response.status != 200:
+                redirect = ": redirects are not followed" if 300 <= response.status < 400 else ""
+                raise ValueError(f"the answer was {response.status}{redirect}")
+            body = bytearray()
+            while data := await response.content.readany():
+                body += data
+                if len(body) > _MAX_BYTES:
+                    response.close()
+                    raise ValueError(f"the answer was longer than {_MAX_BYTES // 1024} KiB")
+            return bytes(body)
+
+
+def read_jwks(document: bytes) -> list[Key]:
+    """The keys that tokens can be checked with; others (for encryption, of other algorithms, broken ones, secret ones)
+    are passed over, as RFC 7517, 5 has it. Raises ValueError where none is left."""
+    try:
+        parsed = msgspec.json.decode(document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError("the answer was not JSON") from error
+    entries = parsed.get("keys") if isinstance(parsed, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError('the answer was no JWKS: {"keys": […]}')
+    made = [_key(entry) for entry in entries[:_MAX_KEYS] if isinstance(entry, dict)]
+    keys = [key for key in made if key is not None]
+    if not keys:
+        raise ValueError("it has no key for checking RS256, ES256 or EdDSA tokens")
+    return keys
+
+
+def _key(entry: Mapping[str, Any]) -> Key | None:
+    if entry.get("use", "sig") != "sig" or "verify" not in _operations(entry):
+        return None
+    make = _MAKERS.get(str(entry.get("kty")))
+    # One with `d` is a private key: everybody has it now, and may sign with it.
+    if make is None or "d" in entry:
+        return None
+    try:
+        material = make(dict(entry))
+        algorithm = algorithm_of(material)
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError, UnsupportedAlgorithm):
+        return None
+    id = entry.get("kid")
+    if entry.get("alg", algorithm) != algorithm or not isinstance(id, str | None):
+        return None
+    return Key(algorithm, material, id)
+
+
+def _operations(entry: Mapping[str, Any]) -> Sequence[object]:
+    operations = entry.get("key_ops", ["verify"])
+    return operations if isinstance(operations, list) else []
+
+
+def _checked(text: str) -> URL:
+    try:
+        url = URL(text)
+        plain = url.scheme == "http" and is_loopback(url.host or "")
+    except ValueError as error:
+        raise ValueError("it is no URL") from error
+    if not url.host or not (url.scheme == "https" or plain):
+        # Whoever is on the way could answer with keys of his own.
+        raise ValueError("it must begin with https:// (http:// is for this machine alone)")
+    if url.user is not None or url.password is not None:
+        raise ValueError("it must not hold a name or a password")
+    return url

@@ -1,0 +1,78 @@
+"""Tokens of real users: JWTs (RFC 7519), checked as RFC 8725 has it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import jwt
+
+from ..errors import InvalidToken
+from .claims import Claims, Rules
+from .compact import CompactToken, read_compact, read_object, shown
+from .jwks import Jwks
+from .keys import ALGORITHMS, Key, candidates
+
+__all__ = ["Tokens"]
+
+# What keys from a URL are for: a secret is never published.
+_PUBLISHED = ALGORITHMS[1:]
+
+
+class Tokens:
+    """`keys` are this server's own, `jwks` those that somebody publishes; `clock` says the time in Unix seconds."""
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        rules: Rules | None = None,
+        *,
+        jwks: Jwks | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises ValueError where there is nothing to check a token with."""
+        if not keys and jwks is None:
+            raise ValueError("tokens cannot be checked without a key: give a secret, a public key or a JWKS")
+        self.rules = rules or Rules()
+        self._keys = tuple(keys)
+        self._jwks = jwks
+        self._clock = clock
+        self._jws = jwt.PyJWS(algorithms=list(ALGORITHMS))
+
+    async def read(self, text: str) -> Claims:
+        """What a token says that is taken. Raises InvalidToken, saying why it is not, and KeysUnavailable."""
+        token = read_compact(text)
+        await self.check_signature(token)
+        return self.rules.read(read_object(token.payload, "payload"), self._clock())
+
+    async def check_signature(self, token: CompactToken) -> None:
+        """Raises InvalidToken where none of the keys has made it, and KeysUnavailable where that cannot be known."""
+        algorithm = token.algorithm
+        if algorithm not in self._algorithms:
+            right = " or ".join(self._algorithms)
+            raise InvalidToken(f"the token's `alg` is {shown(algorithm)}: this server takes tokens signed with {right}")
+        fits = self._fits(token, self._keys)
+        if not fits and self._jwks is not None and algorithm in _PUBLISHED:
+            fits = self._fits(token, await self._jwks.keys(token.key_id))
+        if not fits:
+            why = "it was changed on its way, or another key made it"
+            raise InvalidToken(f"the token's signature fits no key of this server: {why}")
+
+    async def close(self) -> None:
+        if self._jwks is not None:
+            await self._jwks.close()
+
+    @property
+    def _algorithms(self) -> list[str]:
+        own = {key.algorithm for key in self._keys}
+        return [name for name in ALGORITHMS if name in own or (self._jwks is not None and name in _PUBLISHED)]
+
+    def _fits(self, token: CompactToken, keys: Sequence[Key]) -> bool:
+        return any(self._made(token, key) for key in candidates(keys, token.algorithm, token.key_id))
+
+    def _made(self, token: CompactToken, key: Key) -> bool:
+        try:
+            self._jws.decode_complete(token.text, key.material, algorithms=[key.algorithm])
+        except (jwt.PyJWTError, ValueError):
+            return False
+        return True
