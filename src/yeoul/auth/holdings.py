@@ -20,8 +20,8 @@ class _Held(NamedTuple, Generic[_T]):
 
 class Holdings(Generic[_T]):
     """Each thing has a key, the user whose it is (None: nobody's, and not counted for anybody) and the moment from
-    which it is gone. `max_per_user`: the oldest of the same user goes. The order is that of `put` and `touch`. Times are
-    given by the caller, in seconds of one clock."""
+    which it is gone. Over `max_per_user` the oldest of the same user goes; `put` and `touch` make a thing the newest.
+    Times are given by the caller, in seconds of one clock."""
 
     def __init__(self, *, max_all: int, max_per_user: int) -> None:
         self._max_all = max_all

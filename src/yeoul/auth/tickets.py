@@ -57,13 +57,15 @@ class Tickets:
     """In memory, for one process; only digests of the secrets are kept. Methods are coroutines because a store that
     several processes share would have to wait; here none of them does, so that each is one step for all the others.
 
-    A ticket is good for `ticket_seconds` and for one use. That would be too little for `EventSource`, which reconnects to
-    the address that it was given, ticket included. So the use yields a *pass*, which the browser keeps as an HttpOnly
-    cookie: a used ticket together with a pass of its user is taken again, until the token expires from which the ticket
-    came (after `pass_seconds` where that never does). Whoever finds a used ticket in a history or a log has no pass.
+    A ticket is good for `ticket_seconds` and for one use. That would be too little for `EventSource`, which reconnects
+    to the address that it was given, ticket included. So the use yields a *pass*, which the browser keeps as an
+    HttpOnly cookie: a used ticket together with a pass of its user is taken again, until the token expires from which
+    the ticket came (after `pass_seconds` where that never does). Whoever finds a used ticket in a history or a log has
+    no pass.
 
     Bounds, for each user (its oldest go) and in all: tickets not used (more are refused), tickets used and passes
-    (those not seen for longest go; their readers need a new ticket). `clock`: Unix seconds.
+    (those not seen for longest go; their readers need a new ticket). `revoked`: whether what this user was given at
+    that time (Unix seconds, None where that is not known) has been taken back since. `clock`: Unix seconds.
     """
 
     def __init__(
@@ -77,10 +79,12 @@ class Tickets:
         max_used_per_user: int = 1_000,
         max_passes: int = 20_000,
         max_passes_per_user: int = 50,
+        revoked: Callable[[str, float | None], bool] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.ticket_seconds = ticket_seconds
         self.pass_seconds = pass_seconds
+        self._revoked = revoked
         self._clock = clock
         self._unused: Holdings[_Ticket] = Holdings(max_all=max_unused, max_per_user=max_unused_per_user)
         self._used: Holdings[Identity] = Holdings(max_all=max_used, max_per_user=max_used_per_user)
@@ -112,6 +116,7 @@ class Tickets:
             raise InvalidToken(f"the ticket is unknown or too old (it is good for {self.ticket_seconds:g} s): {_ANEW}")
         if self._shown(identity, passes, now) is None:
             raise InvalidToken(f"the ticket was used before, and not in this browser: {_ANEW}")
+        self._check(identity)
         self._used.touch(key)
         return Admission(replace(identity, way="pass"))
 
@@ -125,6 +130,7 @@ class Tickets:
         if method != "GET" and not ticket.internal:
             raise InvalidToken("a ticket is taken for GET alone: send `Authorization: Bearer <token>`")
         self._unused.pop(_digest(text), now)
+        self._check(ticket.identity)
         return ticket.identity
 
     async def end_passes(self, passes: Sequence[str]) -> None:
@@ -138,6 +144,7 @@ class Tickets:
             holdings.drop(user)
 
     def _first_use(self, key: bytes, identity: Identity, passes: Sequence[str], now: float) -> Admission:
+        self._check(identity)
         assert identity.user is not None
         expires = identity.expires if identity.expires is not None else now + self.pass_seconds
         if expires <= now:
@@ -154,6 +161,10 @@ class Tickets:
             return Admission(identity)
         self._passes.put(_digest(text), identity.user, expires, _Pass(identity.user, expires), now)
         return Admission(identity, Pass(text, expires - now))
+
+    def _check(self, identity: Identity) -> None:
+        if self._revoked is not None and identity.user is not None and self._revoked(identity.user, identity.issued):
+            raise InvalidToken("the token that the ticket came from has been revoked: log in again")
 
     def _shown(self, identity: Identity, passes: Sequence[str], now: float) -> str | None:
         for text in passes:
