@@ -1,0 +1,95 @@
+"""What is sent in somebody's name: who, when, and the answer that it was taken. Shared by the routes that send."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, BaseModel, StringConstraints
+
+from ..asgi.problem import Problem
+from ..auth.identity import Identity
+from ..sse import Event, json_data
+from ..stream import Cursor
+
+__all__ = [
+    "NO_STORE",
+    "SenderOut",
+    "Text",
+    "accepted",
+    "draw_id",
+    "hinted",
+    "news",
+    "sendable",
+    "sender_of",
+    "timestamp",
+]
+
+# Of answers to one caller: no cache may keep them.
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("say something: it is blank")
+    return text
+
+
+# What people write to people: a long message, not a document.
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4_000), AfterValidator(_not_blank)]
+
+
+class SenderOut(BaseModel):
+    id: str
+    name: str | None
+
+
+def sender_of(identity: Identity) -> dict[str, str | None]:
+    """As others see the caller: never what that one says of itself in a body."""
+    assert identity.user is not None
+    return {"id": sendable(identity.user), "name": None if identity.name is None else sendable(identity.name)}
+
+
+def sendable(text: str) -> str:
+    """Without lone surrogates, which JSON, and so a token, can name, and UTF-8 cannot carry."""
+    return text.encode(errors="replace").decode()
+
+
+def timestamp() -> str:
+    """Now, as ISO 8601 in UTC with milliseconds: `2026-01-31T09:30:00.125Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def draw_id() -> str:
+    """What an event is known by wherever it is read: 22 characters, 128 random bits."""
+    return secrets.token_urlsafe(16)
+
+
+def news(content: Mapping[str, Any], type: str = "message") -> Event:
+    """An event of this content as JSON. Raises Problem for what JSON or UTF-8 cannot carry."""
+    try:
+        return Event(json_data(content), type)
+    except RecursionError as error:
+        raise Problem(400, "the body is nested too deeply") from error
+    except ValueError as error:
+        raise Problem(422, f"the body cannot be sent: {error}", fields=[("body", str(error))]) from error
+
+
+def accepted(cursor: Cursor, **content: object) -> JSONResponse:
+    """202: it is in the journal; nobody waits for those who read it."""
+    return JSONResponse({"id": str(cursor), **content}, 202, NO_STORE)
+
+
+@contextmanager
+def hinted(hint: str) -> Iterator[None]:
+    """Says more where the caller may not do something: what it may do instead."""
+    try:
+        yield
+    except Problem as error:
+        if error.status != 403:
+            raise
+        raise Problem(403, f"{error.detail}; {hint}", headers=error.headers) from None

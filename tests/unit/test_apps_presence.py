@@ -1,0 +1,225 @@
+"""Who is in which room, whatever their streams do."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from yeoul.apps.presence import Presence
+
+GRACE = 10.0
+
+
+def told(presence: Presence) -> dict[str, list[str]]:
+    """`+ann` has come, `-ann` has gone."""
+    found = presence.changes()
+    return {room: [("+" if c.joined else "-") + c.person.user for c in changes] for room, changes in found.items()}
+
+
+def users(presence: Presence, room: str = "r") -> list[str]:
+    return [person.user for person in presence.people(room, 100)[0]]
+
+
+def arrive(presence: Presence, reader: object, user: str = "ann", room: str = "r", name: str | None = None) -> None:
+    presence.arrive(reader, room, user, name or user.title(), "then")
+
+
+def test_somebody_comes_and_after_the_grace_is_gone() -> None:
+    presence = Presence(grace=GRACE)
+    arrive(presence, "tab")
+    assert told(presence) == {"r": ["+ann"]}
+    presence.depart("tab", "r", 100.0)
+    assert presence.next_expiry == 110.0
+    presence.expire(109.9)
+    assert users(presence) == ["ann"]
+    presence.expire(110.0)
+    assert users(presence) == []
+    assert told(presence) == {"r": ["-ann"]}
+    assert presence.next_expiry is None
+
+
+def test_a_reconnect_within_the_grace_is_nothing_that_has_happened() -> None:
+    presence = Presence(grace=GRACE)
+    arrive(presence, "first")
+    told(presence)
+    presence.depart("first", "r", 0.0)
+    arrive(presence, "second")
+    presence.expire(1_000.0)
+    assert told(presence) == {}
+    assert users(presence) == ["ann"]
+
+
+def test_two_tabs_are_one_person_until_both_are_closed() -> None:
+    presence = Presence(grace=GRACE)
+    arrive(presence, "one")
+    arrive(presence, "two")
+    assert told(presence) == {"r": ["+ann"]}
+    presence.depart("one", "r", 0.0)
+    presence.expire(1_000.0)
+    assert told(presence) == {}
+    presence.depart("two", "r", 1_000.0)
+    presence.expire(1_010.0)
+    assert told(presence) == {"r": ["-ann"]}
+
+
+def test_a_stream_that_is_said_to_begin_or_end_twice_counts_once() -> None:
+    presence = Presence(grace=GRACE)
+    arrive(presence, "tab")
+    arrive(presence, "tab")
+    arrive(presence, "other", "bob")
+    presence.depart("tab", "r", 0.0)
+    presence.depart("tab", "r", 0.0)
+    presence.depart("nobody", "r", 0.0)
+    presence.expire(GRACE)
+    assert users(presence) == ["bob"]
+
+
+def test_whoever_is_sent_away_for_good_is_gone_at_once_with_the_last_stream() -> None:
+    presence = Presence(grace=GRACE)
+    arrive(presence, "one")
+    arrive(presence, "two")
+    presence.depart("one", "r", 0.0, for_good=True)
+    assert users(presence) == ["ann"]
+    presence.depart("two", "r", 0.0, for_good=True)
+    assert users(presence) == []
+
+
+def test_without_a_grace_everybody_goes_at_once() -> None:
+    presence = Presence(grace=0)
+    arrive(presence, "tab")
+    told(presence)
+    presence.depart("tab", "r", 0.0)
+    assert told(presence) == {"r": ["-ann"]}
+
+
+def test_whoever_came_and_went_before_anybody_was_told_is_not_told_of() -> None:
+    presence = Presence(grace=0)
+    arrive(presence, "tab")
+    presence.depart("tab", "r", 0.0)
+    assert presence.changed
+    assert told(presence) == {}
+    assert not presence.changed
+
+
+def test_whoever_went_and_came_back_before_anybody_was_told_has_not_left() -> None:
+    presence = Presence(grace=0)
+    arrive(presence, "first")
+    told(presence)
+    presence.depart("first", "r", 0.0)
+    arrive(presence, "second")
+    assert told(presence) == {}
+    presence.depart("second", "r", 0.0)
+    assert told(presence) == {"r": ["-ann"]}
+
+
+def test_one_stream_may_be_in_many_rooms() -> None:
+    presence = Presence(grace=GRACE)
+    rooms = [f"r{number}" for number in range(50)]
+    for room in rooms:
+        arrive(presence, "tab", room=room)
+    assert told(presence) == {room: ["+ann"] for room in rooms}
+    for room in rooms:
+        presence.depart("tab", room, 0.0)
+    presence.expire(GRACE)
+    assert told(presence) == {room: ["-ann"] for room in rooms}
+    assert repr(presence) == "<Presence 0 places in 0 rooms, 0 in grace>"
+
+
+def test_a_name_is_the_newest_that_the_user_has() -> None:
+    presence = Presence(grace=GRACE)
+    arrive(presence, "one", name="Ann")
+    arrive(presence, "two", name="Ann B.")
+    assert presence.people("r", 1)[0][0].name == "Ann B."
+
+
+def test_a_list_names_those_who_are_there_longest_and_counts_all() -> None:
+    presence = Presence(grace=GRACE)
+    for user in ("ann", "bob", "cyd"):
+        arrive(presence, user, user)
+    people, count = presence.people("r", 2)
+    assert [person.user for person in people] == ["ann", "bob"]
+    assert count == 3
+    assert presence.people("elsewhere", 2) == ([], 0)
+
+
+def test_over_the_bound_the_absent_go_early_then_newcomers_are_not_counted() -> None:
+    presence = Presence(grace=GRACE, max_places=2)
+    arrive(presence, "a", "ann")
+    arrive(presence, "b", "bob")
+    presence.depart("a", "r", 0.0)
+    arrive(presence, "c", "cyd")
+    arrive(presence, "d", "dan")
+    assert users(presence) == ["bob", "cyd"]
+    presence.depart("d", "r", 0.0)
+    presence.depart("c", "r", 0.0)
+    presence.expire(GRACE)
+    arrive(presence, "e", "eve")
+    assert users(presence) == ["bob", "eve"]
+
+
+class Rooms(RuleBasedStateMachine):
+    """Against the plainest model: each stream by itself, and for each user in each room when it had its last one."""
+
+    USERS = st.sampled_from(["ann", "bob", "cyd"])
+    ROOMS = st.sampled_from(["r1", "r2"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.presence = Presence(grace=GRACE)
+        self.now = 0.0
+        self.numbers = 0
+        self.streams: dict[tuple[int, str], str] = {}
+        self.graces: dict[tuple[str, str], float] = {}
+        self.view: set[tuple[str, str]] = set()  # what a follower who applies each change has
+
+    @rule(user=USERS, room=ROOMS, again=st.booleans())
+    def connect(self, user: str, room: str, again: bool) -> None:
+        self.numbers += 1
+        for _ in range(1 + again):
+            arrive(self.presence, self.numbers, user, room)
+        self.streams[self.numbers, room] = user
+        self.graces.pop((room, user), None)
+
+    @precondition(lambda self: self.streams)
+    @rule(data=st.data(), for_good=st.booleans(), again=st.booleans())
+    def end(self, data: st.DataObject, for_good: bool, again: bool) -> None:
+        number, room = data.draw(st.sampled_from(sorted(self.streams)))
+        for _ in range(1 + again):
+            self.presence.depart(number, room, self.now, for_good=for_good)
+        user = self.streams.pop((number, room))
+        left = Counter((room, user) for (_, room), user in self.streams.items())
+        if not left[room, user] and not for_good:
+            self.graces[room, user] = self.now + GRACE
+
+    @rule(seconds=st.sampled_from([0.5, 4.0, 10.0, 25.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.presence.expire(self.now)
+        self.graces = {place: until for place, until in self.graces.items() if until > self.now}
+        assert self.presence.next_expiry == min(self.graces.values(), default=None)
+
+    @rule()
+    def tell(self) -> None:
+        for room, changes in self.presence.changes().items():
+            for change in changes:
+                place = (room, change.person.user)
+                assert (place in self.view) != change.joined, "nobody comes or goes twice"
+                (self.view.add if change.joined else self.view.discard)(place)
+        assert self.view == self.there()
+        assert self.presence.changes() == {}
+
+    @invariant()
+    def those_with_a_stream_or_in_their_grace_are_there(self) -> None:
+        found = {(room, user) for room in ("r1", "r2") for user in users(self.presence, room)}
+        assert found == self.there()
+        assert f"<Presence {len(found)} places" in repr(self.presence)
+
+    def there(self) -> set[tuple[str, str]]:
+        return {(room, user) for (_, room), user in self.streams.items()} | set(self.graces)
+
+
+TestRooms = Rooms.TestCase
+TestRooms.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
