@@ -67,7 +67,7 @@ def first_event(tokens: int, every: float) -> Measured:
 def _until_first_event(port: int, request: str) -> float:
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", port), 5) as sock:
-        sock.sendall(f"{request} HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n".encode())
+        sock.sendall(f"{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode())
         received = b""
         while b"data: {" not in received:
             piece = sock.recv(65_536)

@@ -22,10 +22,11 @@ from .apps.ops import ops
 from .apps.recipes import recipes_app
 from .apps.topics import topics
 from .asgi.caller import require_user
-from .asgi.cross_site import NoCrossSite
+from .asgi.hosts import Hosts
 from .asgi.identify import Identify
 from .asgi.limits import BodyLimit
-from .asgi.problem import Problem, problem, problem_of
+from .asgi.origins import DEMO_ORIGINS, Origins
+from .asgi.problem import FAILED, Problem, problem, problem_of
 from .asgi.startup import ClearStart
 from .auth.authenticator import Authenticator
 from .client.request import Timeouts
@@ -109,10 +110,12 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         lifespan=lifespan,
         redoc_url=None,
     )
+    # The last one is the outermost.
     app.add_middleware(ClearStart)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(NoCrossSite)
     app.add_middleware(Identify, authenticator=authenticator, query_tokens=settings.query_tokens)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Origins, allowed=_origins(settings, authenticator.demo))
+    app.add_middleware(Hosts, allowed=settings.allowed_hosts)
     app.include_router(index())
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
     conversations = Conversations(
@@ -152,6 +155,12 @@ def _authenticator(settings: Settings) -> Authenticator:
         publish=settings.publish,
         open_topics=settings.open_topics,
     )
+
+
+def _origins(settings: Settings, demo: bool) -> Sequence[str]:
+    if settings.cors_origins is not None:
+        return settings.cors_origins
+    return DEMO_ORIGINS if demo else ()
 
 
 def _broker(settings: Settings, routes: Sequence[Route]) -> Broker:
@@ -224,8 +233,7 @@ def _answer_errors_with_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
-        # What it says may be a secret. Starlette raises it again after this, and the server logs it.
-        return problem(500, "this server has failed: what happened is in its log")
+        return problem(500, FAILED)  # Starlette raises it again after this, and the server logs it
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:

@@ -22,10 +22,10 @@ AT_ONCE = 40
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Visit = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Random], Awaitable[None]]
 
-FOLLOW = b"GET /stream?topic=a&topic=b HTTP/1.1\r\nHost: test\r\n\r\n"
+FOLLOW = b"GET /stream?topic=a&topic=b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BODY = b'{"prompt": "hello", "provider": "demo"}'
 ASK = (
-    b"POST /generations?dialect=json HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n"
+    b"POST /generations?dialect=json HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
     b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 )
 
@@ -182,7 +182,7 @@ def held(server: Server) -> dict[str, int]:
         "lagging": server.hub.stats.lagging,
         "followed topics": len(server.hub._topics),
         "attached topics": len(server.hub.broker._attached),  # type: ignore[attr-defined]
-        "watchers": len(server.hub._watchers),
+        "watchers": len(server.hub._watchers.by_topic),
     }
 
 
@@ -219,7 +219,7 @@ async def test_what_comes_and_goes_is_given_back(server: Server, caplog: pytest.
 
 async def forgotten(server: Server) -> bool:
     """Answers are kept for a moment after their end."""
-    return not server.hub._watchers
+    return not server.hub._watchers.by_topic
 
 
 async def no_more_than(before: dict[str, int], server: Server) -> bool:

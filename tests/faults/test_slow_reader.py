@@ -44,7 +44,7 @@ class Stuck:
         loop = asyncio.get_running_loop()
         await loop.sock_connect(self._sock, ("127.0.0.1", self._port))
         # HTTP/1.1 with its chunks: their framing is skipped below.
-        await loop.sock_sendall(self._sock, f"GET {self._path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        await loop.sock_sendall(self._sock, f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         while b"\r\n\r\n" not in self._buffer:
             self._buffer += await loop.sock_recv(self._sock, 1)
         self._buffer = b""
@@ -126,7 +126,7 @@ async def _post(port: int, start: int, stop: int, fast: RawStream, process: psut
     for first in range(start, stop, PER_POST):
         body = b"".join(b'{"data": "%d "}\n' % number for number in range(first, first + PER_POST))
         head = (
-            "POST /topics/a HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n"
+            "POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body)

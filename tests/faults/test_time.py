@@ -67,7 +67,7 @@ async def test_a_stream_that_is_old_says_farewell_and_its_reader_goes_on_where_i
 async def test_a_connection_outlives_a_stream_that_ended_in_order(server: Server) -> None:
     stream = await open_stream(server.port, "/topics/a")
     await stream.rest()
-    stream.writer.write(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+    stream.writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await stream.reader.readline()).startswith(b"HTTP/1.1 200 ")
     await stream.close()
 
@@ -116,7 +116,7 @@ async def test_a_source_that_never_waits_leaves_the_server_to_others(library: tu
 async def test_a_client_that_leaves_before_the_first_byte_leaves_an_answer_that_goes_on(server: Server) -> None:
     for _ in range(20):
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(b"GET /sse/chat?message=hello&provider=demo HTTP/1.1\r\nHost: test\r\n\r\n")
+        writer.write(b"GET /sse/chat?message=hello&provider=demo HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await writer.drain()
         writer.transport.abort()
 

@@ -138,7 +138,7 @@ async def test_an_answer_at_once_is_not_taken_for_one_that_nobody_reads(
 async def test_an_answer_at_once_is_stopped_when_its_client_leaves(port: int, upstream: Upstream) -> None:
     upstream.scripts = [Answer(ending=stall)]
     _, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /sse/chat-normal HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer.write(b"GET /sse/chat-normal HTTP/1.1\r\nHost: localhost\r\n\r\n")
     request = await upstream.request()
     writer.transport.abort()
     async with asyncio.timeout(5):

@@ -153,7 +153,8 @@ async def test_a_body_over_its_bound_is_refused_however_it_comes(port: int, path
     else:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
+            "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         writer.write(head.encode())
         for start in range(0, len(body), 500):

@@ -82,7 +82,7 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_end() -> None:
     with yeoul_serve() as served, socket.socket() as stuck:
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         stuck.connect(("127.0.0.1", served.port))
-        stuck.sendall(b"GET /topics/a HTTP/1.1\r\nHost: test\r\n\r\n")
+        stuck.sendall(b"GET /topics/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await eventually(lambda: _connections(served.port, 1))
         for _ in range(40):
             await publish(served.port, "a", "x" * 100_000)
@@ -154,7 +154,7 @@ async def test_a_server_that_shuts_down_takes_nobody_new() -> None:
         served.signal()
         await endless.rest()
         await endless.close()
-        writer.write(b"GET /topics/a HTTP/1.1\r\nHost: test\r\n\r\n")
+        writer.write(b"GET /topics/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
         head = await reader.read(1_000)
         assert b" 503 " in head.split(b"\r\n")[0] or head == b""
         writer.close()

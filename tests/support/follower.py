@@ -54,7 +54,7 @@ class Follower:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             back = f"Last-Event-ID: {self.last_event_id}\r\n" if self.last_event_id else ""
-            writer.write(f"GET {self.path} HTTP/1.1\r\nHost: test\r\n{back}\r\n".encode())
+            writer.write(f"GET {self.path} HTTP/1.1\r\nHost: localhost\r\n{back}\r\n".encode())
             response = _Response(self)
             while not response.complete:
                 async with asyncio.timeout(self._silence):

@@ -15,7 +15,7 @@ from ..hub.works import Works
 from ..sse import Event, encode
 from ..stream import LastEventId, draw_work_id
 from .caller import caller_of
-from .cross_site import FOREIGN, from_another_site
+from .origins import led_here
 from .problem import problem, problem_of
 from .stream_response import STREAM_HEADERS, departure, last_event_id
 
@@ -47,8 +47,8 @@ async def attach_or_start(
     """
     if request.method == "HEAD":
         return _headers_only()
-    if from_another_site(request.headers):
-        return problem(403, FOREIGN)  # a link may lead to a page, but must not start what is paid for
+    if led_here(request):
+        return problem(403, "a link from a page of another origin starts no work: ask from a page of this server")
     try:
         position = last_event_id(request)
         if position is not None:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, SecretStr
+from ipaddress import ip_network
+from typing import Annotated
 
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
+
+from ..asgi.hosts import check_host
+from ..asgi.origins import check_origin
 from .values import Seconds
 
 __all__ = ["Identification"]
+
+
+def _check_proxy(text: str) -> str:
+    try:
+        ip_network(text)  # uvicorn would take a mistake for a name, and trust nobody
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no address or network: write '10.0.0.5' or '10.0.0.0/8'") from error
+    return text
+
+
+Origin = Annotated[str, AfterValidator(check_origin)]
+Host = Annotated[str, AfterValidator(check_host)]
+Proxy = Annotated[str, AfterValidator(_check_proxy)]
 
 
 class Identification(BaseModel):
@@ -69,17 +87,17 @@ class Identification(BaseModel):
         description="Whether answers (`/generations`, `/sse`, `/ask`, recipes, challenges, the gateway) need no token "
         "where the server asks who you are. They cost money.",
     )
-    cors_origins: tuple[str, ...] | None = Field(
+    cors_origins: tuple[Origin, ...] | None = Field(
         None,
         description="Origins of the pages that may use this server from elsewhere, exactly: "
         '`["https://app.example.com"]`. In demo mode ports 3000 and 5173 of localhost by default, else none.',
     )
-    allowed_hosts: tuple[str, ...] = Field(
+    allowed_hosts: tuple[Host, ...] = Field(
         (),
         description="Names under which this server may be asked for (the `Host` header), without ports. On loopback "
         "its own names always are, and no others (DNS rebinding); elsewhere all are, unless this is set.",
     )
-    trusted_proxies: tuple[str, ...] = Field(
+    trusted_proxies: tuple[Proxy, ...] = Field(
         ("127.0.0.1", "::1"),
         description="Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
     )

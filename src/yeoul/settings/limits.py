@@ -8,7 +8,7 @@ from .values import Count, Seconds
 
 __all__ = ["Limits"]
 
-_RATE = r"^[1-9][0-9]{0,8}/(second|minute|hour|day)$"
+_RATE = r"^[1-9][0-9]{0,5}/(second|minute|hour|day)$"
 
 
 class Limits(BaseModel):
