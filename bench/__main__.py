@@ -12,12 +12,13 @@ from rich.console import Console
 from .build import OUT, CannotBuild, tool
 from .processes import LOAD_CORE, SERVER_CORE
 from .results import Row, show, write
-from .scenarios import FULL, QUICK, SCENARIOS, Bench
+from .rounds import FULL, QUICK, Bench
+from .scenarios import SCENARIOS
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Yeoul against a physical limit and peers.")
-    parser.add_argument("--quick", action="store_true", help="one short round instead of three (under a minute)")
+    parser.add_argument("--quick", action="store_true", help="one short round instead of three (a minute and a half)")
     parser.add_argument("--only", default=",".join(SCENARIOS), metavar="A,E", help="these scenarios (default: all)")
     asked = parser.parse_args()
     names = [name.strip().upper() for name in asked.only.split(",")]

@@ -34,6 +34,12 @@ class Arrived:
     p99_ms: float
     max_ms: float
     cpu: float
+    comments: int  # where they stayed: heartbeats, and what else is no event
+    # With -l: of the events that everybody was given, the age of each when the last reader had it.
+    rounds: int
+    last_p50_ms: float
+    last_p99_ms: float
+    last_max_ms: float
 
     @property
     def rate(self) -> float:
@@ -53,6 +59,12 @@ class Readers:
             self._process.stdin.flush()
         return Arrived(**self._line())
 
+    def end(self) -> Arrived:
+        """What has come so far. Those that were to stay are closed after this."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return Arrived(**self._line())
+
     def _line(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -69,18 +81,20 @@ def readers(
     """So many readers, once each has the head of its answer. `idle`: they stay however little comes."""
     command = [str(tool("subscribers")), "-t", str(seconds), *(["-s"] if idle else []), *options]
     process = start([*command, str(port), path, str(count)], LOAD_CORE, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        yield Readers(process)
-    finally:
-        process.kill()
-        process.communicate()
+    with process:
+        try:
+            yield Readers(process)
+        finally:
+            process.kill()
 
 
-def publish(port: int, path: str, connections: int, seconds: float, pause: float = 0.0) -> tuple[int, float]:
+def publish(
+    port: int, path: str, connections: int, seconds: float, pause: float = 0.0, *options: str
+) -> tuple[int, float]:
     """How many events were published, and in how many seconds. `pause`: the least time between two of a connection."""
     tool = (sys.executable, str(HERE / "load" / "publisher.py"))
     process = start(
-        (*tool, *map(str, (port, path, connections, seconds, pause))),
+        (*tool, *map(str, (port, path, connections, seconds, pause)), *options),
         LOAD_CORE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

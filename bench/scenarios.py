@@ -4,73 +4,26 @@ from __future__ import annotations
 
 import http.client
 import json
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import partial
 
 from .drive import Arrived, Disturbed, publish, readers
-from .processes import CannotStart, Running
+from .processes import Running
 from .relay import first_event, relayed_tokens
-from .results import Measured, Row, Target, medians
+from .results import Measured, Row, Target
+from .rounds import Bench, Plan, as_many_as_files, value_of
 from .servers import LIMIT, NCHAN, PORTABLE, QUEUES, YEOUL, Fanout, answers, upstream, yeoul, yeoul_answers
+from .users import idle_users, message_to_room
 
-__all__ = ["FULL", "QUICK", "SCENARIOS", "Bench", "Plan"]
+__all__ = ["SCENARIOS"]
 
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is done. Times in seconds."""
-
-    rounds: int
-    fanout: float  # of publishing
-    readers: int
-    idle: int
-    tokens: int  # of each answer
-    stored: int
-
-
-FULL = Plan(rounds=3, fanout=2.5, readers=1_000, idle=10_000, tokens=200, stored=100_000)
-QUICK = Plan(rounds=1, fanout=1.0, readers=1_000, idle=2_000, tokens=80, stored=50_000)
 
 _ANSWERS = 50
 _TOKEN_EVERY = 0.02
 _PACE = 0.02  # between two events where latency is measured
 _STORED_BATCH = 5_000
-
-
-@dataclass
-class Bench:
-    """One run: its plan, where it says what it does, and every measurement made."""
-
-    plan: Plan
-    say: Callable[[str], None]
-    raw: dict[str, list[Measured]] = field(default_factory=dict)
-
-    def measure(self, scenario: str, candidates: Mapping[str, Callable[[], Measured]]) -> dict[str, dict[str, float]]:
-        """The medians of each candidate. One round measures all of them, one after the other: what disturbs the
-        machine for a while disturbs them alike. Candidates that fail twice in a round are left out."""
-        left = dict(candidates)
-        for number in range(1, self.plan.rounds + 1):
-            for name, candidate in list(left.items()):
-                measured = self._attempt(candidate, f"{scenario} {name}")
-                if measured is None:
-                    del left[name]
-                    continue
-                self.raw.setdefault(f"{scenario} {name}", []).append(measured)
-                shown = ", ".join(f"{key} {value:.6g}" for key, value in measured.items())
-                self.say(f"{scenario} {number}/{self.plan.rounds} {name}: {shown}")
-        return {name: medians(self.raw[f"{scenario} {name}"]) for name in left}
-
-    def _attempt(self, candidate: Callable[[], Measured], label: str) -> Measured | None:
-        for _ in range(2):
-            try:
-                return candidate()
-            except (Disturbed, CannotStart) as error:
-                self.say(f"{label}: {error}")
-        return None
 
 
 def _fan_out(server: Fanout, publishers: int, plan: Plan, pause: float = 0.0) -> Measured:
@@ -102,13 +55,9 @@ def _against(
     rows = []
     for server, target in targets:
         against = f"{server.name}: {server.missing}" if server.missing else server.name
-        ours, theirs = _value(found, YEOUL.name, key), _value(found, server.name, key)
+        ours, theirs = value_of(found, YEOUL.name, key), value_of(found, server.name, key)
         rows.append(Row(scenario, what, ours, unit, against, theirs, target))
     return rows
-
-
-def _value(found: Mapping[str, Measured], name: str, key: str) -> float | None:
-    return found[name][key] if name in found else None
 
 
 def fan_out_one(bench: Bench) -> list[Row]:
@@ -166,12 +115,11 @@ def _idle(server: Fanout, count: int) -> Measured:
 
 
 def idle(bench: Bench) -> list[Row]:
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = min(bench.plan.idle, files - 200)
+    count = as_many_as_files(bench.plan.idle)
     present = [server for server in (YEOUL, QUEUES, NCHAN) if server.missing is None]
     found = bench.measure("D", {server.name: partial(_idle, server, count) for server in present})
     what = f"memory of each of {count} idle readers"
-    rows = [Row("D", what, _value(found, YEOUL.name, "kb_per_connection"), "KB", target=Target("<=", 12))]
+    rows = [Row("D", what, value_of(found, YEOUL.name, "kb_per_connection"), "KB", target=Target("<=", 12))]
     rows += _against("D", found, what, "kb_per_connection", "KB", [(QUEUES, None), (NCHAN, None)])
     rows += _against("D", found, "readers that connect", "connects_per_s", "/s", [(QUEUES, None), (NCHAN, None)])
     return rows
@@ -215,7 +163,7 @@ def tokens(bench: Bench) -> list[Row]:
         ("p50_ms", "p50 latency of a token", "ms", None),
         ("p99_ms", "p99 latency of a token", "ms", None),
     ):
-        ours, theirs = _value(found, YEOUL.name, key), _value(found, plain, key)
+        ours, theirs = value_of(found, YEOUL.name, key), value_of(found, plain, key)
         rows.append(Row("E", what, ours, unit, plain, theirs, target))
     return rows
 
@@ -275,7 +223,7 @@ def small_things(bench: Bench) -> list[Row]:
         },
     )
     return [
-        Row("F", what, _value(found, name, key), unit)
+        Row("F", what, value_of(found, name, key), unit)
         for what, name, key, unit in (
             ("publishing to no reader, 1 publisher", "1 publisher", "publishes_per_s", "requests/s"),
             ("publishing to no reader, 8 publishers", "8 publishers", "publishes_per_s", "requests/s"),
@@ -297,9 +245,9 @@ def relays(bench: Bench) -> list[Row]:
         },
     )
     first = bench.measure("G first", {"a relay": partial(first_event, count, _TOKEN_EVERY)})
-    ours, theirs = (_value(found, name, "cpu_us_per_token") for name in ("a relay", generation))
+    ours, theirs = (value_of(found, name, "cpu_us_per_token") for name in ("a relay", generation))
     what = f"{_ANSWERS} relayed streams, 1 token per {_TOKEN_EVERY * 1000:g} ms: CPU"
-    added = _value(first, "a relay", "added_ms")
+    added = value_of(first, "a relay", "added_ms")
     return [
         Row("G", what, ours, "µs/token", generation, theirs, Target("<=", 1.3)),
         Row("G", "first event, beyond the upstream's own time", added, "ms", target=Target("<=", 3)),
@@ -314,4 +262,6 @@ SCENARIOS: Mapping[str, Callable[[Bench], list[Row]]] = {
     "E": tokens,
     "F": small_things,
     "G": relays,
+    "H": idle_users,
+    "I": message_to_room,
 }

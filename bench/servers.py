@@ -13,12 +13,33 @@ from pathlib import Path
 from .build import HERE, tool
 from .processes import LOAD_CORE, Running, free_port, running
 
-__all__ = ["LIMIT", "NCHAN", "PORTABLE", "QUEUES", "YEOUL", "Fanout", "answers", "upstream", "yeoul", "yeoul_answers"]
+__all__ = [
+    "LIMIT",
+    "NCHAN",
+    "PORTABLE",
+    "QUEUES",
+    "YEOUL",
+    "Fanout",
+    "answers",
+    "limit",
+    "queues",
+    "upstream",
+    "yeoul",
+    "yeoul_answers",
+]
 
 _NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 _UVICORN = (sys.executable, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log")
 # Enough for every event of a measurement: a reader that is starved of its core misses none, so all can be counted.
-_KEEP_ALL = {"YEOUL_RETENTION_EVENTS": "200000", "YEOUL_RETENTION_BYTES": "100000000", "YEOUL_RETENTION_S": "600"}
+# More readers than the server takes by default, too.
+_KEEP_ALL = {
+    "YEOUL_RETENTION_EVENTS": "200000",
+    "YEOUL_RETENTION_BYTES": "100000000",
+    "YEOUL_RETENTION_S": "600",
+    "YEOUL_MAX_REPLAY_BYTES": "100000000",
+    "YEOUL_MAX_NEWEST": "200000",
+    "YEOUL_MAX_CONNECTIONS": "100000",
+}
 
 
 @dataclass(frozen=True)
@@ -50,17 +71,19 @@ def _portable() -> Iterator[Running]:
 
 
 @contextmanager
-def _limit() -> Iterator[Running]:
+def limit() -> Iterator[Running]:
     port = free_port()
     with running((str(tool("limit")), str(port)), port) as server:
         yield server
 
 
 @contextmanager
-def _queues() -> Iterator[Running]:
+def queues(**environment: str) -> Iterator[Running]:
     port = free_port()
     peers = ("--app-dir", str(HERE / "peers"))
-    with running((*_UVICORN, *peers, "--backlog", "4096", "--port", str(port), "queues:app"), port) as server:
+    with running(
+        (*_UVICORN, *peers, "--backlog", "4096", "--port", str(port), "queues:app"), port, env=environment
+    ) as server:
         yield server
 
 
@@ -86,8 +109,8 @@ def _nchan_missing() -> str | None:
 
 YEOUL = Fanout("Yeoul", yeoul, "/topics/bench", "/topics/bench")
 PORTABLE = Fanout("Yeoul, portable outlet", _portable, "/topics/bench", "/topics/bench")
-LIMIT = Fanout("C, one send() each", _limit, "/publish", "/follow")
-QUEUES = Fanout("sse-starlette, queues", _queues, "/publish", "/follow")
+LIMIT = Fanout("C, one send() each", limit, "/publish", "/follow")
+QUEUES = Fanout("sse-starlette, queues", queues, "/publish", "/follow")
 NCHAN = Fanout("Nchan (nginx)", _nchan, "/publish", "/follow", _nchan_missing())
 
 

@@ -1,16 +1,17 @@
 """Publishes for some seconds: each connection posts, waits for the answer, posts again.
 
-    python publisher.py PORT PATH CONNECTIONS SECONDS [PAUSE]
+    python publisher.py PORT PATH CONNECTIONS SECONDS [PAUSE] [-H "Name: value"] [-d BODY]
 
 With PAUSE (seconds) a connection posts at most that often. The body is what the subscribers look for: a stamp
-(monotonic nanoseconds), then 100 characters. Prints one JSON object.
+(monotonic nanoseconds), then 100 characters; with -d it is JSON, in which STAMP stands for that. Prints one JSON
+object.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import sys
 import time
 from functools import partial
 
@@ -20,12 +21,15 @@ _PAD = " " + "x" * 100
 
 
 class Publisher(asyncio.Protocol):
-    def __init__(self, path: str, until: float, pause: float, done: asyncio.Future[None]) -> None:
+    """`head`: the request's, up to its length, which comes last; `body`: with STAMP in it."""
+
+    def __init__(self, head: str, body: str, until: float, pause: float, done: asyncio.Future[None]) -> None:
         self.published = 0
         self._loop = asyncio.get_running_loop()
         self._next = self._loop.time()
         self._pause = pause
-        self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: ".encode()
+        self._head = head.encode()
+        self._body = body
         self._until = until
         self._done = done
         self._answer = b""
@@ -62,7 +66,7 @@ class Publisher(asyncio.Protocol):
             self._post()
 
     def _post(self) -> None:
-        body = f"{time.monotonic_ns()}{_PAD}".encode()
+        body = self._body.replace("STAMP", f"{time.monotonic_ns()}{_PAD}").encode()
         self._transport.write(self._head + b"%d\r\n\r\n" % len(body) + body)
 
 
@@ -76,18 +80,36 @@ def _complete(answer: bytes) -> bool:
     return body.endswith(b"0\r\n\r\n")
 
 
-async def main(port: int, path: str, connections: int, seconds: float, pause: float = 0.0) -> None:
+async def main(asked: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
-    waits: list[asyncio.Future[None]] = [loop.create_future() for _ in range(connections)]
-    made = [
-        await loop.create_connection(partial(Publisher, path, began + seconds, pause, done), "127.0.0.1", port)
-        for done in waits
-    ]
+    kind = "application/json" if asked.body else "text/plain"
+    headers = ["Host: 127.0.0.1", f"Content-Type: {kind}", *asked.header, "Content-Length: "]
+    make = partial(
+        Publisher,
+        f"POST {asked.path} HTTP/1.1\r\n" + "\r\n".join(headers),
+        asked.body or "STAMP",
+        began + asked.seconds,
+        asked.pause,
+    )
+    waits: list[asyncio.Future[None]] = [loop.create_future() for _ in range(asked.connections)]
+    made = [await loop.create_connection(partial(make, done), "127.0.0.1", asked.port) for done in waits]
     await asyncio.gather(*waits)
     published = sum(protocol.published for _, protocol in made)
     print(json.dumps({"published": published, "seconds": loop.time() - began}))
 
 
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("path")
+    parser.add_argument("connections", type=int)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("pause", type=float, nargs="?", default=0.0)
+    parser.add_argument("-H", dest="header", action="append", default=[])
+    parser.add_argument("-d", dest="body")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *map(float, sys.argv[4:])))
+    uvloop.run(main(_asked()))

@@ -17,7 +17,7 @@ from bench import __main__ as command
 from bench.build import HERE, CannotBuild, tool
 from bench.drive import Disturbed
 from bench.results import Row, Target, medians, show, write
-from bench.scenarios import QUICK, Bench
+from bench.rounds import QUICK, Bench
 from rich.console import Console
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -160,6 +160,105 @@ class TestSubscribers:
         assert asked[0].startswith(b"POST /follow HTTP/1.1\r\n")
         assert b"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" in asked[0]
 
+    async def test_each_is_a_user_of_its_own(self, tmp_path: Path) -> None:
+        asked: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(HEAD + b"\n" + stamped())
+
+        tokens = tmp_path / "tokens"
+        tokens.write_text("one.x\ntwo.y\nthree.z\n")
+        async with served(serve) as port:
+            await subscribe(port, 2, "-T", tokens, "-n", 1)
+        assert sorted(request.split(b"Authorization: Bearer ")[1] for request in asked) == [
+            b"one.x\r\n\r\n",
+            b"two.y\r\n\r\n",
+        ]
+
+    async def test_more_readers_than_tokens_are_an_error(self, tmp_path: Path) -> None:
+        tokens = tmp_path / "tokens"
+        tokens.write_text("one.x\n")
+        code, _, err = await run(tool("subscribers"), "-T", tokens, "-n", 1, 9, "/follow", 2)
+        assert code == 1
+        assert "has 1 tokens for 2 readers" in err
+
+    async def test_the_last_reader_of_an_event_makes_its_age(self) -> None:
+        event = stamped()
+        turn = iter(range(10))
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            late = next(turn) == 0
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(HEAD)
+            if late:
+                await asyncio.sleep(0.1)
+            writer.write(event)
+            await reader.read()
+
+        async with served(serve) as port:
+            found = await subscribe(port, 5, "-l", "-n", 1)
+        assert found["rounds"] == 1
+        assert found["p50_ms"] < 100 <= found["last_p50_ms"] == found["last_p99_ms"] == found["max_ms"]
+
+    async def test_an_event_that_somebody_has_not_had_has_no_last_reader(self) -> None:
+        both, late = stamped(), stamped(1)
+        turn = iter(range(10))
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await streaming(both, *([late] if next(turn) == 0 else []))(reader, writer)
+
+        async with served(serve) as port:
+            found = await subscribe(port, 2, "-l", "-n", 2)
+        assert (found["events"], found["rounds"]) == (3, 1)
+
+    async def test_other_events_for_other_readers_are_an_error(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await streaming(stamped())(reader, writer)
+
+        async with served(serve) as port:
+            code, _, err = await run(tool("subscribers"), "-l", "-n", 2, port, "/follow", 2)
+        assert code == 1
+        assert "different events" in err
+
+    async def test_the_stamp_may_follow_a_text_anywhere_in_the_data(self) -> None:
+        joined = b'data: {"at": 1234567890123}\n\n'
+        said = b'data: {"at": 1234567890123, "by": {"id": "%s"}, "text": "%d"}\n\n'
+        events = [joined, *(said % (b"u" * 200, time.monotonic_ns()) for _ in range(3))]
+        stream = b"".join(events)
+        async with served(streaming(*(stream[at : at + 7] for at in range(0, len(stream), 7)), stay=True)) as port:
+            found = await subscribe(port, 1, "-a", '"text": "', "-n", 3)
+        assert found["events"] == 3
+        assert found["max_ms"] < 5_000
+
+    async def test_heartbeats_of_idle_ones_are_counted_however_they_come(self) -> None:
+        beats = b'7\r\n: beat\n\r\ndata: {"a": ":"}\n\n:\n'
+        left = 2
+        all_sent = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal left
+            await streaming(*(beats[at : at + 1] for at in range(len(beats))))(reader, writer)
+            left -= 1
+            if not left:
+                all_sent.set()
+            await reader.read()
+
+        async with served(serve) as port:
+            process = await asyncio.create_subprocess_exec(
+                *map(str, (tool("subscribers"), "-s", port, "/follow", 2)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert json.loads(await process.stdout.readline())["ready"]
+            await all_sent.wait()
+            process.stdin.close()
+            found = json.loads(await process.stdout.read())
+            await process.wait()
+        assert found["comments"] == 2 * 2
+
     async def test_an_answer_that_is_no_stream_is_an_error(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
@@ -203,6 +302,26 @@ class TestPublisherAndLimit:
         async with served(answering(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok")) as port:
             _, [published], _ = await publish(port, 1, 0.2, 0.05)
         assert 3 <= published["published"] <= 6
+
+    async def test_it_posts_as_it_is_told(self) -> None:
+        asked: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            asked.append(head + await reader.readexactly(length))
+            writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+        options = ("-H", "Authorization: Bearer t", "-d", '{"room": "r", "text": "STAMP"}')
+        async with served(serve) as port:
+            code, [published], err = await publish(port, 1, 0.0, *options)
+        assert (code, published["published"]) == (0, 1), err
+        head, _, body = asked[0].partition(b"\r\n\r\n")
+        assert b"\r\nAuthorization: Bearer t\r\n" in head
+        assert b"\r\nContent-Type: application/json\r\n" in head
+        said = json.loads(body)
+        assert said["room"] == "r"
+        assert int(said["text"].split()[0]) <= time.monotonic_ns()
 
     async def test_chunked_answers_are_read_to_their_end(self) -> None:
         async with served(
@@ -248,7 +367,7 @@ def answering(answer: bytes) -> Serve:
     return serve
 
 
-async def publish(port: int, *arguments: float) -> tuple[int, list[dict[str, Any]], str]:
+async def publish(port: int, *arguments: float | str) -> tuple[int, list[dict[str, Any]], str]:
     return await run(sys.executable, HERE / "load" / "publisher.py", port, "/publish", *arguments)
 
 
@@ -334,7 +453,7 @@ class TestCommand:
         with pytest.raises(SystemExit) as exit_:
             command.main()
         assert exit_.value.code == 2
-        assert "no scenario Z: there are A, B, C, D, E, F" in capsys.readouterr().err
+        assert "no scenario Z: there are A, B, C, D, E, F, G, H, I" in capsys.readouterr().err
 
     @pytest.mark.parametrize(("value", "code"), [(2.0, 0), (1.0, 1)])
     def test_a_missed_target_is_the_exit_code(

@@ -1,0 +1,153 @@
+"""Users: each with a token of its own; ten thousand of them silent, five thousand in one room."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jwt
+
+from .build import OUT
+from .drive import Disturbed, publish, readers
+from .processes import Running
+from .results import Measured, Row, Target
+from .rounds import Bench, as_many_as_files, value_of
+from .servers import limit, queues, yeoul
+
+__all__ = ["idle_users", "message_to_room"]
+
+_HEARTBEAT = 15  # seconds between heartbeats: Yeoul's default, and sse-starlette's
+_SAY_EVERY = 0.2
+
+_SECRET = secrets.token_urlsafe(48)
+_TOKEN_S = 3_600
+
+
+@dataclass(frozen=True)
+class Room:
+    """A server whose users have tokens, and a room in it. `body`: what a message is sent as, STAMP standing for its
+    text (None: as it is); `before`: what the text follows in the event's data."""
+
+    name: str
+    run: Callable[[], AbstractContextManager[Running]]
+    say: str
+    follow: str
+    body: str | None = None
+    before: str | None = None
+
+
+_YEOUL = Room("Yeoul", partial(yeoul, YEOUL_JWT_SECRET=_SECRET), "/topics/chat/bench", "/topics/chat/bench")
+_QUEUES = Room("sse-starlette, queues, JWT", partial(queues, BENCH_JWT_SECRET=_SECRET), "/publish", "/follow")
+_LIMIT = Room("C, one send() each", limit, "/publish", "/follow")
+
+_IDLING = (_YEOUL, _QUEUES)
+_ROOMS = (_YEOUL, _LIMIT)
+
+
+def _token(user: str) -> str:
+    claims = {"sub": user, "name": user.title(), "roles": ["user"], "exp": int(time.time()) + _TOKEN_S}
+    return jwt.encode(claims, _SECRET, "HS256")
+
+
+def _tokens(count: int) -> Path:
+    path = OUT / "tokens"
+    path.write_text("".join(f"{_token(f'user-{number}')}\n" for number in range(count)))
+    return path
+
+
+def _idle(server: Room, count: int, seconds: float) -> Measured:
+    """What so many silent connections cost, heartbeats included."""
+    tokens = ("-T", str(_tokens(count)))
+    with server.run() as running:
+        with readers(running.port, server.follow, 50, *tokens):
+            pass  # what a server loads with its first requests is not the connections'
+        time.sleep(0.5)
+        before = running.memory()
+        with readers(running.port, server.follow, count, *tokens, idle=True) as reading:
+            time.sleep(1.0)
+            cpu, began = running.cpu(), time.monotonic()
+            time.sleep(seconds)
+            cpu, took = running.cpu() - cpu, time.monotonic() - began
+            memory = running.memory() - before
+            stayed = reading.end()
+    if stayed.closed:
+        raise Disturbed(f"{stayed.closed} of {count} connections were closed")
+    if stayed.comments < count * (seconds // _HEARTBEAT):
+        raise Disturbed(f"{stayed.comments} heartbeats came to {count} connections in {seconds:g} s")
+    return {
+        "kb_per_user": memory / count / 1024,
+        "cpu_percent": cpu / took * 100,
+        "connected_in_s": reading.connected_in,
+    }
+
+
+def _say(server: Room, count: int, messages: int) -> Measured:
+    """From sending a message until the last one in the room has it."""
+    options = ["-T", str(_tokens(count)), "-l", *(["-a", server.before] if server.before else [])]
+    with server.run() as running, readers(running.port, server.follow, count, *options) as reading:
+        time.sleep(1.0)  # who is there is told, and some subscribe after their head is sent
+        said = ["-H", f"Authorization: Bearer {_token('user-0')}", *(["-d", server.body] if server.body else [])]
+        # The half: a message more would come with the end of the time, or would not.
+        published, _ = publish(running.port, server.say, 1, (messages - 0.5) * _SAY_EVERY, _SAY_EVERY, *said)
+        arrived = reading.arrived(published)
+    if arrived.least != published or arrived.rounds != published:
+        raise Disturbed(f"a reader was given {arrived.least} of {published} messages")
+    return {
+        "last_p50_ms": arrived.last_p50_ms,
+        "last_p99_ms": arrived.last_p99_ms,
+        "p50_ms": arrived.p50_ms,
+        "messages": published,
+        "joined_in_s": reading.connected_in,
+    }
+
+
+def idle_users(bench: Bench) -> list[Row]:
+    count, seconds = as_many_as_files(bench.plan.idle), bench.plan.idling
+    # Once: half a minute of idling is its own median.
+    found = bench.measure("H", {room.name: partial(_idle, room, count, seconds) for room in _IDLING}, rounds=1)
+    return _with_peer(
+        "H",
+        found,
+        _IDLING,
+        [
+            (f"memory of each of {count} idle users", "kb_per_user", "KB", Target("<=", 12)),
+            (f"CPU of {count} idle users, heartbeats each {_HEARTBEAT} s", "cpu_percent", "%", Target("<=", 10)),
+            (f"until {count} users are connected", "connected_in_s", "s", Target("<=", 20)),
+        ],
+    )
+
+
+def message_to_room(bench: Bench) -> list[Row]:
+    count, messages = as_many_as_files(bench.plan.room), bench.plan.messages
+    found = bench.measure("I", {room.name: partial(_say, room, count, messages) for room in _ROOMS})
+    return _with_peer(
+        "I",
+        found,
+        _ROOMS,
+        [
+            (f"a message to {count} users: the last has it, p50", "last_p50_ms", "ms", Target("<=", 100)),
+            (f"a message to {count} users: the last has it, p99", "last_p99_ms", "ms", None),
+            (f"until {count} users are in the room", "joined_in_s", "s", None),
+        ],
+    )
+
+
+def _with_peer(
+    scenario: str,
+    found: Mapping[str, Measured],
+    servers: tuple[Room, Room],
+    figures: Sequence[tuple[str, str, str, Target | None]],
+) -> list[Row]:
+    """Each figure of the first server by itself, where it has a target, and beside the second's."""
+    rows = []
+    for what, key, unit, target in figures:
+        ours, theirs = (value_of(found, server.name, key) for server in servers)
+        if target is not None:
+            rows.append(Row(scenario, what, ours, unit, target=target))
+        rows.append(Row(scenario, what, ours, unit, servers[1].name, theirs))
+    return rows
