@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from . import __version__
 from .apps.ask import ask_app
+from .apps.auth import auth_app
 from .apps.challenges import challenges
 from .apps.gateway import gateway, recipes_route, with_built_in
 from .apps.generations import generations_app
@@ -20,8 +21,10 @@ from .apps.index import index
 from .apps.lessons import lessons
 from .apps.ops import ops
 from .apps.recipes import recipes_app
+from .apps.revocations import revocations_app
 from .apps.topics import topics
 from .asgi.caller import require_user
+from .asgi.credentials import HideSecrets
 from .asgi.hosts import Hosts
 from .asgi.identify import Identify
 from .asgi.limits import BodyLimit
@@ -29,6 +32,12 @@ from .asgi.origins import DEMO_ORIGINS, Origins
 from .asgi.problem import FAILED, Problem, problem, problem_of
 from .asgi.startup import ClearStart
 from .auth.authenticator import Authenticator
+from .auth.claims import Rules
+from .auth.jwks import Jwks
+from .auth.keys import Key, public_keys, secret_key
+from .auth.loopback import is_loopback
+from .auth.tickets import Tickets
+from .auth.tokens import Tokens
 from .client.request import Timeouts
 from .documents.manual import shelve_manual
 from .documents.retriever import SqliteRetriever
@@ -48,10 +57,11 @@ from .settings import Settings, Upstream, environment
 from .storage import Database
 from .storage.conversations import Conversations
 from .storage.recipes import Recipes
+from .storage.revocations import Revocations
 from .stream import Retention
 from .stream.retention import Retentions
 
-__all__ = ["create_app", "gateway_routes"]
+__all__ = ["create_app", "gateway_routes", "make_authenticator"]
 
 
 def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()) -> FastAPI:
@@ -62,7 +72,10 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     """
     settings = settings or Settings()
     relayed = [*routes, *gateway_routes(settings)]
-    authenticator = _authenticator(settings)
+    database = Database(settings.data_dir)
+    revocations = Revocations(database)
+    authenticator = make_authenticator(settings, revoked=revocations.revoked)
+    tickets = Tickets(ticket_seconds=settings.ticket_s, revoked=revocations.revoked)
     hub = Hub(
         _broker(settings, relayed),
         heartbeat=settings.heartbeat_s,
@@ -89,7 +102,6 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         journal_bytes=settings.relay_journal_bytes,
     )
     providers = _providers(settings)
-    database = Database(settings.data_dir)
     retriever = SqliteRetriever(
         settings.data_dir / "documents.db", prepare=shelve_manual if settings.own_documents else None
     )
@@ -97,10 +109,13 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with database, retriever:
+            # Demo tokens never expire.
+            await revocations.load(keep_seconds=None if authenticator.demo else settings.max_token_s)
             try:
                 async with hub.lifespan(app):
                     yield
             finally:
+                await authenticator.close()
                 await providers.close()
 
     app = FastAPI(
@@ -112,10 +127,18 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     )
     # The last one is the outermost.
     app.add_middleware(ClearStart)
-    app.add_middleware(Identify, authenticator=authenticator, query_tokens=settings.query_tokens)
+    app.add_middleware(
+        Identify,
+        authenticator=authenticator,
+        tickets=tickets,
+        revoked=revocations.revoked,
+        cookie=settings.cookie,
+        query_tokens=settings.query_tokens,
+    )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Origins, allowed=_origins(settings, authenticator.demo))
     app.add_middleware(Hosts, allowed=settings.allowed_hosts)
+    app.add_middleware(HideSecrets)
     app.include_router(index())
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
     conversations = Conversations(
@@ -132,11 +155,14 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         ask_app(generations, providers, retriever, lost_reader),
     ):
         app.include_router(answers, dependencies=known)
+    app.include_router(auth_app(hub, authenticator, tickets, cookie=settings.cookie))
+    app.include_router(revocations_app(hub, tickets, revocations))
     app.include_router(topics(hub))
     app.include_router(ops(hub, generations, relays))
     _answer_errors_with_problems(app)
     # For apps of others: docs/add-an-app.md.
     app.state.hub, app.state.generations, app.state.providers = hub, generations, providers
+    app.state.authenticator, app.state.tickets = authenticator, tickets
     return app
 
 
@@ -148,13 +174,54 @@ def gateway_routes(settings: Settings) -> list[Route]:
     return with_built_in(routes, [recipes_route(settings.ai_service_url)])
 
 
-def _authenticator(settings: Settings) -> Authenticator:
+def make_authenticator(
+    settings: Settings, *, revoked: Callable[[str, float | None], bool] | None = None
+) -> Authenticator:
+    """In demo mode where no key is set. `revoked`: see Authenticator. Raises ValueError for a key that is none, and for
+    demo mode where others can reach it."""
+    tokens = _tokens(settings)
+    if tokens is None and not is_loopback(settings.host):
+        raise ValueError(
+            f"on {settings.host} others can reach this server, and it has no key to know them by: set YEOUL_JWT_SECRET "
+            "(`openssl rand -base64 48`), YEOUL_JWT_PUBLIC_KEY or YEOUL_JWT_JWKS_URL, or listen on 127.0.0.1"
+        )
     return Authenticator(
-        demo=True,
+        demo=tokens is None,
+        tokens=tokens,
+        revoked=revoked,
         subscribe=settings.subscribe,
         publish=settings.publish,
         open_topics=settings.open_topics,
     )
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    """None where no key is set."""
+    keys: list[Key] = []
+    for name, secret in (("jwt_secret", settings.jwt_secret), ("jwt_previous_secret", settings.jwt_previous_secret)):
+        if secret is not None:
+            with _named(name):
+                keys.append(secret_key(secret.get_secret_value()))
+    if settings.jwt_public_key is not None:
+        with _named("jwt_public_key"):
+            keys += public_keys(settings.jwt_public_key)
+    jwks = None
+    if settings.jwt_jwks_url is not None:
+        with _named("jwt_jwks_url"):
+            jwks = Jwks(settings.jwt_jwks_url)
+    if not keys and jwks is None:
+        return None
+    rules = Rules(settings.jwt_audience, settings.jwt_issuer, settings.jwt_leeway_s, settings.max_token_s)
+    return Tokens(keys, rules, jwks=jwks)
+
+
+@contextmanager
+def _named(setting: str) -> Iterator[None]:
+    """What is wrong with a key is told with the setting that it stands in, and without the key."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"setting {setting}: {error}") from error
 
 
 def _origins(settings: Settings, demo: bool) -> Sequence[str]:

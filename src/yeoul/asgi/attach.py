@@ -14,9 +14,9 @@ from ..hub.work import Work
 from ..hub.works import Works
 from ..sse import Event, encode
 from ..stream import LastEventId, draw_work_id
-from .caller import caller_of
+from .caller import caller_of, require_own_page
 from .origins import led_here
-from .problem import problem, problem_of
+from .problem import Problem, problem, problem_of
 from .stream_response import STREAM_HEADERS, departure, last_event_id
 
 __all__ = ["attach_or_start", "find_work", "finite_stream"]
@@ -56,6 +56,7 @@ async def attach_or_start(
         question = _question(request)
         work = works.orphan(question) if question else None
         if work is None:
+            _check_may_start(request)
             work = await start(question)
     except YeoulError as error:
         return failed(error)
@@ -123,11 +124,21 @@ def _headers_only() -> Response:
     return response
 
 
+def _check_may_start(request: Request) -> None:
+    """Raises Problem (403)."""
+    require_own_page(request)
+    if caller_of(request).topics is not None:
+        raise Problem(403, "the ticket is for following topics alone: ask for one that names none")
+
+
 def _question(request: Request) -> str | None:
     """What makes two requests the same one, sent again. A POST's body is not in it, so POSTs have none."""
     if request.method != "GET":
         return None
     client = request.client.host if request.client else ""
     headers = request.headers
-    who = (client, headers.get("user-agent", ""), headers.get("cookie", ""), headers.get("authorization", ""))
+    # A user is the same with a ticket that is used for the first time, and then with it and a new cookie.
+    user = caller_of(request).user
+    sent = (user,) if user is not None else (headers.get("cookie", ""), headers.get("authorization", ""))
+    who = (client, headers.get("user-agent", ""), *sent)
     return repr((*who, request.url.path, request.url.query))

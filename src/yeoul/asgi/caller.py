@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 
 from starlette.requests import HTTPConnection
 
 from ..auth.identity import ADMIN, ANONYMOUS, Identity
 from ..hub.principal import Principal
+from .origins import OWN_PAGE
 from .problem import Problem
 
 __all__ = [
     "IDENTITY",
     "caller_of",
     "challenge",
-    "is_loopback",
     "principal_of",
     "require_admin",
+    "require_own_page",
     "require_publish",
     "require_subscribe",
     "require_user",
@@ -54,8 +54,20 @@ def require_admin(request: HTTPConnection) -> Identity:
     identity = caller_of(request)
     if not identity.is_admin:
         identity = require_user(request)
-        raise _forbidden(f"this needs the role {ADMIN!r}, and the token's `roles` do not have it")
+        missing = f"this needs the role {ADMIN!r}, and the token's `roles` do not have it"
+        raise _forbidden(identity.refused or missing)
     return identity
+
+
+def require_own_page(request: HTTPConnection) -> None:
+    """For what changes something, or costs money: a browser sends its cookies whoever makes it ask, so that they count
+    with evidence alone that a page of ours does, or one that is allowed. Raises Problem (403)."""
+    if caller_of(request).way in ("cookie", "pass") and not request.scope.get(OWN_PAGE):
+        raise Problem(
+            403,
+            "a cookie came, but no `Origin`, `Sec-Fetch-Site` or `Referer` that tells which page it came from: "
+            "send the token as `Authorization: Bearer <token>`",
+        )
 
 
 def require_subscribe(request: HTTPConnection, topics: Iterable[str]) -> Identity:
@@ -86,13 +98,6 @@ def challenge(detail: str, *, invalid: bool = False) -> Problem:
     """401 as RFC 6750, 3 has it: bare where no credential was sent, `invalid_token` where a bad one was."""
     error = ', error="invalid_token"' if invalid else ""
     return Problem(401, detail, headers={"WWW-Authenticate": f'Bearer realm="yeoul"{error}'})
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _forbidden(detail: str) -> Problem:

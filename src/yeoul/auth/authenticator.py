@@ -59,6 +59,7 @@ class Authenticator:
             roles=claims.roles,
             grants=self.granted(claims.user, claims.subscribe, claims.publish),
             expires=claims.expires,
+            issued=claims.issued,
             way=way,
         )
 

@@ -31,27 +31,27 @@ class Revocation(NamedTuple):
 
 
 class Revocations:
-    """`keep_seconds`: after that a revocation is forgotten, for no token of its time is valid any more; None: never.
-    `max_users`: more are refused. `clock`: Unix seconds."""
+    """`max_users`: more are refused. `clock`: Unix seconds."""
 
     def __init__(
         self,
         database: Database,
         *,
-        keep_seconds: float | None = None,
         max_users: int = 100_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._keep_seconds = keep_seconds
+        self._keep_seconds: float | None = None
         self._max_users = max_users
         self._clock = clock
         self._at: dict[str, float] = {}  # what is in force
         self._written: dict[str, float] = {}  # what is on the disk
         self._writing = asyncio.Lock()
 
-    async def load(self) -> None:
-        """What earlier processes have revoked. Raises DatabaseUnavailable."""
+    async def load(self, *, keep_seconds: float | None) -> None:
+        """What earlier processes have revoked. `keep_seconds`: after that a revocation is forgotten, for no token of
+        its time is valid any more; None: never. Raises DatabaseUnavailable."""
+        self._keep_seconds = keep_seconds
         async with self._database.read() as connection:
             rows = await connection.execute(select(_REVOCATIONS.c.user, _REVOCATIONS.c.at))
             self._written = {row.user: row.at for row in rows}

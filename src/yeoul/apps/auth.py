@@ -1,0 +1,153 @@
+"""Who one is to this server, and other ways to say it than a header: tickets and the cookie."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..asgi.caller import caller_of, challenge, require_subscribe, require_user
+from ..asgi.cookies import MAX_COOKIE_BYTES, PASS_COOKIE, cookie_text, forget_cookie, passes_of
+from ..asgi.problem import Problem
+from ..auth.authenticator import Authenticator
+from ..auth.identity import Identity
+from ..auth.tickets import Tickets
+from ..auth.topic_part import topic_part
+from ..hub import Hub
+from ..hub.topic import check_topic
+
+__all__ = ["auth_app"]
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+TopicNames = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1)]
+
+
+class _TicketWish(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    topics: TopicNames | None = Field(None, description="what the ticket is for; without it, for all you may follow")
+
+
+class _Issued(BaseModel):
+    ticket: str
+    expires_in: float = Field(description="seconds in which it must be used")
+    topics: list[str] | None
+
+
+class _Me(BaseModel):
+    """`expires`: Unix seconds, null for never. `refused`: why a cookie was not taken."""
+
+    user: str | None
+    name: str | None
+    email: str | None
+    roles: list[str]
+    subscribe: list[str]
+    publish: list[str]
+    topics: list[str] = Field(description="the user's own")
+    expires: float | None
+    way: str
+    demo: bool
+    refused: str | None
+
+
+def auth_app(
+    hub: Hub,
+    authenticator: Authenticator,
+    tickets: Tickets,
+    *,
+    cookie: str,
+    session_seconds: float = 86_400.0,
+) -> APIRouter:
+    """`cookie`: its name. `session_seconds`: for how long a browser keeps it where the token never expires."""
+    router = APIRouter(tags=["auth"])
+
+    @router.post("/auth/tickets", status_code=201, response_model=_Issued)
+    async def issue_ticket(request: Request, wish: _TicketWish | None = None) -> Response:
+        """For clients that can set no header: `?ticket=…`, for one use. In the same browser `EventSource` may come back
+        with it."""
+        identity = _with_token(request)
+        names = wish.topics if wish is not None else None
+        if names is not None:
+            names = list(dict.fromkeys(names))
+            _check_topics(names, hub.max_topics_per_reader)
+            require_subscribe(request, names)
+        text = await tickets.issue(identity, names)
+        issued = _Issued(ticket=text, expires_in=tickets.ticket_seconds, topics=names)
+        return JSONResponse(issued.model_dump(), 201, _NO_STORE)
+
+    @router.post("/auth/session", response_model=None)
+    async def begin_session(request: Request) -> Response:
+        """Keeps the token that was sent as `Authorization: Bearer` in a cookie that no script can read."""
+        identity = _with_token(request)
+        if identity.way != "bearer":
+            raise challenge("send the token that the cookie shall hold as `Authorization: Bearer <token>`")
+        token = request.headers["authorization"].partition(" ")[2].strip()
+        left = session_seconds if identity.expires is None else identity.expires - time.time()
+        secure = request.scope["scheme"] == "https"
+        text = cookie_text(cookie, token, seconds=left, same_site="Lax", secure=secure)
+        if len(text) > MAX_COOKIE_BYTES:
+            most = MAX_COOKIE_BYTES - len(text) + len(token)
+            raise Problem(422, f"browsers keep no cookie that large: with a token of at most {most} bytes it works")
+        response = JSONResponse({"user": identity.user, "expires": identity.expires}, 200, _NO_STORE)
+        response.headers.append("set-cookie", text)
+        return response
+
+    @router.delete("/auth/session", status_code=204)
+    async def end_session(request: Request) -> Response:
+        """Forgets the cookie, and the pass by which `EventSource` comes back. The token stays valid."""
+        await tickets.end_passes(passes_of(request))
+        response = Response(status_code=204, headers=_NO_STORE)
+        response.headers.append("set-cookie", forget_cookie(cookie))
+        response.headers.append("set-cookie", forget_cookie(PASS_COOKIE))
+        return response
+
+    @router.get("/auth/me", response_model=_Me)
+    async def who_am_i(request: Request) -> Response:
+        identity = caller_of(request)
+        return JSONResponse(_me(identity, demo=authenticator.demo).model_dump(), headers=_NO_STORE)
+
+    return router
+
+
+def _with_token(request: Request) -> Identity:
+    """The caller, who has a name, and says it by a token. Raises Problem (401, 403)."""
+    identity = caller_of(request)
+    if identity.user is None and identity.is_admin:
+        raise challenge(
+            "you are this server's operator, who has no name: send a demo token, which is Base64 of "
+            "`id:name:email:role,role`, as `Authorization: Bearer <token>`"
+        )
+    require_user(request)
+    if identity.way in ("ticket", "pass"):
+        raise Problem(
+            403, "a ticket lets you follow, and is no way to another one: send `Authorization: Bearer <token>`"
+        )
+    return identity
+
+
+def _check_topics(names: list[str], most: int) -> None:
+    if len(names) > most:
+        wrong = f"a ticket is for at most {most} topics, as a stream is, not {len(names)}"
+        raise Problem(422, wrong, fields=[("topics", wrong)])
+    for name in names:
+        check_topic(name)
+
+
+def _me(identity: Identity, *, demo: bool) -> _Me:
+    return _Me(
+        user=identity.user,
+        name=identity.name,
+        email=identity.email,
+        roles=sorted(identity.roles),
+        subscribe=[pattern.text for pattern in identity.grants.subscribe],
+        publish=[pattern.text for pattern in identity.grants.publish],
+        topics=[] if identity.user is None else [f"notifications/{topic_part(identity.user)}"],
+        expires=identity.expires,
+        way=identity.way,
+        demo=demo,
+        refused=identity.refused,
+    )

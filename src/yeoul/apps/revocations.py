@@ -1,0 +1,80 @@
+"""Taking back what was given to a user."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..asgi.caller import require_admin
+from ..asgi.problem import Problem
+from ..auth.tickets import Tickets
+from ..hub import Hub
+from ..storage.revocations import Revocation, Revocations
+
+__all__ = ["revocations_app"]
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+class _RevocationWish(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    userId: str = Field(min_length=1, max_length=1_000, description="the `sub` of the tokens")
+
+
+class _Revoked(BaseModel):
+    """`at`: Unix seconds; what was issued until then is refused."""
+
+    userId: str
+    at: float
+
+
+class _RevokedNow(_Revoked):
+    closed: int = Field(description="streams of this user that were open here, and have been ended")
+
+
+class _RevokedList(BaseModel):
+    revocations: list[_Revoked]
+
+
+def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> APIRouter:
+    router = APIRouter(tags=["auth"])
+
+    @router.post("/auth/revocations", status_code=201, response_model=_RevokedNow)
+    async def revoke(request: Request, wish: _RevocationWish) -> Response:
+        """Ends the user's streams at once, and refuses what was issued to that user until now. 201 once that is on the
+        disk; 503 where it cannot be written: then the streams are ended, and nothing is refused."""
+        require_admin(request)
+        closed = 0
+
+        def at_once() -> None:
+            nonlocal closed
+            closed = hub.disconnect(lambda reader: reader.principal.user == wish.userId, "revoked", reconnect=False)
+
+        revocation = await revocations.revoke(wish.userId, at_once)
+        await tickets.drop(wish.userId)
+        shown = _RevokedNow(userId=revocation.user, at=revocation.at, closed=closed)
+        return JSONResponse(shown.model_dump(), 201, _NO_STORE)
+
+    @router.get("/auth/revocations", response_model=_RevokedList)
+    async def list_revocations(request: Request) -> Response:
+        require_admin(request)
+        shown = _RevokedList(revocations=[_shown(revocation) for revocation in revocations.all()])
+        return JSONResponse(shown.model_dump(), headers=_NO_STORE)
+
+    @router.delete("/auth/revocations/{userId:path}", status_code=204)
+    async def forgive(request: Request, userId: Annotated[str, Path(description="as it was revoked")]) -> Response:
+        """Takes the user's tokens again."""
+        require_admin(request)
+        if not await revocations.forgive(userId):
+            raise Problem(404, f"user {userId!r} is not revoked: GET /auth/revocations lists those that are")
+        return Response(status_code=204)
+
+    return router
+
+
+def _shown(revocation: Revocation) -> _Revoked:
+    return _Revoked(userId=revocation.user, at=revocation.at)
