@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import base64
+import time
+from typing import Any
 
-__all__ = ["bearer", "demo_token"]
+import jwt
+
+__all__ = ["SECRET", "bearer", "demo_token", "make_jwt"]
+
+# A server's `jwt_secret` in tests: `@pytest.mark.settings(jwt_secret=SECRET)`.
+SECRET = "test-secret-of-more-than-32-bytes-0123456789"
 
 
 def demo_token(user: str = "u1", name: str = "Ann", email: str = "ann@example.com", roles: str = "user") -> str:
@@ -14,3 +21,9 @@ def demo_token(user: str = "u1", name: str = "Ann", email: str = "ann@example.co
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+def make_jwt(user: str = "u1", *, seconds: float = 600, secret: str = SECRET, **claims: Any) -> str:
+    """What key mode takes, made as somebody's login server makes it. `claims` stand beside and instead of the usual."""
+    now = time.time()
+    return jwt.encode({"sub": user, "iat": now, "exp": now + seconds, **claims}, secret, algorithm="HS256")
