@@ -44,7 +44,8 @@ class HubStats:
     readers: int = 0
     lagging: int = 0
     opened: int = 0
-    closed: dict[str, int] = field(default_factory=dict)
+    closed: dict[str, int] = field(default_factory=dict)  # by reason
+    refused: dict[str, int] = field(default_factory=dict)  # by bound: "all", "user", "address"
     published: int = 0
     deliveries: int = 0
     delivered_bytes: int = 0

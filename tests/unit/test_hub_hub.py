@@ -114,13 +114,13 @@ async def test_a_reader_that_never_began_is_given_back_by_close() -> None:
 
 async def test_a_watcher_is_told_of_readers_that_join_and_leave() -> None:
     async with Hub() as hub:
-        told: list[tuple[Subscription, str | None]] = []
-        hub.watch("a", lambda reader, reason: told.append((reader, reason)))
+        told: list[tuple[str, Subscription, str | None]] = []
+        hub.watch("a", lambda *news: told.append(news))
         one, _ = await follow(hub, "b", "a")
         other, _ = await follow(hub, "b")
         one.close()
         other.close()
-        assert told == [(one, None), (one, "client")]
+        assert told == [("a", one, None), ("a", one, "client")]
         hub.watch("a", None)
         (await follow(hub, "a"))[0].bye("drain")
         assert len(told) == 2
@@ -179,7 +179,7 @@ async def test_a_reader_that_is_behind_is_given_everything_before_its_farewell()
 async def test_a_reader_that_takes_nothing_holds_up_the_close_for_a_moment_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("yeoul.hub.hub._PARTING", 0.01)
+    monkeypatch.setattr("yeoul.hub.farewell._PARTING", 0.01)
     hub = Hub()
     _, outlet = await follow(hub, "a")
     outlet.full = True

@@ -340,7 +340,7 @@ async def test_a_silent_stream_gets_a_heartbeat_and_traffic_puts_it_off() -> Non
         assert outlet.payloads == []
         assert reader.on_time(began + 10) == began + 20
         assert outlet.payloads == [b": keep-alive\n"]
-        reader.deliver(b"data: x\n\n", Frame(hub.epoch, 1, 0, Event("x"), 0.0), began + 15)
+        reader.deliver(b"data: x\n\n", Frame(hub.epoch, 1, 0, Event("x"), 0.0), 1, began + 15)
         assert reader.on_time(began + 20) == began + 25
         assert outlet.payloads == [b": keep-alive\n", b"data: x\n\n"]
         assert hub.stats.heartbeats == 1

@@ -97,7 +97,7 @@ async def test_a_reader_whose_outlet_is_full_stands_nowhere() -> None:
     async with Hub() as hub:
         reader, outlet = await follow(hub, "a")
         outlet.full = True
-        reader.deliver(b"x", Frame(hub.epoch, 1, 0, Event("x"), 0.0), hub.loop.time())
+        reader.deliver(b"x", Frame(hub.epoch, 1, 0, Event("x"), 0.0), 1, hub.loop.time())
         [topic] = reader.topics
         assert not topic.groups
         assert topic.readers == 1

@@ -44,6 +44,10 @@ class DirectOutlet:
         self._protocol = protocol
         self._transport = protocol.transport
 
+    @property
+    def full(self) -> bool:
+        return self._protocol.flow.write_paused
+
     def write(self, payload: bytes) -> bool:
         self._transport.write(payload)
         return not self._protocol.flow.write_paused

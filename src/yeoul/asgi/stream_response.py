@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..errors import YeoulError
+from ..errors import InvalidToken, YeoulError
 from ..hub import Encoding, Hub, Subscription
 from ..hub.encoding import WIRE
 from ..hub.principal import Principal
 from ..sse import Event, comment, json_data
 from ..stream import Cursor, LastEventId
-from .caller import principal_of
+from .caller import challenge, principal_of
 from .problem import problem_of
 
 __all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "departure", "last_event_id"]
@@ -49,12 +49,15 @@ class EventStream(Response):
     """Answers a request with the topics' events.
 
     A client that comes back with the last `id:` it had gets exactly what it missed, or one `stream.gap` event that
-    says so. A new client begins after the position `after`, else with the `newest` kept events per topic, else with
-    what comes from now on; `opening` events come before. `hello`: begin with `stream.hello`
-    (heartbeat interval in seconds, retention, current cursor). `until_final`: end after the topic's final event, and
-    answer 204 to a client that has had it (`EventSource` then stops coming back). `principal`: whom it is for, by
-    default whoever `asgi/identify.py` has found. A wrong position or topic name
-    is answered with a problem document, like a hub that is shutting down.
+    says so. A new client begins after the position `after`, else with the `newest` kept events (in each topic, or by
+    topic), else with what comes from now on; `opening` events come before. In the topics named by `afresh` it begins so
+    when it comes back, too. Whenever a client comes, again too, it is
+    told first: `hello`, for `stream.hello` (heartbeat interval in seconds, retention, current cursor), then the
+    `greeting` (where that is a function, it is asked when this reader has been counted among those of its topics).
+    `until_final`: end after the topic's final event, and answer 204 to a client that has had it (`EventSource` then
+    stops coming back). `principal`: whom it is for, by default whoever `asgi/identify.py` has found; when that one's
+    token ends, so does the stream. A wrong position or topic name, and a bound on open streams, are answered with a
+    problem document, like a hub that is shutting down.
     """
 
     def __init__(
@@ -64,9 +67,11 @@ class EventStream(Response):
         request: HTTPConnection,
         *,
         after: Cursor | None = None,
-        newest: int = 0,
+        newest: int | Mapping[str, int] = 0,
+        afresh: Collection[str] = (),
         encoding: Encoding = WIRE,
         hello: bool = True,
+        greeting: Sequence[Event] | Callable[[], Sequence[Event]] = (),
         opening: Sequence[Event] = (),
         until_final: bool = False,
         headers: Mapping[str, str] | None = None,
@@ -79,8 +84,10 @@ class EventStream(Response):
         self._request = request
         self._after = after
         self._newest = newest
+        self._afresh = afresh
         self._encoding = encoding
         self._hello = hello
+        self._greeting = greeting
         self._opening = opening
         self._until_final = until_final
         self._principal = principal or principal_of(request)
@@ -96,10 +103,14 @@ class EventStream(Response):
                 self._topics,
                 after=position.cursor if position else self._after,
                 newest=self._newest,
+                afresh=self._afresh,
                 encoding=self._encoding,
                 until_final=self._until_final,
                 principal=self._principal,
             )
+        except InvalidToken as error:
+            await problem_of(challenge(str(error), invalid=True))(scope, receive, send)
+            return
         except (YeoulError, ValueError) as error:
             await problem_of(error)(scope, receive, send)
             return
@@ -108,10 +119,7 @@ class EventStream(Response):
                 reader.close("over")
                 await Response(status_code=204, headers={"cache-control": "no-store"})(scope, receive, send)
                 return
-            opening = [] if position is not None else list(self._opening)
-            if self._hello:
-                opening.insert(0, self._hello_event(reader))
-            await self._stream(reader, opening, scope, receive, send)
+            await self._stream(reader, self._first_events(reader, position is None), scope, receive, send)
         except BaseException:
             reader.close("error")
             raise
@@ -132,6 +140,11 @@ class EventStream(Response):
     def _start(self) -> Message:
         return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
 
+    def _first_events(self, reader: Subscription, is_new: bool) -> list[Event]:
+        hello = [self._hello_event(reader)] if self._hello else []
+        greeting = self._greeting() if callable(self._greeting) else self._greeting
+        return [*hello, *greeting, *(self._opening if is_new else ())]
+
     def _hello_event(self, reader: Subscription) -> Event:
         kept = [topic.journal.retention for topic in reader.topics]
         data = {
@@ -151,7 +164,12 @@ class _PortableOutlet:
         self.wake = asyncio.Event()
         self.ended = False
         self.gone = False
+        self.sending: asyncio.Timeout | None = None  # while `send` waits for the client
         self._pending: list[bytes] = []
+
+    @property
+    def full(self) -> bool:
+        return self.sending is not None
 
     def write(self, payload: bytes) -> bool:
         self._pending.append(payload)
@@ -165,6 +183,8 @@ class _PortableOutlet:
     def abort(self) -> None:
         self.gone = True
         self.wake.set()
+        if self.sending is not None and not self.sending.expired():
+            self.sending.reschedule(0)
 
     def take(self) -> bytes:
         self.wake.clear()
@@ -186,15 +206,16 @@ async def _pump(
             payload, ended = outlet.take(), outlet.ended
             if outlet.gone:
                 break
-            async with asyncio.timeout(send_timeout):
+            async with asyncio.timeout(send_timeout) as outlet.sending:
                 await send({"type": "http.response.body", "body": payload, "more_body": not ended})
+            outlet.sending = None
             if ended:
                 break
             # A server whose client has left may answer `send` without ever giving the loop its turn (uvicorn).
             await asyncio.sleep(0)
             reader.resume()
     except TimeoutError:
-        reader.close("send timeout")
+        reader.close("client" if outlet.gone else "send timeout")
     finally:
         reader.close()
         watch.cancel()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from heapq import merge
 
 from ..stream import Cursor, Frame, Gap, GapReason, Slice
 from .broker import Broker
 from .topic import Topic
 
-__all__ = ["from_history", "gap_of", "next_frames"]
+__all__ = ["from_history", "gap_of", "newest_within", "next_frames"]
 
 # What a reader that catches up is given in one go, of each topic: large enough to keep a fast socket busy, small enough
 # that thousands of readers take turns on the event loop.
@@ -51,10 +52,25 @@ async def from_history(broker: Broker, known: Known, lost: Sequence[Topic]) -> t
     return deeper, gone
 
 
-def gap_of(broker: Broker, requested: Cursor, topics: Sequence[Topic], reason: GapReason) -> Gap:
-    """What to tell a reader whose position is lost, and where it goes on: before the oldest frame kept."""
-    after = requested.offset if requested.epoch == broker.epoch and reason == "evicted" else 0
-    firsts = [topic.journal.after(max(after, topic.journal.evicted), 1) for topic in topics]
+def newest_within(known: Known, max_bytes: int) -> tuple[int | None, int]:
+    """The offset after which stand exactly the newest frames, over all these topics, that fit into so many bytes; None
+    where all do that the reader has not had, and then how many bytes are left."""
+    known = list(known)
+    left = max_bytes - sum(topic.journal.size for topic, _ in known)
+    if left >= 0:  # nearly always, and nothing has to be looked at
+        return None, left
+    left = max_bytes
+    for frame in merge(*(topic.journal.newest_first(offset) for topic, offset in known), key=_newest_first):
+        if frame.size > left:
+            return frame.offset, 0
+        left -= frame.size
+    return None, left
+
+
+def gap_of(broker: Broker, requested: Cursor, known: Known, reason: GapReason, beyond: int = 0) -> Gap:
+    """What to tell a reader that is not given all that it asked for, and where it goes on: before the oldest frame that
+    is kept and comes after the offset `beyond`."""
+    firsts = [topic.journal.after(max(offset, beyond, topic.journal.evicted), 1) for topic, offset in known]
     oldest = min((part.frames[0].offset for part in firsts if part and part.frames), default=None)
     return Gap(
         requested,
@@ -62,3 +78,7 @@ def gap_of(broker: Broker, requested: Cursor, topics: Sequence[Topic], reason: G
         reason,
         broker.head if oldest is None else oldest - 1,
     )
+
+
+def _newest_first(frame: Frame) -> int:
+    return -frame.offset

@@ -140,7 +140,7 @@ class Fanout:
         self, readers: list[Subscription], payload: bytes | None, frames: list[Frame], now: float
     ) -> Iterator[None]:
         """`payload` None: their encoding is broken."""
-        first, last = frames[0], frames[-1]
+        first, last, joined = frames[0], frames[-1], len(frames)
         count = size = 0
         for reader in readers:
             if reader.live:
@@ -149,11 +149,11 @@ class Fanout:
                 elif reader.offset < first.offset:
                     count += 1
                     size += len(payload)
-                    _hand(reader, payload, last, now)
+                    _hand(reader, payload, last, joined, now)
                 elif reader.offset < last.offset:
                     reader.catch_up()
             yield
-        self._stats.delivered(count * len(frames), size)
+        self._stats.delivered(count * joined, size)
 
     def _deliver_mixed(
         self,
@@ -177,7 +177,7 @@ class Fanout:
             reader.fail()
             return
         self._stats.delivered(len(frames), len(payload))
-        _hand(reader, payload, frames[-1], now)
+        _hand(reader, payload, frames[-1], len(frames), now)
 
 
 # A dialect or an outlet that is broken is the trouble of its own readers: they are ended, and may come back. The round
@@ -192,9 +192,9 @@ def _join(encoding: Encoding, frames: Sequence[Frame]) -> bytes | None:
         return None
 
 
-def _hand(reader: Subscription, payload: bytes, last: Frame, now: float) -> None:
+def _hand(reader: Subscription, payload: bytes, last: Frame, count: int, now: float) -> None:
     try:
-        reader.deliver(payload, last, now)
+        reader.deliver(payload, last, count, now)
     except Exception:
         logger.exception("a reader could not be written to")
         reader.fail()

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 
-from ..errors import EventTooLarge, HubClosed
+from ..errors import HubClosed
 from ..observe import HubStats, logger
 from ..sse import Event
 from ..stream import Cursor, Frame
+from .admission import Admission
 from .broker import Broker
 from .encoding import WIRE, Encoding
 from .fanout import Fanout
+from .farewell import Farewell
 from .memory import MemoryBroker
 from .principal import NOBODY, Principal
+from .publishing import check_events
+from .readers import Readers
 from .signals import before_signals
-from .subscription import Lost, Subscription
-from .topic import Topic, check_topic
+from .subscription import Subscription
+from .topic import Topic, Topics, check_topic
+from .watchers import Watcher, Watchers
 from .wheel import Wheel
 
 __all__ = ["Hub", "Watcher"]
 
-# Seconds for which a reader that is behind may still be given what it has not had, before its farewell in a drain.
-_PARTING = 1.0
 # Publishes after which the event loop gets its turn: one that never waits for anything else would keep it for itself.
 _UNBROKEN = 128
 
-# Called when a reader joins a watched topic (reason None), and when it leaves, with the reason: "client" where the
-# client went away, anything else where this server ended the stream.
-Watcher = Callable[[Subscription, str | None], None]
 Ending = Callable[[], Coroutine[None, None, None]]
 
 
@@ -41,6 +41,12 @@ class Hub:
     whose socket takes nothing is let go (it comes back with its cursor), `max_lifetime` of one response, shortened at
     random by up to a fifth so that readers do not come back together (None: no end). `retry_ms` is the reconnection
     time that readers are told. `max_event_bytes` bounds one event's data.
+
+    Bounds on streams open at once, None for none: `max_connections` in all, `max_connections_per_user` and
+    `max_connections_per_address` by a reader's Principal (IPv6 by its /64; this machine's own addresses only with
+    `limit_loopback`). `max_replay_bytes`: what a reader that comes back is given of what it has missed, as `Frame.size`
+    counts; where that is more, it is told of a gap and given the newest that fit. Readers of streams that end with
+    their topic are given all of it: half an answer is none.
 
     It begins by itself with its first use in an event loop; `close` (or `async with`) ends it.
     """
@@ -55,9 +61,16 @@ class Hub:
         retry_ms: int = 2_000,
         max_event_bytes: int = 262_144,
         max_topics_per_reader: int = 50,
+        max_connections: int | None = None,
+        max_connections_per_user: int | None = None,
+        max_connections_per_address: int | None = None,
+        limit_loopback: bool = True,
+        max_replay_bytes: int | None = None,
     ) -> None:
         if heartbeat <= 0 or send_timeout <= 0 or (max_lifetime is not None and max_lifetime <= 0):
             raise ValueError("heartbeat, send_timeout and max_lifetime are seconds above 0")
+        if max_replay_bytes is not None and max_replay_bytes < 1:
+            raise ValueError("max_replay_bytes is 1 and more, or None for all that is kept")
         self.broker: Broker = broker if broker is not None else MemoryBroker()
         self.heartbeat = heartbeat
         self.send_timeout = send_timeout
@@ -65,6 +78,7 @@ class Hub:
         self.retry_ms = retry_ms
         self.max_event_bytes = max_event_bytes
         self.max_topics_per_reader = max_topics_per_reader
+        self.max_replay_bytes = max_replay_bytes
         self.stats = HubStats()
         self.companions: dict[type, object] = {}  # what other layers keep with a hub, by its class
         self.draining = False
@@ -73,15 +87,16 @@ class Hub:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fanout: Fanout | None = None
         self._opening: asyncio.Lock | None = None
-        self._topics: dict[str, Topic] = {}
-        self._readers: dict[Subscription, None] = {}
-        self._watchers: dict[str, Watcher] = {}
-        self._paces: dict[str, Callable[[], None]] = {}
+        self._topics = Topics(self.broker)
+        self._watchers = Watchers()
+        admission = Admission(
+            max_connections, max_connections_per_user, max_connections_per_address, limit_loopback=limit_loopback
+        )
+        self._readers = Readers(self, self._topics, admission, self._watchers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._swept = 0.0
         self._unbroken = 0
-        self._parting: set[Subscription] = set()
-        self._parted = asyncio.Event()
+        self._leaving = Farewell()
         self._endings: list[Ending] = []
         self._closing: asyncio.Future[None] | None = None
 
@@ -121,10 +136,7 @@ class Hub:
             await self.open()
         if topic not in self._topics:
             check_topic(topic)
-        if not events:
-            raise ValueError("publish at least one event")
-        for event in events:
-            self._check_event(event)
+        check_events(events, self.max_event_bytes)
         # Before the event is there, not after: whoever is cancelled while it waits has not published.
         await self._breathe()
         cursor = await self.broker.publish(topic, events, final=final)
@@ -136,64 +148,65 @@ class Hub:
         topics: Sequence[str],
         *,
         after: Cursor | None = None,
-        newest: int = 0,
+        newest: int | Mapping[str, int] = 0,
+        afresh: Collection[str] = (),
         encoding: Encoding = WIRE,
         until_final: bool = False,
         principal: Principal = NOBODY,
+        internal: bool = False,
     ) -> Subscription:
         """A reader of these topics, from this moment on; nothing is written before its `start`.
 
-        `after`: the position it had; without one it begins with the `newest` events kept (in each topic).
-        `until_final`: its response ends with the topic's final event. `principal`: whom it is for. Whoever calls this
-        owns the subscription and must `close` it. Raises InvalidTopic, HubClosed, ValueError for no topic or too many.
+        `after`: the position it had; without one it begins with the `newest` events kept, in each topic or by topic,
+        and so does one that comes back in the topics named by `afresh`. `until_final`: its response ends with the
+        topic's final event. `principal`: whom it is for; when that expires, the stream ends. `internal`: of this server
+        itself, so that no bound holds for it, and it is neither listed nor counted. Whoever calls this owns the
+        subscription and must `close` it. Raises InvalidTopic, HubClosed, TooManyConnections, InvalidToken where
+        `principal` has expired, ValueError for no topic or too many.
         """
         await self.open()
         if self.draining:
             raise HubClosed("this server is shutting down: connect again, another one will answer")
-        names = list(dict.fromkeys(topics))
-        if not 1 <= len(names) <= self.max_topics_per_reader:
-            raise ValueError(f"follow 1 to {self.max_topics_per_reader} topics with one stream, not {len(names)}")
-        for name in names:
-            check_topic(name)
-        followed: list[Topic] = []
-        try:
-            for name in names:
-                followed.append(await self._attach(name))  # noqa: PERF401 (what is attached must be known on failure)
-        except BaseException:
-            for topic in followed:
-                self._detach(topic)
-            raise
-        offset, gap = self._position(after)
-        starts = [topic.journal.tail(newest) for topic in followed] if after is None and newest else None
-        reader = Subscription(
-            self,
-            followed,
+        return await self._readers.let_in(
+            topics,
+            after=after,
+            newest=newest,
+            afresh=afresh,
             encoding=encoding,
-            offset=offset,
-            starts=starts,
-            gap=gap,
             until_final=until_final,
             principal=principal,
+            internal=internal,
         )
-        self._readers[reader] = None
-        self.stats.readers += 1
-        self.stats.opened += 1
-        self._notify(reader, None)
-        return reader
+
+    def readers(self) -> list[Subscription]:
+        """All that are open, in the order in which they came."""
+        return list(self._readers)
+
+    def topics(self) -> list[Topic]:
+        """All that are followed, in the order in which they were first."""
+        return list(self._topics)
+
+    @property
+    def followed(self) -> int:
+        """How many topics are followed."""
+        return len(self._topics)
+
+    def disconnect(self, match: Callable[[Subscription], bool], reason: str, *, reconnect: bool) -> int:
+        """Ends the streams that match, now: what they have not been given they do not get. They are told with
+        `stream.bye`, unless their socket is full. How many there were."""
+        matching = [reader for reader in self._readers if match(reader)]
+        for reader in matching:
+            reader.dismiss(reason, reconnect=reconnect)
+        return len(matching)
 
     def watch(self, topic: str, watcher: Watcher | None) -> None:
-        """Tells the watcher (one per topic) of each reader that joins or leaves; None ends it."""
-        if watcher is None:
-            self._watchers.pop(topic, None)
-        else:
-            self._watchers[topic] = watcher
+        """Tells the watcher (one per name) of each reader that joins or leaves the topic; with `chat/*`, any topic
+        whose name begins so. None ends it. Raises InvalidTopic, ValueError for a name that is neither."""
+        self._watchers.watch(topic, watcher)
 
     def watch_pace(self, topic: str, moved: Callable[[], None] | None) -> None:
         """Calls `moved` (one per topic) each time that a reader which lags has been given more; None ends it."""
-        if moved is None:
-            self._paces.pop(topic, None)
-        else:
-            self._paces[topic] = moved
+        self._watchers.watch_pace(topic, moved)
 
     def before_close(self, ending: Ending) -> None:
         """Has `close` await this after endless streams have had their farewell, and before the others have theirs."""
@@ -227,18 +240,7 @@ class Hub:
     async def _farewell(self, *, everybody: bool) -> None:
         if self._fanout is not None:
             self._fanout.flush()
-        self._parting = {reader for reader in self._readers if everybody or not reader.until_final}
-        for count, reader in enumerate(list(self._parting), 1):
-            reader.part("drain")
-            if count % 256 == 0:
-                await asyncio.sleep(0)
-        if self._parting:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PARTING):
-                    self._parted.clear()
-                    await self._parted.wait()
-        for reader in list(self._parting):
-            reader.bye("drain")
+        await self._leaving.say([reader for reader in self._readers if everybody or not reader.until_final], "drain")
 
     async def __aenter__(self) -> Hub:
         await self.open()
@@ -261,47 +263,27 @@ class Hub:
     # What subscriptions use.
 
     def release(self, reader: Subscription, reason: str) -> None:
-        self._readers.pop(reader, None)
-        self._parting.discard(reader)
-        if not self._parting:
-            self._parted.set()
-        self.stats.readers -= 1
-        self.stats.closed[reason] = self.stats.closed.get(reason, 0) + 1
-        for topic in reader.topics:
-            self._detach(topic)
-        self._notify(reader, reason)
+        self._readers.release(reader, reason)
+        self._leaving.gone(reader)
 
     def moved(self, reader: Subscription) -> None:
         """A reader that lags has been given more."""
-        if self._paces:
-            for topic in reader.topics:
-                pace = self._paces.get(topic.name)
-                if pace is not None:
-                    pace()
+        self._watchers.moved(reader)
 
     def reset(self, reader: Subscription) -> None:
         """The connection of a reader that has had its end was reset: it may not have arrived."""
-        self._notify(reader, "reset")
+        if reader.until_final:
+            self._watchers.tell(reader, "reset")
 
-    def spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Runs it in a task that this hub owns and ends."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def __repr__(self) -> str:
         return f"<Hub {len(self._readers)} readers, {len(self._topics)} topics, {self.broker!r}>"
-
-    def _check_event(self, event: Event) -> None:
-        # Characters first: a cheap bound below which the bytes cannot be over it (UTF-8 has at most 4 a character).
-        if len(event.data) * 4 > self.max_event_bytes:
-            size = len(event.data.encode())
-            if size > self.max_event_bytes:
-                raise EventTooLarge(size, self.max_event_bytes)
-        if event.id is not None:
-            raise ValueError("publish an event without an id: the hub gives each its place in the order")
-        if event.type.startswith("stream."):
-            raise ValueError(f"event types that begin with 'stream.' are the server's own: {event.type!r}")
 
     async def _breathe(self) -> None:
         assert self._fanout is not None
@@ -311,37 +293,6 @@ class Hub:
             await asyncio.sleep(0)
         if self._fanout.crowded:
             await self._fanout.room()
-
-    def _position(self, after: Cursor | None) -> tuple[int, Lost | None]:
-        if after is None:
-            return self.broker.head, None
-        if after.epoch != self.epoch:
-            return 0, (after, "epoch")
-        if after.offset > self.broker.head:
-            return 0, (after, "unknown")
-        return after.offset, None
-
-    async def _attach(self, name: str) -> Topic:
-        # The broker first: a topic that others are attaching at the same time counts one attach each.
-        journal = await self.broker.attach(name)
-        topic = self._topics.get(name)
-        if topic is None:
-            topic = self._topics[name] = Topic(name, journal)
-        topic.readers += 1
-        return topic
-
-    def _detach(self, topic: Topic) -> None:
-        topic.readers -= 1
-        if topic.readers == 0:
-            del self._topics[topic.name]
-        self.broker.detach(topic.name)
-
-    def _notify(self, reader: Subscription, reason: str | None) -> None:
-        if self._watchers:
-            for topic in reader.topics:
-                watcher = self._watchers.get(topic.name)
-                if watcher is not None:
-                    watcher(reader, reason)
 
     def _on_frames(self, name: str, frames: Sequence[Frame]) -> None:
         topic = self._topics.get(name)

@@ -15,6 +15,11 @@ class Outlet(Protocol):
         """Whether it wants the chunk framing of HTTP/1.1."""
         ...
 
+    @property
+    def full(self) -> bool:
+        """Whether its client takes nothing at the moment, so that what is written now would wait."""
+        ...
+
     def write(self, payload: bytes) -> bool:
         """Takes all the bytes; False when it wants no more until it has called `resume`."""
         ...

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidTopic
 from ..stream import Frame, Journal
+from .broker import Broker
 from .encoding import Encoding
 
 if TYPE_CHECKING:
     from .subscription import Subscription
 
-__all__ = ["MAX_TOPIC_LENGTH", "Topic", "check_topic"]
+__all__ = ["MAX_TOPIC_LENGTH", "Topic", "Topics", "check_topic"]
 
 # Long enough for any path-like name with two UUIDs in it, short enough for keys, logs and labels.
 MAX_TOPIC_LENGTH = 200
@@ -54,6 +56,16 @@ class Topic:
         self.mixed: dict[Subscription, None] = {}  # readers of several topics
         self.pending: list[Frame] = []  # appended, not yet handed to the readers above
 
+    @property
+    def events(self) -> int:
+        """Events kept."""
+        return len(self.journal)
+
+    @property
+    def bytes(self) -> int:
+        """What they count for (`Frame.size`)."""
+        return self.journal.size
+
     def join(self, reader: Subscription) -> None:
         if len(reader.topics) > 1:
             self.mixed[reader] = None
@@ -72,3 +84,47 @@ class Topic:
 
     def __repr__(self) -> str:
         return f"<Topic {self.name!r} {self.readers} readers, {self.journal!r}>"
+
+
+class Topics:
+    """Those that have readers here, by name."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._all: dict[str, Topic] = {}
+
+    def get(self, name: str) -> Topic | None:
+        return self._all.get(name)
+
+    async def attach(self, names: Sequence[str]) -> list[Topic]:
+        """One more reader for each of them, or for none where it fails. Each is matched by one `detach`."""
+        attached: list[Topic] = []
+        try:
+            for name in names:
+                # The broker first: a topic that others are attaching at the same time counts one attach each.
+                journal = await self._broker.attach(name)
+                topic = self._all.get(name)
+                if topic is None:
+                    topic = self._all[name] = Topic(name, journal)
+                topic.readers += 1
+                attached.append(topic)
+        except BaseException:
+            self.detach(attached)
+            raise
+        return attached
+
+    def detach(self, topics: Sequence[Topic]) -> None:
+        for topic in topics:
+            topic.readers -= 1
+            if topic.readers == 0:
+                del self._all[topic.name]
+            self._broker.detach(topic.name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._all
+
+    def __iter__(self) -> Iterator[Topic]:
+        return iter(self._all.values())
+
+    def __len__(self) -> int:
+        return len(self._all)

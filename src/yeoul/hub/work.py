@@ -188,7 +188,7 @@ class Work(ABC):
         if self._producing:
             self._task.cancel()
 
-    def _on_reader(self, reader: Subscription, reason: str | None) -> None:
+    def _on_reader(self, topic: str, reader: Subscription, reason: str | None) -> None:
         if reason is None:
             self.readers[reader] = None
             self._cancel_timer()

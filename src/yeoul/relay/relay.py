@@ -221,8 +221,8 @@ class Relay(Work):
             return self.policy.cancel_after is not None
         return not any(reader.live for reader in self.readers)
 
-    def _on_reader(self, reader: Subscription, reason: str | None) -> None:
-        super()._on_reader(reader, reason)
+    def _on_reader(self, topic: str, reader: Subscription, reason: str | None) -> None:
+        super()._on_reader(topic, reader, reason)
         self._moved.set()
 
     def _clean(self, text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,9 @@ from .cursor import Cursor
 
 __all__ = ["Frame", "Gap", "GapReason", "Journal", "Retention", "Slice"]
 
-GapReason = Literal["evicted", "epoch", "unknown"]
+# Why what was asked for is not given: it was let go, is of other data, was never given out, or is more than one reader
+# is given at once.
+GapReason = Literal["evicted", "epoch", "unknown", "budget"]
 
 
 class Frame:
@@ -77,9 +79,9 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The answer when a position is no longer covered. An answer, not an exception.
+    """The answer when a position is no longer covered, or when too much has come since. An answer, not an exception.
 
-    `resume` is the offset to go on from: reading after it begins with the oldest frame still kept.
+    `oldest` is the first frame that follows, `resume` the offset to go on from: reading after it begins there.
     """
 
     requested: Cursor
@@ -179,6 +181,13 @@ class Journal:
             taken += frames[stop].size
             stop += 1
         return Slice(frames[start:stop], more=stop < len(frames))
+
+    def newest_first(self, offset: int) -> Iterator[Frame]:
+        """The frames after this offset that are kept, from the newest back. Not while frames are appended."""
+        for at in range(len(self._frames) - 1, self._head - 1, -1):
+            if self._offsets[at] <= offset:
+                return
+            yield self._frames[at]
 
     def tail(self, count: int) -> int:
         """The offset after which exactly the newest `count` frames stand (all of them where fewer are kept)."""

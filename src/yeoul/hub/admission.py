@@ -1,0 +1,99 @@
+"""How many streams may be open at once: in all, of one user, of one address."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from ..errors import TooManyConnections
+from .principal import Principal
+
+__all__ = ["Admission"]
+
+# Whoever has one address of IPv6 has a network of them, 2**64 for the asking (RFC 4291, 2.5.1).
+_HOST_BITS = 64
+
+
+class Admission:
+    """Counts places. None: no bound. The address of a Principal is counted as it is, one of IPv6 by its /64; without
+    `limit_loopback` this machine's own addresses have no bound.
+
+    Each `enter` that did not raise is matched by one `leave` with the same principal.
+    """
+
+    def __init__(
+        self,
+        most: int | None = None,
+        per_user: int | None = None,
+        per_address: int | None = None,
+        *,
+        limit_loopback: bool = True,
+    ) -> None:
+        if any(bound is not None and bound < 1 for bound in (most, per_user, per_address)):
+            raise ValueError("bounds on connections are 1 and more, or None for no bound")
+        self._most = most
+        self._per_user = per_user
+        self._per_address = per_address
+        self._limit_loopback = limit_loopback
+        self.taken = 0
+        # As many entries as places that are taken, at most.
+        self.by_user: dict[str, int] = {}
+        self.by_address: dict[str, int] = {}
+
+    def enter(self, principal: Principal) -> None:
+        """Takes a place. Raises TooManyConnections, and has taken none."""
+        user, address = self._user(principal), self._address(principal)
+        if self._per_user is not None and user is not None and self.by_user.get(user, 0) >= self._per_user:
+            raise TooManyConnections(
+                f"you have {self._per_user} streams open, as many as one user may: close one, or follow several topics "
+                "with one stream",
+                "user",
+            )
+        if (
+            self._per_address is not None
+            and address is not None
+            and self.by_address.get(address, 0) >= self._per_address
+        ):
+            raise TooManyConnections(
+                f"{self._per_address} streams are open from your address, as many as may be: close one, or follow "
+                "several topics with one stream",
+                "address",
+            )
+        if self._most is not None and self.taken >= self._most:
+            raise TooManyConnections(
+                f"{self._most} streams are open, as many as this server takes: come back a little later", "all"
+            )
+        self.taken += 1
+        _add(self.by_user, user, 1)
+        _add(self.by_address, address, 1)
+
+    def leave(self, principal: Principal) -> None:
+        self.taken -= 1
+        _add(self.by_user, self._user(principal), -1)
+        _add(self.by_address, self._address(principal), -1)
+
+    def _user(self, principal: Principal) -> str | None:
+        return principal.user if self._per_user is not None else None
+
+    def _address(self, principal: Principal) -> str | None:
+        """What its address is counted under; None where that is not counted."""
+        if self._per_address is None or principal.address is None:
+            return None
+        try:
+            address = ip_address(principal.address)
+        except ValueError:
+            return principal.address  # not of the Internet, as the path of a Unix socket
+        # An IPv4 client of a socket that takes both looks like `::ffff:192.0.2.1`: its /64 would be everybody's.
+        plain = (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+        if plain.is_loopback and not self._limit_loopback:
+            return None
+        return str(plain) if isinstance(plain, IPv4Address) else f"{int(plain) >> _HOST_BITS:x}/{_HOST_BITS}"
+
+
+def _add(counts: dict[str, int], key: str | None, number: int) -> None:
+    if key is None:
+        return
+    count = counts.get(key, 0) + number
+    if count:
+        counts[key] = count
+    else:
+        del counts[key]
