@@ -148,17 +148,15 @@ class Tickets:
         assert identity.user is not None
         expires = identity.expires if identity.expires is not None else now + self.pass_seconds
         if expires <= now:
-            raise InvalidToken(
-                "the token that the ticket came from has expired: get a new one, and a new ticket with it"
-            )
+            raise InvalidToken("the token that the ticket came from has expired: get a new one, then a new ticket")
         self._used.put(key, identity.user, expires, identity, now)
         shown = self._shown(identity, passes, now)
-        # Several tabs have one cookie: where there is a pass, it is kept, and prolonged at most.
-        text = shown or secrets.token_urlsafe(_BYTES)
-        known = self._passes.get(_digest(text), now)
-        if known is not None and known.expires >= expires:
-            self._passes.touch(_digest(text))
+        # Where the token never expires, a pass that is good for long enough is not prolonged with each ticket.
+        needed = expires if identity.expires is not None else now + self.pass_seconds / 2
+        if shown is not None and shown[1] >= needed:
             return Admission(identity)
+        # Several tabs have one cookie, so a pass that is there keeps its text when it is prolonged.
+        text = shown[0] if shown is not None else secrets.token_urlsafe(_BYTES)
         self._passes.put(_digest(text), identity.user, expires, _Pass(identity.user, expires), now)
         return Admission(identity, Pass(text, expires - now))
 
@@ -166,11 +164,14 @@ class Tickets:
         if self._revoked is not None and identity.user is not None and self._revoked(identity.user, identity.issued):
             raise InvalidToken("the token that the ticket came from has been revoked: log in again")
 
-    def _shown(self, identity: Identity, passes: Sequence[str], now: float) -> str | None:
+    def _shown(self, identity: Identity, passes: Sequence[str], now: float) -> tuple[str, float] | None:
+        """The pass of this user among those that a browser shows, and its end."""
         for text in passes:
-            known = self._passes.get(_digest(text), now)
+            key = _digest(text)
+            known = self._passes.get(key, now)
             if known is not None and known.user == identity.user:
-                return text
+                self._passes.touch(key)
+                return text, known.expires
         return None
 
 

@@ -1,0 +1,162 @@
+"""Whose tokens were taken back: in force at once, on disk when it is acknowledged, forgotten in time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from yeoul.errors import DatabaseUnavailable, TooManyRevocations
+from yeoul.storage.database import Database
+from yeoul.storage.revocations import Revocations
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(tmp_path) as opened:
+        yield opened
+
+
+async def loaded(database: Database, clock: Clock, keep: float | None = 100.0, **bounds: int) -> Revocations:
+    revocations = Revocations(database, clock=clock, **bounds)
+    await revocations.load(keep_seconds=keep)
+    return revocations
+
+
+async def test_what_was_issued_until_then_is_refused_and_what_comes_after_is_not(
+    database: Database, clock: Clock
+) -> None:
+    revocations = await loaded(database, clock)
+    assert await revocations.revoke("ann") == ("ann", 1_000.0)
+    assert revocations.revoked("ann", 999.0)
+    assert revocations.revoked("ann", 1_000.0)
+    assert revocations.revoked("ann", None), "a token that does not say when it was made may be an old one"
+    assert not revocations.revoked("ann", 1_000.1)
+    assert not revocations.revoked("bob", None)
+
+
+async def test_another_process_knows_it(database: Database, clock: Clock) -> None:
+    await (await loaded(database, clock)).revoke("ann' --")
+    again = await loaded(database, clock)
+    assert again.revoked("ann' --", 1_000.0)
+    assert again.all() == [("ann' --", 1_000.0)]
+
+
+async def test_revoked_again_the_later_time_counts_even_where_the_clock_was_set_back(
+    database: Database, clock: Clock
+) -> None:
+    revocations = await loaded(database, clock)
+    await revocations.revoke("ann")
+    clock.now = 1_050.0
+    await revocations.revoke("ann")
+    assert revocations.revoked("ann", 1_040.0)
+    clock.now = 900.0
+    await revocations.revoke("ann")
+    for known in (revocations, await loaded(database, clock)):
+        assert known.revoked("ann", 1_050.0)
+        assert known.all() == [("ann", 1_050.0)]
+
+
+async def test_it_is_forgotten_when_no_token_of_its_time_can_be_left(database: Database, clock: Clock) -> None:
+    revocations = await loaded(database, clock)
+    await revocations.revoke("ann")
+    clock.now = 1_099.9
+    assert revocations.revoked("ann", 1_000.0)
+    clock.now = 1_100.0
+    assert not revocations.revoked("ann", 1_000.0)
+    assert revocations.all() == []
+    assert not (await loaded(database, clock)).revoked("ann", 1_000.0)
+    await revocations.revoke("bob")
+    clock.now = 1_000.0
+    assert (await loaded(database, clock)).all() == [("bob", 1_100.0)], "the other one is off the disk"
+
+
+async def test_where_tokens_never_expire_it_never_does(database: Database, clock: Clock) -> None:
+    revocations = await loaded(database, clock, None)
+    await revocations.revoke("ann")
+    clock.now += 10**9
+    assert revocations.revoked("ann", None)
+    await revocations.revoke("bob")
+    assert [user for user, _ in (await loaded(database, clock, None)).all()] == ["ann", "bob"]
+
+
+async def test_forgiven_everything_is_taken_again(database: Database, clock: Clock) -> None:
+    revocations = await loaded(database, clock)
+    await revocations.revoke("ann")
+    assert await revocations.forgive("ann")
+    assert not revocations.revoked("ann", None)
+    assert not await revocations.forgive("ann")
+    assert (await loaded(database, clock)).all() == []
+
+
+async def test_it_is_in_force_before_it_is_on_the_disk(database: Database, clock: Clock) -> None:
+    revocations = await loaded(database, clock)
+    seen: list[tuple[bool, int]] = []
+    async with database.write():  # nobody else can write
+        task = asyncio.create_task(
+            revocations.revoke("ann", lambda: seen.append((revocations.revoked("ann", None), len(revocations.all()))))
+        )
+        while not seen:
+            await asyncio.sleep(0)
+        assert seen == [(True, 0)]
+        assert not task.done()
+    await task
+    assert revocations.all() == [("ann", 1_000.0)]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes to every file")
+async def test_a_folder_that_may_not_be_written_is_told(database: Database, clock: Clock) -> None:
+    database.path.chmod(0o400)
+    with pytest.raises(DatabaseUnavailable):
+        await (await loaded(database, clock)).revoke("ann")
+
+
+async def test_what_cannot_be_written_is_not_claimed(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revocations = await loaded(database, clock)
+    await revocations.revoke("bob")
+    clock.now += 1
+    closed: list[str] = []
+    monkeypatch.setattr("yeoul.storage.database._BUSY_S", 0.05)
+    async with database.write():
+        for user in ("ann", "bob"):
+            with pytest.raises(DatabaseUnavailable):
+                await revocations.revoke(user, lambda user=user: closed.append(user))  # type: ignore[misc]
+    assert closed == ["ann", "bob"]
+    assert not revocations.revoked("ann", None)
+    assert revocations.revoked("bob", 1_000.0), "what was written before holds"
+    assert not revocations.revoked("bob", 1_000.5)
+    assert (await loaded(database, clock)).all() == revocations.all() == [("bob", 1_000.0)]
+
+
+async def test_many_at_once_are_all_kept(database: Database, clock: Clock) -> None:
+    revocations = await loaded(database, clock)
+    await asyncio.gather(*(revocations.revoke(f"u{number % 10}") for number in range(40)))
+    assert [user for user, _ in (await loaded(database, clock)).all()] == [f"u{number}" for number in range(10)]
+
+
+async def test_more_than_can_be_remembered_are_refused(database: Database, clock: Clock) -> None:
+    revocations = await loaded(database, clock, max_users=2)
+    await revocations.revoke("a")
+    await revocations.revoke("b")
+    with pytest.raises(TooManyRevocations):
+        await revocations.revoke("c")
+    await revocations.revoke("a")
+    assert await revocations.forgive("b")
+    await revocations.revoke("c")
