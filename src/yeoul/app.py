@@ -26,10 +26,12 @@ from .apps.topics import topics
 from .asgi.caller import require_user
 from .asgi.credentials import HideSecrets
 from .asgi.hosts import Hosts
+from .asgi.idempotency import IdempotencyKeys
 from .asgi.identify import Identify
 from .asgi.limits import BodyLimit
 from .asgi.origins import DEMO_ORIGINS, Origins
 from .asgi.problem import FAILED, Problem, problem, problem_of
+from .asgi.rates import Rates
 from .asgi.startup import ClearStart
 from .auth.authenticator import Authenticator
 from .auth.claims import Rules
@@ -63,6 +65,10 @@ from .stream.retention import Retentions
 
 __all__ = ["create_app", "gateway_routes", "make_authenticator"]
 
+# Streams open at once where the settings do not say: more than a person's tabs, and than an office behind one address.
+_PER_USER = 50
+_PER_ADDRESS = 200
+
 
 def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()) -> FastAPI:
     """The server as an ASGI application, for any server that speaks it; `yeoul serve` adds the direct outlet. `routes`:
@@ -84,6 +90,12 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         retry_ms=settings.retry_ms,
         max_event_bytes=settings.max_event_bytes,
         max_topics_per_reader=settings.max_topics_per_stream,
+        max_connections=settings.max_connections,
+        # In demo mode all are one user.
+        max_connections_per_user=settings.max_connections_per_user or (None if authenticator.demo else _PER_USER),
+        max_connections_per_address=settings.max_connections_per_address or _PER_ADDRESS,
+        limit_loopback=settings.max_connections_per_address is not None,
+        max_replay_bytes=settings.max_replay_bytes,
     )
     generations = Generations(
         hub,
@@ -160,6 +172,8 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     app.include_router(topics(hub))
     app.include_router(ops(hub, generations, relays))
     _answer_errors_with_problems(app)
+    app.state.rates = _rates(settings, authenticator.demo)
+    app.state.idempotency_keys = IdempotencyKeys(settings.idempotency_keep_s)
     # For apps of others: docs/add-an-app.md.
     app.state.hub, app.state.generations, app.state.providers = hub, generations, providers
     app.state.authenticator, app.state.tickets = authenticator, tickets
@@ -228,6 +242,11 @@ def _origins(settings: Settings, demo: bool) -> Sequence[str]:
     if settings.cors_origins is not None:
         return settings.cors_origins
     return DEMO_ORIGINS if demo else ()
+
+
+def _rates(settings: Settings, demo: bool) -> Rates:
+    publish, connect = (None, None) if demo else ("100/second", "300/minute")
+    return Rates(publish=settings.publish_rate or publish, connect=settings.connect_rate or connect)
 
 
 def _broker(settings: Settings, routes: Sequence[Route]) -> Broker:
