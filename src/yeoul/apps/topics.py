@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from ..asgi.caller import require_publish, require_subscribe
 from ..asgi.problem import Problem, problem_of
+from ..asgi.publish_route import PublishRoute
 from ..asgi.routing import stream_route
 from ..asgi.stream_response import EventStream
 from ..errors import YeoulError
@@ -53,7 +54,7 @@ _PUBLISH_BODY: dict[str, Any] = {
 
 
 def topics(hub: Hub) -> APIRouter:
-    router = APIRouter(tags=["topics"])
+    router = APIRouter(tags=["topics"], route_class=PublishRoute)
 
     @router.post("/topics/{topic:path}", status_code=202, openapi_extra=_PUBLISH_BODY, response_model=None)
     async def publish(request: Request, topic: TopicName) -> Response:

@@ -17,6 +17,7 @@ from ..stream import LastEventId, draw_work_id
 from .caller import caller_of, require_own_page
 from .origins import led_here
 from .problem import Problem, problem, problem_of
+from .rates import count_connect
 from .stream_response import STREAM_HEADERS, departure, last_event_id
 
 __all__ = ["attach_or_start", "find_work", "finite_stream"]
@@ -49,6 +50,7 @@ async def attach_or_start(
         return _headers_only()
     if led_here(request):
         return problem(403, "a link from a page of another origin starts no work: ask from a page of this server")
+    count_connect(request)  # before there is work to pay for
     try:
         position = last_event_id(request)
         if position is not None:

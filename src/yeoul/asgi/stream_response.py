@@ -17,7 +17,8 @@ from ..hub.principal import Principal
 from ..sse import Event, comment, json_data
 from ..stream import Cursor, LastEventId
 from .caller import challenge, principal_of
-from .problem import problem_of
+from .problem import Problem, problem_of
+from .rates import count_connect
 
 __all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "departure", "last_event_id"]
 
@@ -98,6 +99,7 @@ class EventStream(Response):
             await send({"type": "http.response.body"})
             return
         try:
+            count_connect(self._request)
             position = last_event_id(self._request)
             reader = await self._hub.subscribe(
                 self._topics,
@@ -111,7 +113,7 @@ class EventStream(Response):
         except InvalidToken as error:
             await problem_of(challenge(str(error), invalid=True))(scope, receive, send)
             return
-        except (YeoulError, ValueError) as error:
+        except (Problem, YeoulError, ValueError) as error:
             await problem_of(error)(scope, receive, send)
             return
         try:

@@ -1,0 +1,161 @@
+"""A request that is sent again because nobody knows whether it arrived, and must not be done twice.
+
+The header `Idempotency-Key` of draft-ietf-httpapi-idempotency-key-header-07, for publishing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .caller import caller_of
+from .problem import Problem
+
+__all__ = ["IdempotencyKeys", "once"]
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+# Bounds of what is remembered: answers in all, those of one caller, who must not make others' forgotten, and bytes.
+_MAX_ANSWERS = 20_000
+_MAX_PER_CALLER = 2_000
+_MAX_BYTES = 16 * 1024 * 1024
+# What an answer counts beside its own text.
+_OVERHEAD = 500
+
+# Caller, method, path and query, key.
+_Name = tuple[str, str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    digest: bytes
+    until: float
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        return _OVERHEAD + len(self.body) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def again(self) -> Response:
+        response = Response(self.body, self.status)
+        response.raw_headers = [*self.headers, (b"idempotency-replayed", b"true")]
+        return response
+
+
+class IdempotencyKeys:
+    """Remembers the answers to requests that had a key, for `keep_seconds`, as far as its bounds allow."""
+
+    def __init__(
+        self,
+        keep_seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        max_answers: int = _MAX_ANSWERS,
+        max_per_caller: int = _MAX_PER_CALLER,
+        max_bytes: int = _MAX_BYTES,
+    ) -> None:
+        self._keep_seconds = keep_seconds
+        self._clock = clock
+        self._max_answers = max_answers
+        self._max_per_caller = max_per_caller
+        self._max_bytes = max_bytes
+        # The oldest first. As many are under way as there are requests.
+        self._answers: dict[_Name, _Answer] = {}
+        self._callers: dict[str, dict[_Name, None]] = {}
+        self._under_way: dict[_Name, bytes] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Answers that are remembered."""
+        return len(self._answers)
+
+    async def once(self, request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+        """What `answer` answers, or has answered the same caller's same request with this key before; then the header
+        `Idempotency-Replayed: true` says so. Only success is remembered: what failed has done nothing, and may succeed
+        the next time.
+
+        Raises Problem: 400 for a key that is none, 409 while the first request with it is under way, 422 where that was
+        another request.
+        """
+        keys = request.headers.getlist("idempotency-key")
+        if not keys:
+            return await answer()
+        if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+            raise Problem(400, "Idempotency-Key is one of 1 to 255 visible ASCII characters, such as a UUID")
+        name = (_caller(request), request.method, request.url.path, request.url.query, keys[0])
+        digest = await _digest(request)
+        known = self._known(name, digest)
+        if known is not None:
+            return known.again()
+        self._under_way[name] = digest
+        try:
+            response = await answer()
+            if 200 <= response.status_code < 300:
+                until = self._clock() + self._keep_seconds
+                body = bytes(response.body)
+                self._remember(name, _Answer(digest, until, response.status_code, list(response.raw_headers), body))
+            return response
+        finally:
+            del self._under_way[name]
+
+    def _known(self, name: _Name, digest: bytes) -> _Answer | None:
+        self._forget_old()
+        answer = self._answers.get(name)
+        first = self._under_way.get(name) if answer is None else answer.digest
+        if first is not None and first != digest:
+            raise Problem(422, "this Idempotency-Key came with another body: draw a new key for each new request")
+        if name in self._under_way:
+            raise Problem(
+                409, "the first request with this Idempotency-Key is under way: wait", headers={"Retry-After": "1"}
+            )
+        return answer
+
+    def _remember(self, name: _Name, answer: _Answer) -> None:
+        own = self._callers.setdefault(name[0], {})
+        if len(own) >= self._max_per_caller:
+            self._forget(next(iter(own)))
+        self._answers[name] = answer
+        self._callers.setdefault(name[0], {})[name] = None
+        self._bytes += answer.size
+        while len(self._answers) > self._max_answers or self._bytes > self._max_bytes:
+            self._forget(next(iter(self._answers)))
+
+    def _forget_old(self) -> None:
+        now = self._clock()
+        while self._answers:
+            name, oldest = next(iter(self._answers.items()))
+            if oldest.until > now:
+                return
+            self._forget(name)
+
+    def _forget(self, name: _Name) -> None:
+        self._bytes -= self._answers.pop(name).size
+        own = self._callers[name[0]]
+        del own[name]
+        if not own:
+            del self._callers[name[0]]
+
+
+async def once(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+    """`IdempotencyKeys.once` with those of the application (`app.state.idempotency_keys`); without any, the key is not
+    looked at. `PublishRoute` does this for all POST routes of a router."""
+    keys: IdempotencyKeys | None = getattr(request.app.state, "idempotency_keys", None)
+    return await answer() if keys is None else await keys.once(request, answer)
+
+
+def _caller(request: Request) -> str:
+    owner = caller_of(request).owner
+    return owner or f"address:{request.client.host if request.client else ''}"
+
+
+async def _digest(request: Request) -> bytes:
+    kind = request.headers.get("content-type", "").encode("latin-1")
+    return hashlib.sha256(kind + b"\0" + await request.body()).digest()
