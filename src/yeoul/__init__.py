@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .asgi.generate import generate
+    from .asgi.live_stream import live_stream
     from .asgi.stream_response import EventStream
     from .hub.hub import Hub
     from .sse.event import Event
     from .stream.journal import Retention
 
 __version__ = "0.1.0"
-__all__ = ["Event", "EventStream", "Hub", "Retention", "generate"]
+__all__ = ["Event", "EventStream", "Hub", "Retention", "generate", "live_stream"]
 
 _HOMES = {
     "Event": ".sse.event",
@@ -25,6 +26,7 @@ _HOMES = {
     "Hub": ".hub.hub",
     "Retention": ".stream.journal",
     "generate": ".asgi.generate",
+    "live_stream": ".asgi.live_stream",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, FastAPI, Path
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
@@ -22,7 +22,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def stream_route(router: APIRouter, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+def stream_route(router: APIRouter | FastAPI, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
     """`@stream_route(router, path)`: GET as documented in OpenAPI, HEAD beside it (headers only)."""
 
     def add(endpoint: _Endpoint) -> _Endpoint:
