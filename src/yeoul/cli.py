@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from . import __version__
 from .cli_docs import docs
+from .cli_listen import listen
+from .cli_publish import publish
 from .cli_routes import routes
 from .logs import configure_logs
 from .observe import logger
@@ -27,6 +29,8 @@ cli = typer.Typer(
 
 cli.add_typer(docs, name="docs")
 cli.add_typer(routes, name="routes")
+cli.command("listen")(listen)
+cli.command("publish")(publish)
 
 _TRY = """\
 
