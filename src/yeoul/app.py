@@ -15,13 +15,17 @@ from . import __version__
 from .apps.ask import ask_app
 from .apps.auth import auth_app
 from .apps.challenges import challenges
+from .apps.chat import MAX_MESSAGE_BYTES, chat
 from .apps.gateway import gateway, recipes_route, with_built_in
 from .apps.generations import generations_app
 from .apps.index import index
 from .apps.lessons import lessons
+from .apps.notifications import notifications
 from .apps.ops import ops
+from .apps.realtime import realtime
 from .apps.recipes import recipes_app
 from .apps.revocations import revocations_app
+from .apps.status import STATUS, status
 from .apps.topics import topics
 from .asgi.caller import require_user
 from .asgi.credentials import HideSecrets
@@ -169,6 +173,10 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         app.include_router(answers, dependencies=known)
     app.include_router(auth_app(hub, authenticator, tickets, cookie=settings.cookie))
     app.include_router(revocations_app(hub, tickets, revocations))
+    app.include_router(notifications(hub))
+    app.include_router(realtime(hub))
+    app.include_router(chat(hub, history=settings.chat_history, grace=settings.chat_grace_s))
+    app.include_router(status(hub, interval=settings.status_interval_s))
     app.include_router(topics(hub))
     app.include_router(ops(hub, generations, relays))
     _answer_errors_with_problems(app)
@@ -266,9 +274,16 @@ def _broker(settings: Settings, routes: Sequence[Route]) -> Broker:
         seconds=max(route.max_s for route in routes) + settings.relays_keep_s,
     )
     rules = [(rule.pattern, Retention(rule.events, rule.bytes, rule.seconds)) for rule in settings.retention]
+    # Whoever comes to a room, or comes back the next morning, sees what was said last. Who is there and how the server
+    # is are told anew to everybody who comes: of that only the newest is kept.
+    messages = max(1_000, settings.chat_history)
+    said = Retention(messages, max(4 * 1024 * 1024, settings.chat_history * MAX_MESSAGE_BYTES), seconds=86_400)
+    moves = Retention(events=500, bytes=256 * 1024, seconds=60)
+    samples = Retention(events=5, seconds=2 * settings.status_interval_s)
+    apps = [("chat/*/presence", moves), ("chat/*", said), (STATUS, samples)]
     default = Retention(settings.retention_events, settings.retention_bytes, settings.retention_s)
     return MemoryBroker(
-        Retentions([("generations/*", answers), ("relays/*", relayed), *rules], default),
+        Retentions([("generations/*", answers), ("relays/*", relayed), *rules, *apps], default),
         max_topics=settings.memory_max_topics,
         max_bytes=settings.memory_max_bytes,
     )

@@ -17,6 +17,7 @@ from ..sse import Event, json_data
 from ..stream import Cursor
 
 __all__ = [
+    "MAX_TEXT",
     "NO_STORE",
     "SenderOut",
     "Text",
@@ -39,8 +40,10 @@ def _not_blank(text: str) -> str:
     return text
 
 
-# What people write to people: a long message, not a document.
-Text = Annotated[str, StringConstraints(min_length=1, max_length=4_000), AfterValidator(_not_blank)]
+# Characters of what people write to people: a long message, not a document.
+MAX_TEXT = 4_000
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT), AfterValidator(_not_blank)]
 
 
 class SenderOut(BaseModel):

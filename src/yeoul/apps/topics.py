@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from ..asgi.caller import require_publish, require_subscribe
+from ..asgi.caller import caller_of, require_publish, require_subscribe
 from ..asgi.problem import Problem, problem_of
 from ..asgi.publish_route import PublishRoute
 from ..asgi.routing import stream_route
@@ -20,6 +20,14 @@ from ..sse import Event, json_data
 __all__ = ["topics"]
 
 _TYPES = 'text/plain (the body is the data), application/json ({"data", "type"?}) or application/x-ndjson (many)'
+
+# Kinds of topics in whose events a sender is named, or the server itself speaks: what only their routes can vouch for.
+_ROUTES = {
+    "chat": "POST /chat/send",
+    "notifications": "POST /notifications/send",
+    "realtime": "POST /realtime/update",
+    "system": None,
+}
 
 TopicName = Annotated[str, Path(description="such as chat/general")]
 Newest = Annotated[int, Query(ge=0, le=100_000, description="how many kept events a new reader begins with")]
@@ -61,6 +69,7 @@ def topics(hub: Hub) -> APIRouter:
         """All of the request's events, or none. The answer's `id` is the last one's position."""
         _refuse_reserved(topic)
         require_publish(request, topic)
+        _refuse_forgery(request, topic)
         events = _events(request.headers.get("content-type", ""), await request.body())
         try:
             cursor = await hub.publish(topic, *events)
@@ -80,6 +89,9 @@ def topics(hub: Hub) -> APIRouter:
         topic: Annotated[list[str], Query(min_length=1, description="repeat it: ?topic=a&topic=b")],
         newest: Newest = 0,
     ) -> Response:
+        """Several topics with one connection, of which browsers have six per server with HTTP/1.1: a page's
+        notifications, rooms and updates are `notifications`, `notifications/<user>`, `chat/<room>`,
+        `chat/<room>/presence`, `realtime/<type>` and `system/status`."""
         for name in topic:
             _refuse_reserved(name)
         require_subscribe(request, topic)
@@ -104,6 +116,15 @@ def _refuse_reserved(topic: str) -> None:
             "topics under generations/ belong to answers: read them at /generations/{id}/stream",
             fields=[("topic", "another name")],
         )
+
+
+def _refuse_forgery(request: Request, topic: str) -> None:
+    kind = topic.split("/", 1)[0]
+    if kind not in _ROUTES or caller_of(request).is_admin:
+        return
+    route = _ROUTES[kind]
+    instead = f"use {route}, which says who the sender is" if route else "only this server itself writes there"
+    raise Problem(403, f"topics under {kind}/ are not written to directly, but by admins: {instead}")
 
 
 def _events(content_type: str, body: bytes) -> list[Event]:

@@ -29,6 +29,7 @@ _WHEN: dict[int, str] = {
     400: "The request is not what it says it is: no JSON, or a position that no server wrote.",
     401: "Nobody knows who asks, or the token is not taken.",
     403: "The token does not let its user do this, or a page of another site asks.",
+    409: "The first request with this `Idempotency-Key` is under way.",
     413: "The body, or the event, is larger than may be.",
     415: "The body is of another content type.",
     422: "A field or parameter is not what it has to be: `errors` names it.",

@@ -1,0 +1,151 @@
+"""Live updates of things: whoever shows a thing, all of its kind, or everything hears that it has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from ..asgi.caller import require_publish, require_subscribe, require_user
+from ..asgi.documented import problems
+from ..asgi.problem import Problem
+from ..asgi.publish_route import PublishRoute
+from ..asgi.routing import stream_route
+from ..asgi.stream_response import EventStream
+from ..auth.topic_part import topic_part
+from ..errors import InvalidTopic
+from ..hub import Hub
+from ..hub.topic import check_topic
+from ..sse import Event
+from ..stream import Cursor
+from .senders import SenderOut, accepted, draw_id, hinted, news, sender_of, timestamp
+
+__all__ = ["realtime"]
+
+_EVERYTHING = "realtime"
+
+EntityType = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+EntityId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Action = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class NewUpdate(BaseModel):
+    """What has become of which thing. `action`: a word such as `created`, `updated`, `deleted`; `data`: any JSON value,
+    at will."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    entityType: EntityType
+    entityId: EntityId
+    action: Action
+    data: Any = None
+
+
+class UpdateOut(BaseModel):
+    id: str
+    entityType: str
+    entityId: str
+    action: str
+    data: Any
+    sender: SenderOut
+    timestamp: str
+
+
+class UpdateSent(BaseModel):
+    """`id` is the position of the event, the update's own `id` what it is known by, in whichever topic it is read."""
+
+    id: str
+    update: UpdateOut
+
+
+def realtime(hub: Hub) -> APIRouter:
+    router = APIRouter(prefix="/realtime", tags=["realtime"], route_class=PublishRoute)
+
+    @stream_route(router, "/stream", responses=problems(400, 401, 403, 422, 429, 503))
+    async def stream(
+        request: Request,
+        entityType: Annotated[EntityType | None, Query(description="of this kind alone")] = None,
+        entityId: Annotated[list[EntityId] | None, Query(description="these alone: repeat it")] = None,
+    ) -> Response:
+        """Updates of everything, of one kind, or of some things of one kind.
+
+        To follow other things with the same connection: `/stream?topic=realtime/<type>/<id>&topic=…`.
+        """
+        require_user(request)
+        topics = _followed(entityType, entityId or [], hub.max_topics_per_reader)
+        with hinted(
+            "name an `entityId` that it lets you follow, too"
+            if entityType is not None
+            else "name an `entityType`, and an `entityId`, that it lets you follow"
+        ):
+            require_subscribe(request, topics)
+        return EventStream(hub, topics, request)
+
+    @router.post(
+        "/update",
+        status_code=202,
+        response_model=UpdateSent,
+        responses=problems(400, 401, 403, 409, 413, 415, 422, 429, 503),
+    )
+    async def update(request: Request, new: NewUpdate) -> Response:
+        """Tells those who follow this thing, those who follow its kind, and those who follow everything."""
+        sender = sender_of(require_user(request))
+        topics = [_topic_of(new.entityType, new.entityId), _topic_of(new.entityType), _EVERYTHING]
+        # The others follow from it: they hold what is sent to this one, and cannot be chosen.
+        require_publish(request, topics[0])
+        content = {
+            "id": draw_id(),
+            "entityType": new.entityType,
+            "entityId": new.entityId,
+            "action": new.action,
+            "data": new.data,
+            "sender": sender,
+            "timestamp": timestamp(),
+        }
+        return accepted(await _publish_to_all(hub, topics, news(content)), update=content)
+
+    return router
+
+
+def _followed(kind: str | None, ids: Sequence[str], most: int) -> list[str]:
+    """The topics that are asked for. Raises Problem for an id without a kind, and for too many."""
+    if kind is None:
+        if ids:
+            wrong = "name the `entityType` too: an id alone may be that of several things"
+            raise Problem(422, f"entityId: {wrong}", fields=[("entityType", wrong)])
+        return [_EVERYTHING]
+    if len(set(ids)) > most:
+        wrong = f"follow up to {most} things with one stream, not {len(set(ids))}, or all of the kind"
+        raise Problem(422, f"entityId: {wrong}", fields=[("entityId", wrong)])
+    return [_topic_of(kind, id) for id in ids] or [_topic_of(kind)]
+
+
+def _topic_of(kind: str, id: str | None = None) -> str:
+    """Raises Problem for words that are too long for a topic's name."""
+    parts = [_EVERYTHING, topic_part(kind)] if id is None else [_EVERYTHING, topic_part(kind), topic_part(id)]
+    try:
+        return check_topic("/".join(parts))
+    except InvalidTopic as error:
+        field = "entityType" if id is None else "entityId"
+        wrong = "too long for a topic's name, of which each character but letters and digits takes several"
+        raise Problem(422, f"{field}: {wrong}", fields=[(field, wrong)]) from error
+
+
+async def _publish_to_all(hub: Hub, topics: Sequence[str], event: Event) -> Cursor:
+    """The same event to each topic, the narrowest first. What could refuse one of them (its name, its size, no room for
+    one more topic) does so before the first has it; what is left is a server that shuts down between two, whose
+    caller is told to send it again."""
+    await hub.open()
+    held: list[str] = []
+    try:
+        for topic in topics:
+            await hub.broker.attach(topic)
+            held.append(topic)
+        cursors = [await hub.publish(topic, event) for topic in topics]
+    finally:
+        for topic in held:
+            hub.broker.detach(topic)
+    return cursors[-1]
