@@ -1,0 +1,57 @@
+"""The cookies of this server: what they say to the browser."""
+
+from __future__ import annotations
+
+from starlette.requests import HTTPConnection
+
+from yeoul.asgi.cookies import cookie_text, forget_cookie, pass_cookie, passes_of
+from yeoul.asgi.origins import OWN_PAGE
+from yeoul.auth.tickets import Pass
+
+
+def request(cookie: str = "", *, scheme: str = "http", site: str = "", own: bool | None = None) -> HTTPConnection:
+    sent = {"cookie": cookie, "sec-fetch-site": site}
+    headers = [(name.encode(), value.encode()) for name, value in sent.items() if value]
+    scope = {"type": "http", "path": "/", "query_string": b"", "headers": headers, "scheme": scheme, OWN_PAGE: own}
+    return HTTPConnection(scope)
+
+
+def given(request: HTTPConnection, text: str = "new", seconds: float = 60.9) -> str:
+    return pass_cookie(request, Pass(text, seconds), other_seconds=500)
+
+
+def test_no_script_reads_it_and_no_other_site_sends_it() -> None:
+    assert given(request()) == "yeoul_pass=new; Path=/; Max-Age=60; HttpOnly; SameSite=Strict"
+
+
+def test_over_tls_it_stays_there() -> None:
+    assert given(request(scheme="https")).endswith("SameSite=Strict; Secure")
+
+
+def test_an_allowed_page_of_another_site_gets_one_that_its_browser_sends() -> None:
+    assert given(request(site="cross-site", own=True)).endswith("SameSite=None; Secure")
+    assert given(request(site="same-site", own=True)).endswith("SameSite=Strict")
+    assert given(request(site="cross-site", own=None)).endswith("SameSite=Strict"), "a link is no allowed page"
+
+
+def test_passes_of_several_users_share_the_cookie() -> None:
+    """Two tabs, two users: neither takes the other's way back."""
+    asked = request("a=1; yeoul_pass=one.two")
+    assert passes_of(asked) == ["one", "two"]
+    assert given(asked).startswith("yeoul_pass=new.one.two; Path=/; Max-Age=500;")
+    assert given(asked, "two").startswith("yeoul_pass=two.one; ")
+    many = request("yeoul_pass=1.2.3.4.5.6.7")
+    assert passes_of(many) == ["1", "2", "3", "4"]
+    assert given(many).startswith("yeoul_pass=new.1.2.3; ")
+
+
+def test_without_a_cookie_there_is_no_pass() -> None:
+    assert list(passes_of(request())) == []
+    assert list(passes_of(request("yeoul_pass="))) == []
+
+
+def test_a_cookie_is_forgotten_where_it_was_set() -> None:
+    assert cookie_text("c", "v==", seconds=9, same_site="Lax", secure=False) == (
+        "c=v==; Path=/; Max-Age=9; HttpOnly; SameSite=Lax"
+    )
+    assert forget_cookie("c") == "c=; Path=/; Max-Age=0; HttpOnly"
