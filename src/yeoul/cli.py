@@ -8,10 +8,12 @@ import typer
 from pydantic import ValidationError
 
 from . import __version__
+from .auth.demo import make_demo_token
 from .cli_docs import docs
 from .cli_listen import listen
 from .cli_publish import publish
 from .cli_routes import routes
+from .cli_token import token
 from .logs import configure_logs
 from .observe import logger
 from .server import CannotListen, serve
@@ -29,6 +31,7 @@ cli = typer.Typer(
 
 cli.add_typer(docs, name="docs")
 cli.add_typer(routes, name="routes")
+cli.add_typer(token, name="token")
 cli.command("listen")(listen)
 cli.command("publish")(publish)
 
@@ -41,6 +44,13 @@ _TRY = """\
   Ask the documentation:         curl -NG --data-urlencode 'question=연결이 끊기면?' {url}/ask
   In a browser:                  {url}/
   Answers come from:             {provider}
+"""
+
+# The token names a user u1; what it names is taken for true by whoever is on this machine alone.
+_DEMO = f"""\
+  Demo mode, since no key is set: this machine's users may do everything, and others nothing.
+  As the user u1:                curl -N -H 'Authorization: Bearer {make_demo_token("u1", "Ann", roles=["user"])}' \
+{{url}}/notifications/stream
 """
 
 
@@ -84,6 +94,8 @@ def _serve(
             return
         say(f"yeoul ready on {url}")
         say(_TRY.format(url=url, provider=app.state.providers.describe()))
+        if app.state.authenticator.demo:
+            say(_DEMO.format(url=url))
 
     try:
         serve(app, settings, ready)

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from yeoul.auth.compact import MAX_TOKEN_BYTES, looks_like_jwt, read_compact, read_object, shown
+from yeoul.auth.compact import (
+    MAX_TOKEN_BYTES,
+    CompactToken,
+    check_header,
+    looks_like_jwt,
+    read_compact,
+    read_object,
+    shown,
+)
 from yeoul.errors import InvalidToken
 
 
@@ -21,22 +29,28 @@ def compact(header: Any, payload: Any = None, signature: str = "c2ln") -> str:
     return f"{part(header)}.{part(payload or {'sub': 'u1'})}.{signature}"
 
 
+def taken(text: str) -> CompactToken:
+    token = read_compact(text)
+    check_header(token.header)
+    return token
+
+
 def refusal(text: str) -> str:
     with pytest.raises(InvalidToken) as caught:
-        read_compact(text)
+        taken(text)
     return str(caught.value)
 
 
 def test_a_token_is_taken_apart() -> None:
-    token = read_compact(compact({"alg": "HS256", "typ": "JWT", "kid": "k1"}))
+    token = taken(compact({"alg": "HS256", "typ": "JWT", "kid": "k1"}))
     assert (token.algorithm, token.key_id, token.payload) == ("HS256", "k1", b'{"sub": "u1"}')
     assert "u1" not in repr(token)
-    assert read_compact(compact({"alg": "HS256"})).key_id is None
+    assert taken(compact({"alg": "HS256"})).key_id is None
 
 
 @pytest.mark.parametrize("kind", ["JWT", "jwt", "at+jwt", "AT+JWT"])
 def test_types_of_access_tokens_are_taken(kind: str) -> None:
-    assert read_compact(compact({"alg": "HS256", "typ": kind}))
+    assert taken(compact({"alg": "HS256", "typ": kind}))
 
 
 @pytest.mark.parametrize("kind", ["", "JWE", "logout+jwt", "dpop+jwt", "JWT ", 5, ["JWT"]])
@@ -68,7 +82,7 @@ def test_headers_that_are_not_taken(header: Any, said: str) -> None:
 
 @pytest.mark.parametrize("header", ["jku", "x5u", "jwk", "x5c"])
 def test_keys_that_a_token_brings_along_are_not_looked_at(header: str) -> None:
-    assert read_compact(compact({"alg": "HS256", header: "https://evil.example/keys"})).algorithm == "HS256"
+    assert taken(compact({"alg": "HS256", header: "https://evil.example/keys"})).algorithm == "HS256"
 
 
 GOOD = compact({"alg": "HS256"})
@@ -105,7 +119,7 @@ def test_encrypted_tokens_are_refused() -> None:
 def test_a_token_is_measured_before_it_is_read() -> None:
     header, payload, _ = GOOD.split(".")
     rest = MAX_TOKEN_BYTES - len(header) - len(payload) - 2
-    assert read_compact(f"{header}.{payload}.{'A' * rest}")
+    assert taken(f"{header}.{payload}.{'A' * rest}")
     assert "longer than 8 KiB" in refusal(f"{header}.{payload}.{'A' * (rest + 1)}")
 
 

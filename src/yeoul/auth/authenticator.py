@@ -38,7 +38,7 @@ class Authenticator:
         open_topics: Sequence[str] = (),
     ) -> None:
         self.demo = demo
-        self._tokens = tokens
+        self.tokens = tokens
         self._revoked = revoked
         self._subscribe = tuple(subscribe)
         self._publish = tuple(publish)
@@ -64,8 +64,8 @@ class Authenticator:
         )
 
     async def close(self) -> None:
-        if self._tokens is not None:
-            await self._tokens.close()
+        if self.tokens is not None:
+            await self.tokens.close()
 
     def granted(self, user: str, subscribe: Sequence[str] | None, publish: Sequence[str] | None) -> Grants:
         """A token's own grants, where it has some, else those of every user. Raises ValueError for bad patterns."""
@@ -82,11 +82,11 @@ class Authenticator:
         return Claims(user=demo.user, expires=None, name=demo.name, email=demo.email, roles=demo.roles)
 
     async def _read(self, text: str) -> Claims:
-        if self._tokens is None:
+        if self.tokens is None:
             raise InvalidToken(f"this server has no key to check tokens with: set {_KEYS}")
         if not looks_like_jwt(text) and _is_demo_token(text):
             raise InvalidToken("this is a demo token, which proves nothing: it is taken in demo mode alone; send a JWT")
-        return await self._tokens.read(text)
+        return await self.tokens.read(text)
 
 
 def _is_demo_token(text: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import InvalidToken
 
-__all__ = ["MAX_TOKEN_BYTES", "CompactToken", "looks_like_jwt", "read_compact", "read_object", "shown"]
+__all__ = ["MAX_TOKEN_BYTES", "CompactToken", "check_header", "looks_like_jwt", "read_compact", "read_object", "shown"]
 
 # No identity provider's token is nearly as long, and servers bound a request's head to about as much.
 MAX_TOKEN_BYTES = 8 * 1024
@@ -52,7 +52,7 @@ def looks_like_jwt(text: str) -> bool:
 
 
 def read_compact(text: str) -> CompactToken:
-    """Raises InvalidToken for what is no signed token, and for a header that this server does not take."""
+    """Raises InvalidToken for what is no signed token. Its header is not checked yet."""
     if len(text) > MAX_TOKEN_BYTES:
         raise InvalidToken(f"the token is longer than {MAX_TOKEN_BYTES // 1024} KiB: put less into it")
     if text.count(".") == _ENCRYPTED_PARTS - 1:
@@ -60,9 +60,7 @@ def read_compact(text: str) -> CompactToken:
     parts = _FORM.fullmatch(text)
     if parts is None:
         raise InvalidToken("this is no JWT: it has three parts of Base64url, joined by dots")
-    header = read_object(_decoded(parts[1]), "header")
-    _check_header(header)
-    return CompactToken(text, header, _decoded(parts[2]))
+    return CompactToken(text, read_object(_decoded(parts[1]), "header"), _decoded(parts[2]))
 
 
 def read_object(data: bytes, what: str) -> dict[str, Any]:
@@ -85,14 +83,9 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def shown(value: object) -> str:
-    """A value out of a token, for a message: short, and without characters that a terminal would obey."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return ascii(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!a}…"
-
-
-def _check_header(header: Mapping[str, Any]) -> None:
-    """What else a header may hold (`jku`, `jwk`, `x5u`, `x5c`: keys that the token brings along) is not looked at."""
+def check_header(header: Mapping[str, Any]) -> None:
+    """Raises InvalidToken for a header that this server does not take. What else it may hold (`jku`, `jwk`, `x5u`,
+    `x5c`: keys that the token brings along) is not looked at."""
     for name in ("crit", "b64"):
         if name in header:
             # RFC 7515, 4.1.11: extensions that one does not know must not be passed over.
@@ -105,6 +98,12 @@ def _check_header(header: Mapping[str, Any]) -> None:
         raise InvalidToken("the token's header has no `alg`")
     if not isinstance(header.get("kid", ""), str):
         raise InvalidToken("the token's `kid` must be text")
+
+
+def shown(value: object) -> str:
+    """A value out of a token, for a message: short, and without characters that a terminal would obey."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return ascii(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!a}…"
 
 
 def _decoded(part: str) -> bytes:

@@ -9,7 +9,7 @@ import jwt
 
 from ..errors import InvalidToken
 from .claims import Claims, Rules
-from .compact import CompactToken, read_compact, read_object, shown
+from .compact import CompactToken, check_header, read_compact, read_object, shown
 from .jwks import Jwks
 from .keys import ALGORITHMS, Key, candidates
 
@@ -42,11 +42,13 @@ class Tokens:
     async def read(self, text: str) -> Claims:
         """What a token says that is taken. Raises InvalidToken, saying why it is not, and KeysUnavailable."""
         token = read_compact(text)
+        check_header(token.header)
         await self.check_signature(token)
         return self.rules.read(read_object(token.payload, "payload"), self._clock())
 
     async def check_signature(self, token: CompactToken) -> None:
-        """Raises InvalidToken where none of the keys has made it, and KeysUnavailable where that cannot be known."""
+        """After `check_header`. Raises InvalidToken where none of the keys has made it, and KeysUnavailable where that
+        cannot be known."""
         algorithm = token.algorithm
         if algorithm not in self._algorithms:
             right = " or ".join(self._algorithms)

@@ -1,0 +1,210 @@
+"""`yeoul token`, and keys that `yeoul serve` refuses to start with, as their users meet them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from support.reader import ask
+from support.serving import yeoul_serve
+from support.tokens import SECRET, bearer, demo_token, make_jwt
+
+KEYED = {"YEOUL_JWT_SECRET": SECRET}
+ED = ed25519.Ed25519PrivateKey.generate()
+PUBLIC = ED.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+PRIVATE = ED.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def yeoul(folder: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("YEOUL_", "OPENAI_", "HF_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "yeoul", *arguments],
+        cwd=folder,
+        env={**clean, **env},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+# --- create
+
+
+def test_a_token_is_printed_alone_and_says_what_was_asked(tmp_path: Path) -> None:
+    options = ["--name", "Ann", "--email", "ann@example.com", "--role", "user", "--role", "cook", "--expires", "15m"]
+    grants = ["--subscribe", "chat/*", "--subscribe", "news", "--publish", "chat/a"]
+    env = {**KEYED, "YEOUL_JWT_AUDIENCE": "yeoul", "YEOUL_JWT_ISSUER": "me"}
+    done = yeoul(tmp_path, "token", "create", "--user", "u1", *options, *grants, **env)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = done.stdout.removesuffix("\n")
+    claims = jwt.decode(text, SECRET, algorithms=["HS256"], audience="yeoul", issuer="me")
+    assert claims.pop("exp") - claims["iat"] == 900
+    assert abs(claims.pop("iat") - time.time()) < 30
+    assert claims == {
+        "sub": "u1",
+        "aud": "yeoul",
+        "iss": "me",
+        "name": "Ann",
+        "email": "ann@example.com",
+        "roles": ["user", "cook"],
+        "yeoul": {"subscribe": ["chat/*", "news"], "publish": ["chat/a"]},
+    }
+
+
+def test_a_private_key_signs_by_its_own_algorithm(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text(PRIVATE)
+    command = ["token", "create", "--user", "u1", "--key", "key.pem"]
+    done = yeoul(tmp_path, *command, YEOUL_JWT_PUBLIC_KEY=PUBLIC)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert jwt.decode(done.stdout.strip(), ED.public_key(), algorithms=["EdDSA"])["sub"] == "u1"
+    done = yeoul(tmp_path, *command, **KEYED)
+    assert done.returncode == 0
+    assert "would not take it" in done.stderr
+
+
+def test_where_no_key_is_set_a_demo_token_is_made(tmp_path: Path) -> None:
+    options = ["--name", "Ann", "--email", "ann@example.com", "--role", "user"]
+    done = yeoul(tmp_path, "token", "create", "--user", "u1", *options)
+    assert (done.returncode, done.stdout) == (0, demo_token() + "\n")
+    assert "this is a demo token" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "said"),
+    [
+        (["--user", "", "--expires", "1h"], KEYED, "`sub` must be text"),
+        (["--user", "a\nb"], KEYED, "`sub` must be text"),
+        (["--user", "u1", "--expires", "soon"], KEYED, "write 30s, 15m, 1h or 7d"),
+        (["--user", "u1", "--expires", "0s"], {**KEYED, "YEOUL_JWT_LEEWAY_S": "0"}, "has expired"),
+        (["--user", "u1", "--expires", "31d"], KEYED, "a token may be valid for 30 days at most"),
+        (["--user", "u1", "--subscribe", "x" * 251], KEYED, "`yeoul.subscribe` must be a list"),
+        (["--user", "u1", *(["--publish", "x" * 200] * 90)], KEYED, "longer than 8 KiB"),
+        (["--user", "u1", "--key", "none.pem"], KEYED, "neither PEM text nor a file"),
+        (["--user", "u1"], {"YEOUL_JWT_PUBLIC_KEY": PUBLIC}, "give the private one with --key"),
+        (["--user", "u1"], {"YEOUL_JWT_SECRET": "short"}, "jwt_secret: it has 5 bytes"),
+        (["--user", "u1", "--expires", "1h"], {}, "set YEOUL_JWT_SECRET, or give --key"),
+        (["--user", "a:b"], {}, "no field may hold a colon|four fields"),
+    ],
+)
+def test_what_no_server_would_take_is_not_made(
+    tmp_path: Path, options: list[str], env: dict[str, str], said: str
+) -> None:
+    done = yeoul(tmp_path, "token", "create", *options, **env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert any(text in done.stderr for text in said.split("|"))
+
+
+# --- explain
+
+
+def test_a_good_token_is_explained(tmp_path: Path) -> None:
+    text = make_jwt("u1", name="Ann", iat=time.time() - 3 * 86_400, note="\x1b[31m\x9b\u202e<b>[red]")
+    done = yeoul(tmp_path, "token", "explain", stdin=f"Bearer {text}\n", **KEYED)
+    assert (done.returncode, done.stderr) == (0, "")
+    for said in ("HS256", "3 days ago", "UTC, in 10 min", "✓ signature", "✓ exp", "notifications/u1", "taken: as u1"):
+        assert said in done.stdout
+    assert "✗" not in done.stdout
+    assert "not taken" not in done.stdout
+    assert r"\u001b[31m\u009b\u202e<b>[red]" in done.stdout  # what a terminal would obey is shown, not sent
+    assert not any(char in done.stdout for char in "\x1b\x9b\u202e")
+    assert text.rpartition(".")[2] not in done.stdout
+    assert SECRET not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (make_jwt(seconds=-3_600), ["✗ exp", "has expired", "✓ signature"]),
+        (make_jwt(secret=SECRET[::-1], roles="admin"), ["✗ signature", "fits no key", "✗ roles"]),
+        (jwt.encode({"sub": "u1"}, PRIVATE, algorithm="EdDSA"), ["✗ signature", "'EdDSA'", "✗ exp"]),
+        (demo_token(), ["demo mode alone"]),
+        ("nonsense", ["this is no JWT"]),
+        ("", ["this is no JWT"]),
+        ("x" * 100_000, ["longer than 8 KiB"]),
+    ],
+)
+def test_a_token_that_is_not_taken_is_explained(tmp_path: Path, text: str, said: list[str]) -> None:
+    done = yeoul(tmp_path, "token", "explain", stdin=text, **KEYED)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "not taken: " in done.stdout
+    assert [each for each in said if each not in done.stdout] == []
+    assert SECRET not in done.stdout
+
+
+def test_an_argument_is_taken_too_and_demo_tokens_are_explained(tmp_path: Path) -> None:
+    done = yeoul(tmp_path, "token", "explain", demo_token("u1", roles="admin"))
+    assert done.returncode == 0
+    assert "everything" in done.stdout
+    assert "taken: as u1" in done.stdout
+    done = yeoul(tmp_path, "token", "explain", make_jwt("u1"))
+    assert done.returncode == 1
+    assert "u1" in done.stdout
+    assert "set YEOUL_JWT_SECRET" in done.stdout
+
+
+# --- serve
+
+
+P384 = ec.generate_private_key(ec.SECP384R1()).public_key()
+P384_PEM = P384.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "said"),
+    [
+        (["--host", "0.0.0.0"], {}, "on 0.0.0.0 others can reach this server, and it has no key"),
+        (["--host", "::"], {}, "on :: others can reach this server"),
+        ([], {"YEOUL_HOST": "10.1.2.3"}, "set YEOUL_JWT_SECRET (`openssl rand -base64 48`)"),
+        ([], {"YEOUL_JWT_SECRET": "hunter2"}, "setting jwt_secret: it has 7 bytes: an HS256 secret has 32 and more"),
+        ([], {**KEYED, "YEOUL_JWT_PREVIOUS_SECRET": "hunter2"}, "setting jwt_previous_secret: it has 7 bytes"),
+        ([], {"YEOUL_JWT_SECRET": PUBLIC}, "setting jwt_secret: it is a key of another kind"),
+        ([], {"YEOUL_JWT_PUBLIC_KEY": PRIVATE}, "setting jwt_public_key: it has a private key"),
+        ([], {"YEOUL_JWT_PUBLIC_KEY": "no/such.pem"}, "setting jwt_public_key: it is neither PEM text nor a file"),
+        ([], {"YEOUL_JWT_PUBLIC_KEY": PUBLIC[:60] + "!!" + PUBLIC[62:]}, "the PEM text is damaged"),
+        ([], {"YEOUL_JWT_PUBLIC_KEY": P384_PEM}, "an EC key on secp384r1 is not taken: give an RSA key"),
+        ([], {"YEOUL_JWT_JWKS_URL": "http://id.example/keys"}, "setting jwt_jwks_url: it must begin with https://"),
+    ],
+)
+def test_the_server_does_not_start_with_keys_that_protect_nobody(
+    tmp_path: Path, arguments: list[str], env: dict[str, str], said: str
+) -> None:
+    done = yeoul(tmp_path, "serve", "--port", "0", *arguments, **env)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
+    shown = [line for value in env.values() for line in value.splitlines() if len(line) > 6 and "://" not in line]
+    assert not any(line in done.stderr for line in shown if line != "10.1.2.3")
+
+
+async def test_the_demo_modes_start_lines_name_a_token_that_works() -> None:
+    with yeoul_serve() as served:
+        assert served.process.stderr is not None
+        lines = iter(served.process.stderr.readline, "")
+        line = next(line for line in lines if "Authorization: Bearer" in line)
+        text = line.partition("Bearer ")[2].partition("'")[0]
+        answer = await ask(served.port, "/topics/chat/a", method="POST", headers=bearer(text), json_body={"data": "x"})
+        assert answer.status == 202
+        answer = await ask(served.port, "/topics/other", method="POST", headers=bearer(text), json_body={"data": "x"})
+        assert answer.status == 403
+
+
+async def test_a_token_of_the_command_line_is_taken_by_the_server(tmp_path: Path) -> None:
+    text = yeoul(tmp_path, "token", "create", "--user", "u1", **KEYED).stdout.strip()
+    with yeoul_serve("--host", "0.0.0.0", env=KEYED) as served:
+        path, body = "/topics/chat/a", {"data": "x"}
+        assert (await ask(served.port, path, method="POST", headers=bearer(text), json_body=body)).status == 202
+        assert (await ask(served.port, path, method="POST", json_body=body)).status == 401
+        assert (await ask(served.port, path, method="POST", headers=bearer(make_jwt()), json_body=body)).status == 202
+        wrong = make_jwt(secret=SECRET[::-1])
+        assert (await ask(served.port, path, method="POST", headers=bearer(wrong), json_body=body)).status == 401

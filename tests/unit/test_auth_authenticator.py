@@ -1,0 +1,99 @@
+"""From a credential to an identity, in demo mode and with keys."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from support.tokens import SECRET, demo_token, make_jwt
+from yeoul.auth.authenticator import Authenticator
+from yeoul.auth.claims import Rules
+from yeoul.auth.demo import make_demo_token
+from yeoul.auth.identity import Grants
+from yeoul.auth.keys import secret_key
+from yeoul.auth.tokens import Tokens
+from yeoul.errors import InvalidToken
+
+TOKENS = Tokens([secret_key(SECRET)], Rules(leeway=5))
+USUAL = {"subscribe": ["notifications/{user}", "chat/*"], "publish": ["chat/*"], "open_topics": ["system/status"]}
+
+
+def with_key(**options: object) -> Authenticator:
+    return Authenticator(demo=False, tokens=TOKENS, **{**USUAL, **options})  # type: ignore[arg-type]
+
+
+async def refusal(authenticator: Authenticator, text: str) -> str:
+    with pytest.raises(InvalidToken) as caught:
+        await authenticator.token(text, "bearer")
+    assert text not in str(caught.value)
+    return str(caught.value)
+
+
+async def test_a_token_is_made_an_identity() -> None:
+    expires = time.time() + 60
+    text = make_jwt("auth0|42", name="Ann", email="ann@example.com", roles=["user"], exp=expires, iat=7)
+    identity = await with_key().token(text, "cookie")
+    assert (identity.user, identity.name, identity.email) == ("auth0|42", "Ann", "ann@example.com")
+    assert (identity.roles, identity.way, identity.topics) == (frozenset({"user"}), "cookie", None)
+    assert identity.expires == expires + 5
+    assert identity.grants == Grants.of(["notifications/auth0~7C42", "chat/*", "system/status"], ["chat/*"])
+
+
+async def test_a_tokens_own_grants_stand_instead_of_the_usual_ones() -> None:
+    identity = await with_key().token(make_jwt(yeoul={"subscribe": ["news"]}), "bearer")
+    assert identity.grants == Grants.of(["news", "system/status"])
+    assert not identity.may_publish("chat/a")
+
+
+async def test_what_was_taken_back_is_refused() -> None:
+    asked: list[tuple[str, float | None]] = []
+
+    def revoked(user: str, issued: float | None) -> bool:
+        asked.append((user, issued))
+        return user == "bad"
+
+    authenticator = with_key(revoked=revoked)
+    assert (await authenticator.token(make_jwt("good", iat=7), "bearer")).user == "good"
+    assert "has been revoked: log in again" in await refusal(authenticator, make_jwt("bad"))
+    await refusal(authenticator, make_jwt("worse", seconds=-100))  # what is not taken anyway is not asked about
+    assert asked[0] == ("good", 7.0)
+    assert [user for user, _ in asked] == ["good", "bad"]
+    demo = Authenticator(demo=True, revoked=revoked)
+    assert "has been revoked" in await refusal(demo, demo_token("bad"))
+    assert asked[-1] == ("bad", None)
+
+
+async def test_demo_tokens_are_taken_in_demo_mode_alone() -> None:
+    identity = await Authenticator(demo=True, **USUAL).token(demo_token(), "query")
+    assert (identity.user, identity.name, identity.expires, identity.way) == ("u1", "Ann", None, "query")
+    assert identity.may_subscribe("notifications/u1")
+    assert not identity.may_subscribe("notifications/u2")
+    said = await refusal(with_key(), demo_token())
+    assert "demo token, which proves nothing: it is taken in demo mode alone" in said
+
+
+async def test_a_jwt_in_demo_mode_is_told_what_to_set() -> None:
+    said = await refusal(Authenticator(demo=True), make_jwt())
+    assert "runs in demo mode" in said
+    assert "YEOUL_JWT_SECRET" in said
+
+
+async def test_nonsense_is_told_what_would_be_right() -> None:
+    assert "this is no JWT" in await refusal(with_key(), "nonsense!")
+    assert "Base64 of" in await refusal(Authenticator(demo=True), "nonsense!")
+
+
+async def test_without_keys_and_demo_mode_no_token_is_taken() -> None:
+    for text in (make_jwt(), demo_token()):
+        assert "has no key to check tokens with" in await refusal(Authenticator(demo=False), text)
+
+
+def test_a_demo_token_is_made_as_it_is_read() -> None:
+    assert make_demo_token("u1", "Ann", "ann@example.com", ["user"]) == demo_token()
+    for user, name in (("", ""), ("a:b", ""), ("a", "b:c"), ("a\n", ""), ("a" * 2_000, "")):
+        with pytest.raises(ValueError, match="a demo token is Base64"):
+            make_demo_token(user, name)
+    for role in ("a,b", " a", ""):
+        with pytest.raises(ValueError, match="no role a comma"):
+            make_demo_token("u1", roles=[role])
