@@ -14,7 +14,7 @@ from ..hub.work import Work
 from ..hub.works import Works
 from ..sse import Event, encode
 from ..stream import LastEventId, draw_work_id
-from .caller import caller_of, require_own_page
+from .caller import caller_of, principal_of, require_own_page
 from .origins import led_here
 from .problem import Problem, problem, problem_of
 from .rates import count_connect
@@ -59,6 +59,7 @@ async def attach_or_start(
         work = works.orphan(question) if question else None
         if work is None:
             _check_may_start(request)
+            works.hub.check_room(principal_of(request))  # or it would be paid for, and nobody given it
             work = await start(question)
     except YeoulError as error:
         return failed(error)

@@ -41,6 +41,14 @@ class Admission:
 
     def enter(self, principal: Principal) -> None:
         """Takes a place. Raises TooManyConnections, and has taken none."""
+        self.check(principal)
+        self._count(principal, 1)
+
+    def leave(self, principal: Principal) -> None:
+        self._count(principal, -1)
+
+    def check(self, principal: Principal) -> None:
+        """Raises TooManyConnections where there is no place, as things are."""
         user, address = self._user(principal), self._address(principal)
         if self._per_user is not None and user is not None and self.by_user.get(user, 0) >= self._per_user:
             raise TooManyConnections(
@@ -62,14 +70,11 @@ class Admission:
             raise TooManyConnections(
                 f"{self._most} streams are open, as many as this server takes: come back a little later", "all"
             )
-        self.taken += 1
-        _add(self.by_user, user, 1)
-        _add(self.by_address, address, 1)
 
-    def leave(self, principal: Principal) -> None:
-        self.taken -= 1
-        _add(self.by_user, self._user(principal), -1)
-        _add(self.by_address, self._address(principal), -1)
+    def _count(self, principal: Principal, number: int) -> None:
+        self.taken += number
+        _add(self.by_user, self._user(principal), number)
+        _add(self.by_address, self._address(principal), number)
 
     def _user(self, principal: Principal) -> str | None:
         return principal.user if self._per_user is not None else None

@@ -48,6 +48,16 @@ class MemoryBroker:
         # events, so a cursor from before must be answered by a gap.
         self._forgotten = 0
 
+    @property
+    def topics(self) -> int:
+        """Topics held, followed or not."""
+        return len(self._journals)
+
+    @property
+    def bytes(self) -> int:
+        """What their events count for (`Frame.size`)."""
+        return self._bytes
+
     async def open(self, sink: Sink) -> None:
         self._sink = sink
 

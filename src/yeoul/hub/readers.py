@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidToken, TooManyConnections
@@ -48,7 +48,7 @@ class Readers:
         """`Hub.subscribe`, which says what these are."""
         names = self._check(topics, principal)
         if not internal:
-            self._enter(principal)
+            self._counting_refusals(self._admission.enter, principal)
         try:
             followed = await self._topics.attach(names)
         except BaseException:
@@ -98,9 +98,13 @@ class Readers:
             raise InvalidToken("the token has expired: get a new one")
         return names
 
-    def _enter(self, principal: Principal) -> None:
+    def check_room(self, principal: Principal) -> None:
+        """`Hub.check_room`."""
+        self._counting_refusals(self._admission.check, principal)
+
+    def _counting_refusals(self, step: Callable[[Principal], None], principal: Principal) -> None:
         try:
-            self._admission.enter(principal)
+            step(principal)
         except TooManyConnections as error:
             refused = self._hub.stats.refused
             refused[error.bound] = refused.get(error.bound, 0) + 1

@@ -106,8 +106,9 @@ class Subscription(Connection):
             self.touched = now
             self.events += count
             self.sent += len(payload)
-            assert self._outlet is not None
-            if not self._outlet.write(payload):
+            outlet = self._outlet
+            assert outlet is not None
+            if not outlet.write(payload):
                 self._stall()
         if last.final and self.until_final:
             self.end("final")

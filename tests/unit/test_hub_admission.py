@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from yeoul.errors import TooManyConnections
+from yeoul.hub.admission import Admission
+from yeoul.hub.principal import NOBODY, Principal
+
+
+def of(user: str | None = None, address: str | None = None) -> Principal:
+    return Principal(user, None, address)
+
+
+def refused(admission: Admission, principal: Principal) -> TooManyConnections:
+    with pytest.raises(TooManyConnections) as caught:
+        admission.enter(principal)
+    return caught.value
+
+
+def test_without_bounds_nobody_is_refused_and_nothing_is_kept_of_anybody() -> None:
+    admission = Admission()
+    for _ in range(1_000):
+        admission.enter(of("u", "192.0.2.1"))
+    assert (admission.taken, admission.by_user, admission.by_address) == (1_000, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("admission", "principal", "bound", "words"),
+    [
+        (Admission(most=2), of(), "all", ["2 streams", "this server", "come back"]),
+        (Admission(per_user=2), of("ann"), "user", ["2 streams", "one user", "close one", "several topics"]),
+        (Admission(per_address=2), of("ann", "192.0.2.1"), "address", ["2 streams", "address", "close one"]),
+    ],
+    ids=["all", "user", "address"],
+)
+def test_at_a_bound_the_text_says_which_its_value_and_what_to_do(
+    admission: Admission, principal: Principal, bound: str, words: list[str]
+) -> None:
+    admission.enter(principal)
+    admission.enter(principal)
+    error = refused(admission, principal)
+    assert error.bound == bound
+    for word in words:
+        assert word in str(error)
+    assert "ann" not in str(error)
+    admission.leave(principal)
+    admission.check(principal)
+    admission.enter(principal)
+
+
+def test_whoever_is_refused_has_taken_nothing() -> None:
+    admission = Admission(most=5, per_user=1, per_address=3)
+    admission.enter(of("ann", "192.0.2.1"))
+    for _ in range(10):
+        refused(admission, of("ann", "192.0.2.2"))
+    assert admission.taken == 1
+    assert admission.by_address == {"192.0.2.1": 1}
+
+
+def test_looking_whether_there_is_room_takes_none() -> None:
+    admission = Admission(most=1)
+    for _ in range(3):
+        admission.check(NOBODY)
+    admission.enter(NOBODY)
+    with pytest.raises(TooManyConnections):
+        admission.check(NOBODY)
+
+
+def test_those_who_are_not_known_have_no_bound_of_a_user() -> None:
+    admission = Admission(per_user=1)
+    admission.enter(of(address="192.0.2.1"))
+    admission.enter(of(address="192.0.2.1"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:0:8000::", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("/run/client.sock", "/run/client.sock", True),
+        ("/run/client.sock", "/run/other.sock", False),
+    ],
+)
+def test_an_address_is_counted_as_it_is_and_one_of_ipv6_by_its_network(one: str, other: str, same: bool) -> None:
+    admission = Admission(per_address=1)
+    admission.enter(of(address=one))
+    if same:
+        assert refused(admission, of(address=other)).bound == "address"
+    else:
+        admission.enter(of(address=other))
+
+
+def test_readers_without_an_address_have_no_bound_of_one() -> None:
+    admission = Admission(per_address=1)
+    admission.enter(NOBODY)
+    admission.enter(NOBODY)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"])
+def test_this_machines_own_addresses_are_bounded_only_where_that_is_wanted(address: str) -> None:
+    free = Admission(per_address=1, limit_loopback=False)
+    for _ in range(3):
+        free.enter(of(address=address))
+    free.enter(of(address="192.0.2.1"))
+    refused(free, of(address="192.0.2.1"))
+    bound = Admission(per_address=1)
+    bound.enter(of(address=address))
+    refused(bound, of(address=address))
+
+
+@pytest.mark.parametrize("bound", ["most", "per_user", "per_address"])
+def test_a_bound_that_lets_nobody_in_is_a_mistake(bound: str) -> None:
+    with pytest.raises(ValueError, match="1 and more, or None"):
+        Admission(**{bound: 0})
+
+
+USERS = [None, "ann", "bob"]
+ADDRESSES = [None, "127.0.0.1", "192.0.2.1", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
+NETWORK = {"2001:db8::2": "2001:db8::1"}  # the same /64
+
+
+class Places(RuleBasedStateMachine):
+    """Against a list of who is in."""
+
+    MOST, PER_USER, PER_ADDRESS = 6, 3, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.admission = Admission(self.MOST, self.PER_USER, self.PER_ADDRESS, limit_loopback=False)
+        self.inside: list[Principal] = []
+
+    @rule(user=st.sampled_from(USERS), address=st.sampled_from(ADDRESSES))
+    def come(self, user: str | None, address: str | None) -> None:
+        principal = of(user, address)
+        full = set()
+        if len(self.inside) >= self.MOST:
+            full.add("all")
+        if user is not None and sum(p.user == user for p in self.inside) >= self.PER_USER:
+            full.add("user")
+        network = NETWORK.get(address or "", address)
+        others = [NETWORK.get(p.address or "", p.address) for p in self.inside]
+        if address not in (None, "127.0.0.1") and others.count(network) >= self.PER_ADDRESS:
+            full.add("address")
+        if full:
+            assert refused(self.admission, principal).bound in full
+        else:
+            self.admission.enter(principal)
+            self.inside.append(principal)
+
+    @precondition(lambda self: self.inside)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        principal = data.draw(st.sampled_from(self.inside))
+        self.inside.remove(principal)
+        self.admission.leave(principal)
+
+    @invariant()
+    def what_is_kept_is_of_those_inside(self) -> None:
+        assert self.admission.taken == len(self.inside)
+        assert sum(self.admission.by_user.values()) == sum(p.user is not None for p in self.inside)
+        assert all(self.admission.by_user.values())
+        assert all(self.admission.by_address.values())
+
+
+TestPlaces = Places.TestCase
+TestPlaces.settings = settings(deadline=None, derandomize=True, max_examples=60, stateful_step_count=30)
