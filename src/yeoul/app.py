@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from . import __version__
+from .apps.admin import admin
 from .apps.ask import ask_app
 from .apps.auth import auth_app
 from .apps.challenges import challenges
@@ -20,8 +21,10 @@ from .apps.gateway import gateway, recipes_route, with_built_in
 from .apps.generations import generations_app
 from .apps.index import index
 from .apps.lessons import lessons
+from .apps.metrics import registry_of
 from .apps.notifications import notifications
 from .apps.ops import ops
+from .apps.overview import overview_of
 from .apps.realtime import realtime
 from .apps.recipes import recipes_app
 from .apps.revocations import revocations_app
@@ -33,6 +36,7 @@ from .asgi.hosts import Hosts
 from .asgi.idempotency import IdempotencyKeys
 from .asgi.identify import Identify
 from .asgi.limits import BodyLimit
+from .asgi.measure import Measure
 from .asgi.origins import DEMO_ORIGINS, Origins
 from .asgi.problem import FAILED, Problem, problem, problem_of
 from .asgi.rates import Rates
@@ -50,12 +54,14 @@ from .documents.retriever import SqliteRetriever
 from .errors import YeoulError
 from .hub import Hub, MemoryBroker
 from .hub.broker import Broker
+from .hub.pulse import Pulse
 from .hub.work import DisconnectPolicy
 from .llm.demo import Demo
 from .llm.generations import Generations
 from .llm.openai import OpenAIChat, OpenAIResponses
 from .llm.provider import Provider
 from .llm.providers import Providers
+from .observe import Tally
 from .relay.relays import Relays
 from .relay.route import Route
 from .relay.table import check_table
@@ -101,6 +107,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         limit_loopback=settings.max_connections_per_address is not None,
         max_replay_bytes=settings.max_replay_bytes,
     )
+    pulse, requests = Pulse(hub.stats), Tally("method", "route", "status")
     generations = Generations(
         hub,
         max_running=settings.generations_max_running,
@@ -129,7 +136,8 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
             await revocations.load(keep_seconds=None if authenticator.demo else settings.max_token_s)
             try:
                 async with hub.lifespan(app):
-                    yield
+                    with pulse.beating():
+                        yield
             finally:
                 await authenticator.close()
                 await providers.close()
@@ -155,6 +163,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     app.add_middleware(Origins, allowed=_origins(settings, authenticator.demo))
     app.add_middleware(Hosts, allowed=settings.allowed_hosts)
     app.add_middleware(HideSecrets)
+    app.add_middleware(Measure, tally=requests)
     app.include_router(index())
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
     conversations = Conversations(
@@ -178,13 +187,13 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     app.include_router(chat(hub, history=settings.chat_history, grace=settings.chat_grace_s))
     app.include_router(status(hub, interval=settings.status_interval_s))
     app.include_router(topics(hub))
-    app.include_router(ops(hub, generations, relays))
-    _answer_errors_with_problems(app)
     app.state.rates = _rates(settings, authenticator.demo)
+    _answer_errors_with_problems(app)
     app.state.idempotency_keys = IdempotencyKeys(settings.idempotency_keep_s)
     # For apps of others: docs/add-an-app.md.
     app.state.hub, app.state.generations, app.state.providers = hub, generations, providers
     app.state.authenticator, app.state.tickets = authenticator, tickets
+    _watch(app, settings, relays, pulse, requests)
     return app
 
 
@@ -244,6 +253,40 @@ def _named(setting: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"setting {setting}: {error}") from error
+
+
+def _watch(app: FastAPI, settings: Settings, relays: Relays, pulse: Pulse, requests: Tally) -> None:
+    """What those see who run it: probes, metrics, and the admin API."""
+    hub, generations = app.state.hub, app.state.generations
+    rates: Rates = app.state.rates
+    registry = registry_of(
+        hub,
+        generations,
+        relays,
+        pulse=pulse,
+        counted={
+            "yeoul_requests": ("Requests answered, by route.", requests.labels, requests.counts),
+            "yeoul_rate_refusals": ("Requests over a rate, by kind.", ("kind",), rates.refused),
+        },
+        bounds={
+            "broker_bytes": settings.memory_max_bytes,
+            "broker_topics": settings.memory_max_topics,
+            "connections": settings.max_connections,
+            "generations": settings.generations_max_running,
+            "relays": settings.relays_max_running,
+        },
+    )
+    app.include_router(ops(hub, registry, pulse=pulse, open=settings.open_metrics))
+    overview = overview_of(
+        hub,
+        generations,
+        relays,
+        pulse,
+        demo=app.state.authenticator.demo,
+        max_connections=settings.max_connections,
+        refused=rates.refused,
+    )
+    app.include_router(admin(hub, overview))
 
 
 def _origins(settings: Settings, demo: bool) -> Sequence[str]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["LATENCY_BUCKETS", "Distribution", "HubStats", "logger"]
+__all__ = ["DURATION_BUCKETS", "LATENCY_BUCKETS", "Distribution", "HubStats", "Tally", "logger", "quantile"]
 
 logger = logging.getLogger("yeoul")
 
 # Seconds. From one loop tick to a stalled second; LLM times to first token need the upper end.
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# Seconds for which streams are open: from one that is refused by its own client to a day.
+DURATION_BUCKETS = (0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 14_400.0, 86_400.0)
 
 
 class Distribution:
@@ -37,6 +40,34 @@ class Distribution:
         return sum(self.counts)
 
 
+def quantile(bounds: Sequence[float], counts: Sequence[int], part: float) -> float | None:
+    """The value below which this part (0 to 1) of the observations lie, taken to be spread evenly in their bucket; None
+    without any. Those over the last bound count as it."""
+    rank, below, lower = part * sum(counts), 0, 0.0
+    for bound, count in zip((*bounds, bounds[-1]), counts, strict=True):
+        if count and below + count >= rank:
+            return lower + (bound - lower) * (rank - below) / count
+        below, lower = below + count, bound
+    return None
+
+
+class Tally:
+    """How often something happened, by what it was: values of `labels`, of which there are only a few each."""
+
+    __slots__ = ("counts", "labels")
+
+    def __init__(self, *labels: str) -> None:
+        self.labels = labels
+        self.counts: dict[tuple[str, ...], int] = {}
+
+    def add(self, *values: str, count: int = 1) -> None:
+        self.counts[values] = self.counts.get(values, 0) + count
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
 @dataclass(slots=True)
 class HubStats:
     """What a hub has done since it was made. Counts, bytes and seconds."""
@@ -52,6 +83,7 @@ class HubStats:
     gaps: int = 0
     heartbeats: int = 0
     publish_latency: Distribution = field(default_factory=Distribution)
+    durations: Distribution = field(default_factory=lambda: Distribution(DURATION_BUCKETS))  # of streams that ended
 
     def delivered(self, deliveries: int, size: int) -> None:
         self.deliveries += deliveries

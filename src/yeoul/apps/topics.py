@@ -17,7 +17,7 @@ from ..errors import YeoulError
 from ..hub import Hub
 from ..sse import Event, json_data
 
-__all__ = ["topics"]
+__all__ = ["refuse_reserved", "topics"]
 
 _TYPES = 'text/plain (the body is the data), application/json ({"data", "type"?}) or application/x-ndjson (many)'
 
@@ -67,7 +67,7 @@ def topics(hub: Hub) -> APIRouter:
     @router.post("/topics/{topic:path}", status_code=202, openapi_extra=_PUBLISH_BODY, response_model=None)
     async def publish(request: Request, topic: TopicName) -> Response:
         """All of the request's events, or none. The answer's `id` is the last one's position."""
-        _refuse_reserved(topic)
+        refuse_reserved(topic)
         require_publish(request, topic)
         _refuse_forgery(request, topic)
         events = _events(request.headers.get("content-type", ""), await request.body())
@@ -79,7 +79,7 @@ def topics(hub: Hub) -> APIRouter:
 
     @stream_route(router, "/topics/{topic:path}")
     async def follow(request: Request, topic: TopicName, newest: Newest = 0) -> Response:
-        _refuse_reserved(topic)
+        refuse_reserved(topic)
         require_subscribe(request, [topic])
         return EventStream(hub, [topic], request, newest=newest)
 
@@ -93,7 +93,7 @@ def topics(hub: Hub) -> APIRouter:
         notifications, rooms and updates are `notifications`, `notifications/<user>`, `chat/<room>`,
         `chat/<room>/presence`, `realtime/<type>` and `system/status`."""
         for name in topic:
-            _refuse_reserved(name)
+            refuse_reserved(name)
         require_subscribe(request, topic)
         most = hub.max_topics_per_reader
         if len(set(topic)) > most:
@@ -104,9 +104,13 @@ def topics(hub: Hub) -> APIRouter:
     return router
 
 
-def _refuse_reserved(topic: str) -> None:
+def refuse_reserved(topic: str) -> None:
+    """Raises Problem (422) for topics that are written and read by their own routes alone."""
     # An answer's id is what lets one read it; its topic must not be a second door.
     kind = topic.split("/", 1)[0]
+    if kind.startswith("stream."):
+        wrong = "topics whose names begin with 'stream.' are the server's own"
+        raise Problem(422, wrong, fields=[("topic", "another name")])
     if kind == "relays":
         wrong = "topics under relays/ belong to the gateway: read them where their request was sent to"
         raise Problem(422, wrong, fields=[("topic", "another name")])

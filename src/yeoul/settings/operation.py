@@ -23,6 +23,11 @@ class Operation(BaseModel):
     status_interval_s: Seconds = Field(
         2.0, description="Seconds between two samples of `/system/status/stream`; taken only while somebody watches."
     )
+    open_metrics: bool = Field(
+        True,
+        description="Whether `/metrics` needs no token. It names no user, topic or address, but says how much goes on; "
+        "without it, it is for admins (Prometheus sends a token with `authorization`).",
+    )
     log_format: Literal["text", "json"] = Field("text", description="`text` for people, `json` for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="`info` has a line for each stream that ends; `warning` is for trouble alone."
