@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -159,7 +160,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         cookie=settings.cookie,
         query_tokens=settings.query_tokens,
     )
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout_s)
     app.add_middleware(Origins, allowed=_origins(settings, authenticator.demo))
     app.add_middleware(Hosts, allowed=settings.allowed_hosts)
     app.add_middleware(HideSecrets)
@@ -172,7 +173,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     # What costs money is for those whose name is known, where names are asked for at all.
     known = [] if authenticator.demo or settings.open_answers else [Depends(require_user)]
     for answers in (
-        gateway(relays, relayed, lost_reader, environment),
+        gateway(relays, relayed, lost_reader, environment, partial(tickets.issue, internal=True)),
         lessons(generations, providers, lost_reader),
         generations_app(generations, providers),
         recipes_app(generations, providers, Recipes(database), lost_reader),

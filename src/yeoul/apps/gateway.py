@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from ..asgi.attach import find_work
 from ..asgi.problem import Problem
-from ..asgi.relayed import relayed
+from ..asgi.relayed import OwnTicket, relayed
 from ..asgi.routing import stream_route
 from ..hub.work import DisconnectPolicy
 from ..relay.parameter import Parameter
@@ -73,9 +73,11 @@ def gateway(
     routes: Sequence[Route],
     policy: DisconnectPolicy,
     variable: Callable[[str], str | None] = lambda name: None,
+    own_ticket: OwnTicket | None = None,
 ) -> APIRouter:
     """`policy`: what becomes of an upstream whose readers do not come back, where its route does not say. `variable`:
-    the environment, for credentials. To be included before routes whose paths have parameters.
+    the environment, for credentials; `own_ticket`: for routes that lead to this same server. To be included before
+    routes whose paths have parameters.
 
     Raises ValueError for a credential that is missing, or that no header can carry.
     """
@@ -85,7 +87,7 @@ def gateway(
         credential = _credential(route, variable)
 
         async def answer(request: Request) -> Response:
-            return await relayed(relays, request, route, credential=credential, policy=policy)
+            return await relayed(relays, request, route, credential=credential, own_ticket=own_ticket, policy=policy)
 
         about = f"Relays {route.target.name}'s stream"
         if "GET" in route.methods:

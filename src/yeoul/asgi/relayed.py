@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import ceil
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from ..auth.identity import Identity
 from ..errors import InvalidParameters, UpstreamRefused, YeoulError
 from ..hub.work import CANCEL, CONTINUE, DisconnectPolicy
 from ..relay.failure import GONE, LOOP, Failure, failure_of
@@ -23,7 +24,10 @@ from .caller import caller_of
 from .problem import problem
 from .stream_response import EventStream
 
-__all__ = ["own_address", "relayed"]
+__all__ = ["OwnTicket", "own_address", "relayed"]
+
+# Makes a ticket for one request of this server to itself, on behalf of somebody.
+OwnTicket = Callable[[Identity], Awaitable[str]]
 
 # Servers of ours that a request may come through. More is a circle of other shape.
 _MAX_HOPS = 8
@@ -31,21 +35,32 @@ _PSEUDONYM = re.compile(r"\byeoul-[0-9a-f]{12}\b")
 
 
 async def relayed(
-    relays: Relays, request: Request, route: Route, *, credential: str | None, policy: DisconnectPolicy
+    relays: Relays,
+    request: Request,
+    route: Route,
+    *,
+    credential: str | None,
+    own_ticket: OwnTicket | None = None,
+    policy: DisconnectPolicy,
 ) -> Response:
     """The stream of the relay that the request's Last-Event-ID names, or of a new one. `policy`: where the route has
-    none of its own."""
+    none of its own. `own_ticket`: what this server takes from itself, for routes that lead to it; so that what the
+    caller may not do is not done by way of the gateway, and what comes of it is the caller's."""
 
     async def start(question: str | None) -> Relay:
         values = route.read(request.query_params.multi_items(), await _body(request))
-        own = own_address(request.scope) if route.target.url.startswith("/") else ""
+        caller = caller_of(request)
+        own, ticket = "", None
+        if route.target.is_own:
+            own = own_address(request.scope)
+            ticket = await own_ticket(caller) if own_ticket is not None else None
         via = [*_PSEUDONYM.findall(request.headers.get("via", "")), relays.pseudonym]
-        outgoing = route.build(values, own=own, credential=credential, via=via)
+        outgoing = route.build(values, own=own, ticket=ticket, credential=credential, via=via)
         return await relays.start(
             route,
             outgoing,
-            credential=credential,
-            owner=caller_of(request).owner,
+            credential=credential or ticket,
+            owner=caller.owner,
             policy=_policy(route, policy),
             question=question,
         )

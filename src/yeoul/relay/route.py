@@ -105,6 +105,11 @@ class Target:
     response_headers: tuple[str, ...] = ()
     end: tuple[EndMarker, ...] = ()
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is this same server."""
+        return self.url.startswith("/")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
@@ -163,10 +168,16 @@ class Route:
         return values
 
     def build(
-        self, values: Mapping[str, object], *, own: str = "", credential: str | None = None, via: Sequence[str] = ()
+        self,
+        values: Mapping[str, object],
+        *,
+        own: str = "",
+        ticket: str | None = None,
+        credential: str | None = None,
+        via: Sequence[str] = (),
     ) -> Outgoing:
-        """The upstream's request. `own`: where this server is reached, as in `http://127.0.0.1:8000`; `via`: the
-        servers that it has come through."""
+        """The upstream's request. `own`: where this server is reached, as in `http://127.0.0.1:8000`, `ticket`: what it
+        knows there whom the request is for by; `via`: the servers that it has come through."""
         target = self.target
         url = fill_url(target.url, values)
         body = None if target.body is None else json_text(fill_json(target.body, values)).encode()
@@ -177,7 +188,9 @@ class Route:
             headers["Content-Type"] = "application/json"
         if target.auth is not None and credential is not None:
             headers[target.auth.header] = target.auth.prefix + credential
-        return Outgoing(method=target.method, url=own + url if url.startswith("/") else url, headers=headers, body=body)
+        elif ticket is not None and target.is_own:
+            headers["Authorization"] = f"Ticket {ticket}"
+        return Outgoing(method=target.method, url=own + url if target.is_own else url, headers=headers, body=body)
 
     def message(self, kinds: Iterable[str], default: str) -> str:
         """The route's own words for the first of these kinds of failure that it has some for."""
