@@ -27,11 +27,13 @@ async def send(port: int, topic: str, token: str | None, data: str = "x") -> Ans
 
 
 async def test_who_has_a_token_follows_and_publishes(port: int) -> None:
-    async with await open_stream(port, "/topics/chat/a", headers=bearer(make_jwt("u1"))) as stream:
+    mine = make_jwt("u1", yeoul={"subscribe": ["news/*"]})
+    async with await open_stream(port, "/topics/news/a", headers=bearer(mine)) as stream:
         assert stream.status == 200
         await stream.take(1)
-        other = jwt.encode({"sub": "u2", "exp": time.time() + 60}, ED, algorithm="EdDSA")
-        assert (await send(port, "chat/a", other, "안녕")).status == 202
+        claims = {"sub": "u2", "exp": time.time() + 60, "yeoul": {"publish": ["news/*"]}}
+        other = jwt.encode(claims, ED, algorithm="EdDSA")
+        assert (await send(port, "news/a", other, "안녕")).status == 202
         assert (await stream.take(2))[1].data == "안녕"
 
 
@@ -84,14 +86,16 @@ async def test_a_token_that_is_not_taken_is_told_why(port: int, token: str, said
 
 @one_outlet
 async def test_what_is_not_granted_is_refused_by_name(port: int) -> None:
-    answer = await send(port, "notifications/u2", make_jwt("u1"))
+    token = make_jwt("u1", yeoul={"publish": ["news/a"]})
+    assert (await send(port, "news/a", token)).status == 202
+    answer = await send(port, "news/b", token)
     assert answer.status == 403
     assert answer.headers["www-authenticate"] == 'Bearer realm="yeoul", error="insufficient_scope"'
-    assert "'notifications/u2'" in answer.json()["detail"]
+    assert "'news/b'" in answer.json()["detail"]
     assert "yeoul.publish" in answer.json()["detail"]
-    assert (await send(port, "notifications/u1", make_jwt("u1"))).status == 202
-    assert (await send(port, "notifications/u2", make_jwt("u1", roles=["admin"]))).status == 202
-    assert (await send(port, "chat/a", make_jwt("u1", yeoul={"subscribe": ["*"]}))).status == 403
+    assert (await send(port, "news/b", make_jwt("u1"))).status == 403
+    assert (await send(port, "news/b", make_jwt("u1", yeoul={"subscribe": ["*"]}))).status == 403
+    assert (await send(port, "news/b", make_jwt("u1", roles=["admin"]))).status == 202
 
 
 @one_outlet
