@@ -32,11 +32,12 @@ _TYPES = ("jwt", "at+jwt")
 @dataclass(frozen=True, slots=True)
 class CompactToken:
     """`header` is what the token says of itself, and no more than that; `payload` its bytes, which nobody may believe
-    before the signature was checked."""
+    before it was checked that `signature` is that of `signed`."""
 
-    text: str = field(repr=False)
     header: Mapping[str, Any]
     payload: bytes = field(repr=False)
+    signed: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
 
     @property
     def algorithm(self) -> str:
@@ -60,7 +61,9 @@ def read_compact(text: str) -> CompactToken:
     parts = _FORM.fullmatch(text)
     if parts is None:
         raise InvalidToken("this is no JWT: it has three parts of Base64url, joined by dots")
-    return CompactToken(text, read_object(_decoded(parts[1]), "header"), _decoded(parts[2]))
+    header, payload, signature = map(_decoded, parts.groups())
+    signed = text.rpartition(".")[0].encode()
+    return CompactToken(read_object(header, "header"), payload, signed, signature)
 
 
 def read_object(data: bytes, what: str) -> dict[str, Any]:
@@ -108,9 +111,13 @@ def shown(value: object) -> str:
 
 def _decoded(part: str) -> bytes:
     try:
-        return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except binascii.Error:
-        raise InvalidToken("this is no JWT: one of its parts is no Base64url") from None
+        data = b""
+    # Bits that are left over are zero (RFC 4648, 3.5): there are no two ways to write one token.
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != part.encode():
+        raise InvalidToken("this is no JWT: one of its parts is no Base64url")
+    return data
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
