@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from support.faulty_broker import FaultyBroker
 from yeoul.errors import TooManyTopics, TopicClosed
 from yeoul.hub import Broker, MemoryBroker
 from yeoul.hub.broker import Sink
@@ -54,7 +55,18 @@ async def memory(
     await broker.close()
 
 
-@pytest.fixture(params=[memory])
+@asynccontextmanager
+async def faulty(
+    sink: Sink, clock: Clock, retention: Retention | None = None, **bounds: int
+) -> AsyncIterator[FaultyBroker]:
+    """The one that tests of probes use, while nothing is wrong with it."""
+    broker = FaultyBroker(Retentions(default=retention), clock=clock, **bounds)
+    await broker.open(sink)
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture(params=[memory, faulty])
 def make(request: pytest.FixtureRequest) -> Factory:
     factory: Factory = request.param
     return factory

@@ -13,6 +13,7 @@ from support.polling import eventually, generation, metrics
 from support.reader import ask, open_stream, publish
 from support.serving import serving
 from support.upstream import TOKENS, Answer, Upstream, eof, error, stall
+from yeoul.apps.metrics import registry_of
 from yeoul.apps.ops import ops
 from yeoul.hub import Hub
 from yeoul.llm.generations import Generations
@@ -52,7 +53,7 @@ async def test_a_running_server_is_alive_and_ready(port: int, path: str) -> None
 async def test_a_server_that_shuts_down_is_alive_and_not_ready() -> None:
     hub = Hub()
     app = FastAPI()
-    app.include_router(ops(hub, Generations(hub)))
+    app.include_router(ops(hub, registry_of(hub, Generations(hub))))
     async with serving(app) as port:
         assert (await ask(port, "/readyz")).status == 200
         await hub.close()
