@@ -7,6 +7,8 @@ import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
@@ -31,9 +33,13 @@ def serve(app: ASGIApp, settings: Settings, on_ready: Callable[[str], None]) -> 
     """
     sock = _listen(settings.host, settings.port)
     _allow_many_files()
+    protocol: Any = partial(Protocol, header_timeout=settings.header_timeout_s)
     config = Config(
         app,
-        http=Protocol,
+        http=protocol,
+        # From anybody else X-Forwarded-For and X-Forwarded-Proto are not looked at. Of those that are trusted the last
+        # address counts that is no proxy's: what a client has written itself stands before it.
+        forwarded_allow_ips=list(settings.trusted_proxies),
         ws="none",
         loop="uvloop",
         lifespan="on",

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -53,11 +54,13 @@ class _InProcess(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Any, *, direct: bool = True, **options: Any) -> AsyncIterator[int]:
+async def serving(
+    app: Any, *, direct: bool = True, header_timeout: float = 10.0, **options: Any
+) -> AsyncIterator[int]:
     """Serves the application on this event loop; the value is its port. `direct` chooses the outlet."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-    http: Any = Protocol if direct else "httptools"
+    http: Any = partial(Protocol, header_timeout=header_timeout) if direct else "httptools"
     config = uvicorn.Config(
         app, http=http, ws="none", lifespan="on", log_level="warning", timeout_graceful_shutdown=5, **options
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,45 @@ async def test_a_body_that_grows_over_the_bound_ends_its_reader(length: str | No
         await run([b"12345", b"678901"], length=length)
     assert caught.value.status_code == 413
     assert caught.value.headers == {"Connection": "close"}
+
+
+async def test_a_body_that_is_not_there_in_time_ends_its_reader() -> None:
+    pieces = [b"1", b"2"]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while True:
+            await receive()
+
+    async def receive() -> Message:
+        if not pieces:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": True}
+
+    scope = {"type": "http", "method": "POST", "headers": []}
+    with pytest.raises(HTTPException, match=r"not complete after 0\.05 s") as caught:
+        await BodyLimit(app, 10, 0.05)(scope, receive, None)  # type: ignore[arg-type]
+    assert caught.value.status_code == 408
+    assert caught.value.headers == {"Connection": "close"}
+
+
+async def test_after_its_body_a_request_has_all_the_time_there_is() -> None:
+    left = asyncio.Event()
+    messages: list[Message] = [{"type": "http.request", "body": b"1", "more_body": False}]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        asyncio.get_running_loop().call_later(0.1, left.set)
+        assert (await receive())["type"] == "http.disconnect"
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": "POST", "headers": []}
+    await BodyLimit(app, 10, 0.05)(scope, receive, None)  # type: ignore[arg-type]
+    assert left.is_set()
 
 
 async def test_a_get_is_left_alone() -> None:

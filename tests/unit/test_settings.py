@@ -127,6 +127,13 @@ def test_the_environment_holds_them_as_json(monkeypatch: pytest.MonkeyPatch) -> 
         ("openai_base_url", "api.openai.com"),
         ("demo_pace_s", -1),
         ("lost_reader_s", -1),
+        ("cors_origins", ["*"]),
+        ("cors_origins", ["https://app.example.com/"]),
+        ("allowed_hosts", ["app.example.com:443"]),
+        ("trusted_proxies", ["*"]),
+        ("trusted_proxies", ["10.0.0.1/8"]),
+        ("publish_rate", "100"),
+        ("connect_rate", "1000000/second"),
     ],
 )
 def test_a_setting_out_of_bounds_is_refused_by_name(name: str, value: object) -> None:

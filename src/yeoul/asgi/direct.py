@@ -16,10 +16,11 @@ from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from ..hub import Subscription
 from ..sse import Event
+from .heads import BoundedHeads
 from .stream_response import DIRECT
 
 __all__ = ["DirectOutlet", "Protocol"]
@@ -28,9 +29,6 @@ __all__ = ["DirectOutlet", "Protocol"]
 # kernel took 1.3 MB per stalled socket before it pushed back.
 _TRANSPORT_BUFFER = 32 * 1024
 _KERNEL_UNSENT = 32 * 1024
-
-# Seconds for which a client may still take what is left of its response when the server shuts down.
-_LINGER = 2.0
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -60,8 +58,8 @@ class DirectOutlet:
         self._transport.abort()
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, and the direct outlet."""
+class Protocol(BoundedHeads):
+    """uvicorn's HTTP/1.1 protocol with bounds on heads, and the direct outlet."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,24 +67,13 @@ class Protocol(HttpToolsProtocol):
         self._streaming: RequestResponseCycle | None = None
         self._finished: Subscription | None = None  # whose stream was the last thing on this connection
         self._answering: RequestResponseCycle | None = None
-        self._between_messages = True
         self._shutting_down = False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._finished = None
-        self._between_messages = False
         scope: Any = self.scope
         scope["extensions"] = {DIRECT: partial(self._detach, scope)}
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._between_messages = True
-
-    def data_received(self, data: bytes) -> None:
-        if self._between_messages and not data.isascii():
-            data = _escape_target(data)
-        super().data_received(data)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
@@ -173,18 +160,6 @@ class Protocol(HttpToolsProtocol):
             super().shutdown()
             if self.transport.is_closing():
                 self._linger()
-
-    def _linger(self) -> None:
-        """Closing waits until the client has taken everything, which one that reads no more never does."""
-        if self.transport.get_write_buffer_size():
-            self.loop.call_later(_LINGER, self.transport.abort)
-
-
-def _escape_target(data: bytes) -> bytes:
-    """Percent-encodes what is not ASCII in a request line. RFC 9112, 3.2 wants that of clients, but curl sends what was
-    typed, and the parser would refuse `?message=안녕` with a 400."""
-    line, end, rest = data.partition(b"\r\n")
-    return b"".join(b"%%%02X" % byte if byte >= 0x80 else bytes((byte,)) for byte in line) + end + rest
 
 
 def _withdrawn_if_encoded(app: ASGIApp) -> ASGIApp:

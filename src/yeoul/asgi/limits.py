@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,14 +16,17 @@ _CLOSE = {"Connection": "close"}
 
 
 class BodyLimit:
-    """Middleware: a request body over `max_bytes` is answered with 413, whether it announces its length or not.
+    """Middleware: a request body over `max_bytes` is answered with 413, whether it announces its length or not, and one
+    that is not complete `timeout` seconds after its head with 408, where the application waits for it.
 
-    One that does not is ended by an HTTPException in the application that reads it.
+    What does not announce its length, or comes too slowly, is ended by an HTTPException in the application that reads
+    it.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float = 30.0) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._timeout = timeout
         self._detail = f"the request body is larger than {max_bytes} bytes: send less, or several requests"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,10 +41,20 @@ class BodyLimit:
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = 0
+        complete = False
+        deadline = asyncio.get_running_loop().time() + self._timeout
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            if complete:
+                return await receive()  # until the client leaves
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError as error:
+                wrong = f"the request body was not complete after {self._timeout:g} s: send it faster, or in parts"
+                raise HTTPException(408, wrong, _CLOSE) from error
+            complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._max_bytes:
                 # Of this type because FastAPI, which reads bodies, lets no other one through.
