@@ -48,7 +48,9 @@ def test_a_token_that_says_nothing_of_grants_leaves_them_to_the_settings() -> No
     assert (read(yeoul={}).subscribe, read(yeoul={}).publish) == ((), ())
 
 
-@pytest.mark.parametrize("claims", [{"exp": NOW - 4.9}, {"exp": NOW + 3_600}, {"nbf": NOW + 5}, {"iat": NOW + 5}])
+@pytest.mark.parametrize(
+    "claims", [{"exp": NOW - 4.9}, {"exp": NOW + 3_600}, {"nbf": NOW + 5}, {"iat": NOW + 5}, {"iat": NOW - 3_540}]
+)
 def test_times_are_taken_up_to_the_leeway_and_the_bound(claims: dict[str, float]) -> None:
     assert read(**claims).user == "u1"
 
@@ -58,7 +60,9 @@ def test_times_are_taken_up_to_the_leeway_and_the_bound(claims: dict[str, float]
     [
         ({"exp": NOW - 5}, "has expired 5 s ago: get a new one"),
         ({"exp": NOW - 40}, "has expired 40 s ago"),
-        ({"exp": NOW + 3_601}, "a token may be valid for 60 min at most"),
+        ({"exp": NOW + 3_601}, "it may be valid for 60 min at most"),
+        ({"exp": NOW + 60, "iat": NOW - 3_541}, "`exp` gives it 60 min: it may be valid for 60 min at most"),
+        ({"exp": NOW + 3_601, "iat": NOW + 4}, "it may be valid for 60 min at most"),
         ({"exp": ...}, "has no `exp`"),
         ({"exp": None}, "`exp` must be a number"),
         ({"exp": str(NOW + 60)}, "`exp` must be a number"),

@@ -42,7 +42,7 @@ def yeoul(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -
         (["--user", "a\nb"], KEYED, "`sub` must be text"),
         (["--user", "u1", "--expires", "soon"], KEYED, "write 30s, 15m, 1h or 7d"),
         (["--user", "u1", "--expires", "0s"], {**KEYED, "YEOUL_JWT_LEEWAY_S": "0"}, "has expired"),
-        (["--user", "u1", "--expires", "31d"], KEYED, "a token may be valid for 30 days at most"),
+        (["--user", "u1", "--expires", "31d"], KEYED, "it may be valid for 30 days at most"),
         (["--user", "u1", "--subscribe", "x" * 251], KEYED, "`yeoul.subscribe` must be a list"),
         (["--user", "u1", *(["--publish", "x" * 200] * 90)], KEYED, "longer than 8 KiB"),
         (["--user", "u1", "--key", "none.pem"], KEYED, "neither PEM text nor a file"),

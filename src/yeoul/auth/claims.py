@@ -49,7 +49,7 @@ class Claims:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`audience` and `issuer`: what `aud` must name and `iss` must be, None where they are not asked. `leeway`: seconds
-    by which clocks may differ; `max_seconds`: for how long from now a token may be valid."""
+    by which clocks may differ; `max_seconds`: for how long a token may be valid, from its `iat`, or else from now."""
 
     audience: str | None = None
     issuer: str | None = None
@@ -96,9 +96,13 @@ def _expiry(payload: Mapping[str, Any], rules: Rules, now: float) -> None:
         raise InvalidToken("the token has no `exp`: it must say until when it is valid")
     if now >= expires + rules.leeway:
         raise InvalidToken(f"the token has expired {duration_text(now - expires)} ago: get a new one")
-    if expires - now > rules.max_seconds:
+    # From its beginning, where it tells that: else a long token would be good for its last days, when a revocation that
+    # was meant for it is no longer remembered.
+    issued = payload.get("iat")
+    life = expires - (min(issued, now) if isinstance(issued, int | float) else now)
+    if life > rules.max_seconds:
         most = duration_text(rules.max_seconds)
-        raise InvalidToken(f"`exp` is {duration_text(expires - now)} ahead: a token may be valid for {most} at most")
+        raise InvalidToken(f"the token's `exp` gives it {duration_text(life)}: it may be valid for {most} at most")
 
 
 def _not_before(payload: Mapping[str, Any], rules: Rules, now: float) -> None:
