@@ -51,8 +51,8 @@ class Identification(BaseModel):
     )
     max_token_s: Seconds = Field(
         2_592_000.0,
-        description="Seconds for which a token may be valid, from its `iat`, or else from now; longer ones are refused. "
-        "A revocation is remembered for as long, so that no token outlives it.",
+        description="Seconds for which a token may be valid, from its `iat`, or else from now; longer ones are "
+        "refused. A revocation is remembered for as long, so that no token outlives it.",
     )
     cookie: str = Field(
         "yeoul_token",
