@@ -76,6 +76,16 @@ class Presence:
             self._remove(place)
 
     @property
+    def rooms(self) -> int:
+        """Rooms that somebody is in."""
+        return len(self._rooms)
+
+    @property
+    def places(self) -> int:
+        """Users in rooms, once for each room."""
+        return self._places
+
+    @property
     def next_expiry(self) -> float | None:
         """When `expire` has something to do."""
         return next(iter(self._absent.values()), None)

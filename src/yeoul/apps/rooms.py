@@ -61,8 +61,19 @@ class Rooms:
         self._timer: asyncio.TimerHandle | None = None
         self._telling = False
         self._untold: dict[str, None] = {}  # rooms that could not be told of a change: the whole list mends it
+        hub.companions.setdefault(Rooms, self)
         hub.watch("chat/*", self._on_reader)
         hub.before_close(self._close)
+
+    @property
+    def rooms(self) -> int:
+        """Rooms that somebody known is in."""
+        return self._presence.rooms
+
+    @property
+    def places(self) -> int:
+        """Known users in rooms, once for each room."""
+        return self._presence.places
 
     def people(self, room: str) -> dict[str, object]:
         """What `presence` says of a room: it replaces what one knew."""

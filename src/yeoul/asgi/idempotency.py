@@ -72,6 +72,7 @@ class IdempotencyKeys:
         self._callers: dict[str, dict[_Name, None]] = {}
         self._under_way: dict[_Name, bytes] = {}
         self._bytes = 0
+        self.counts: dict[str, int] = {"replayed": 0, "refused": 0}
 
     def __len__(self) -> int:
         """Answers that are remembered."""
@@ -94,6 +95,7 @@ class IdempotencyKeys:
         digest = await _digest(request)
         known = self._known(name, digest)
         if known is not None:
+            self.counts["replayed"] += 1
             return known.again()
         self._under_way[name] = digest
         try:
@@ -111,8 +113,10 @@ class IdempotencyKeys:
         answer = self._answers.get(name)
         first = self._under_way.get(name) if answer is None else answer.digest
         if first is not None and first != digest:
+            self.counts["refused"] += 1
             raise Problem(422, "this Idempotency-Key came with another body: draw a new key for each new request")
         if name in self._under_way:
+            self.counts["refused"] += 1
             raise Problem(
                 409, "the first request with this Idempotency-Key is under way: wait", headers={"Retry-After": "1"}
             )

@@ -86,6 +86,8 @@ class Tickets:
         self.pass_seconds = pass_seconds
         self._revoked = revoked
         self._clock = clock
+        # "again": used ones that came back with a pass.
+        self.counts: dict[str, int] = {"issued": 0, "used": 0, "again": 0}
         self._unused: Holdings[_Ticket] = Holdings(max_all=max_unused, max_per_user=max_unused_per_user)
         self._used: Holdings[Identity] = Holdings(max_all=max_used, max_per_user=max_used_per_user)
         self._passes: Holdings[_Pass] = Holdings(max_all=max_passes, max_per_user=max_passes_per_user)
@@ -100,6 +102,7 @@ class Tickets:
         ticket = _Ticket(_for_topics(identity, topics), internal)
         user = None if internal else identity.user
         self._unused.put(_digest(text), user, now + self.ticket_seconds, ticket, now)
+        self.counts["issued"] += 1
         return text
 
     async def admit(self, text: str, passes: Sequence[str] = ()) -> Admission:
@@ -118,6 +121,7 @@ class Tickets:
             raise InvalidToken(f"the ticket was used before, and not in this browser: {_ANEW}")
         self._check(identity)
         self._used.touch(key)
+        self.counts["again"] += 1
         return Admission(replace(identity, way="pass"))
 
     async def redeem(self, text: str, method: str) -> Identity:
@@ -131,6 +135,7 @@ class Tickets:
             raise InvalidToken("a ticket is taken for GET alone: send `Authorization: Bearer <token>`")
         self._unused.pop(_digest(text), now)
         self._check(ticket.identity)
+        self.counts["used"] += 1
         return ticket.identity
 
     async def end_passes(self, passes: Sequence[str]) -> None:
@@ -150,6 +155,7 @@ class Tickets:
         if expires <= now:
             raise InvalidToken("the token that the ticket came from has expired: get a new one, then a new ticket")
         self._used.put(key, identity.user, expires, identity, now)
+        self.counts["used"] += 1
         shown = self._shown(identity, passes, now)
         # Where the token never expires, a pass that is good for long enough is not prolonged with each ticket.
         needed = expires if identity.expires is not None else now + self.pass_seconds / 2

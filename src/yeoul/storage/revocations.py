@@ -62,6 +62,10 @@ class Revocations:
         at = self._at.get(user)
         return at is not None and not self._is_over(at) and (issued is None or issued <= at)
 
+    def __len__(self) -> int:
+        """Users who are revoked."""
+        return len(self._at)
+
     def all(self) -> Sequence[Revocation]:
         """Those that are on the disk, oldest first."""
         kept = (Revocation(user, at) for user, at in self._written.items() if not self._is_over(at))
