@@ -9,7 +9,6 @@ from functools import partial
 from fastapi import Depends, FastAPI
 
 from . import __version__
-from .apps.admin import admin
 from .apps.ask import ask_app
 from .apps.auth import auth_app
 from .apps.challenges import challenges
@@ -18,10 +17,7 @@ from .apps.gateway import gateway
 from .apps.generations import generations_app
 from .apps.index import index
 from .apps.lessons import lessons
-from .apps.metrics import registry_of
 from .apps.notifications import notifications
-from .apps.ops import ops
-from .apps.overview import overview_of
 from .apps.realtime import realtime
 from .apps.recipes import recipes_app
 from .apps.revocations import revocations_app
@@ -36,21 +32,18 @@ from .asgi.identify import Identify
 from .asgi.limits import BodyLimit
 from .asgi.measure import Measure
 from .asgi.origins import Origins
-from .asgi.rates import Rates
 from .asgi.startup import ClearStart
-from .auth.authenticator import Authenticator
 from .auth.tickets import Tickets
 from .documents.manual import shelve_manual
 from .documents.retriever import SqliteRetriever
 from .hub import Hub
-from .hub.pulse import Pulse
 from .hub.work import DisconnectPolicy
 from .llm.generations import Generations
-from .observe import Tally
 from .parts.access import make_authenticator, make_rates, origins_of
 from .parts.broker import make_broker
 from .parts.providers import make_providers
 from .parts.routes import gateway_routes
+from .parts.watch import Watch
 from .relay.relays import Relays
 from .relay.route import Route
 from .settings import Settings, environment
@@ -93,7 +86,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         limit_loopback=settings.max_connections_per_address is not None,
         max_replay_bytes=settings.max_replay_bytes,
     )
-    pulse, requests = Pulse(hub.stats), Tally("method", "route", "status")
+    watch = Watch(hub)
     generations = Generations(
         hub,
         max_running=settings.generations_max_running,
@@ -123,7 +116,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
             await revocations.load(keep_seconds=None if authenticator.demo else life)
             try:
                 async with hub.lifespan(app):
-                    with pulse.beating():
+                    with watch.pulse.beating():
                         yield
             finally:
                 await authenticator.close()
@@ -136,7 +129,8 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         lifespan=lifespan,
         redoc_url=None,
     )
-    _stand_before(app, settings, authenticator, tickets, revocations, requests)
+    app.state.authenticator, app.state.tickets = authenticator, tickets
+    _stand_before(app, settings, revocations, watch)
     app.include_router(index())
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
     conversations = Conversations(
@@ -165,66 +159,24 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     app.state.idempotency_keys = IdempotencyKeys(settings.idempotency_keep_s)
     # For apps of others: docs/add-an-app.md.
     app.state.hub, app.state.generations, app.state.providers = hub, generations, providers
-    app.state.authenticator, app.state.tickets = authenticator, tickets
-    _watch(app, settings, relays, pulse, requests)
+    watch.show(app, settings, relays, revocations)
     return app
 
 
-def _stand_before(
-    app: FastAPI,
-    settings: Settings,
-    authenticator: Authenticator,
-    tickets: Tickets,
-    revocations: Revocations,
-    requests: Tally,
-) -> None:
+def _stand_before(app: FastAPI, settings: Settings, revocations: Revocations, watch: Watch) -> None:
     """What each request goes through before it meets a route."""
     # The last one is the outermost.
     app.add_middleware(ClearStart)
     app.add_middleware(
         Identify,
-        authenticator=authenticator,
-        tickets=tickets,
+        authenticator=app.state.authenticator,
+        tickets=app.state.tickets,
         revoked=revocations.revoked,
         cookie=settings.cookie,
         query_tokens=settings.query_tokens,
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout_s)
-    app.add_middleware(Origins, allowed=origins_of(settings, authenticator.demo))
+    app.add_middleware(Origins, allowed=origins_of(settings, app.state.authenticator.demo))
     app.add_middleware(Hosts, allowed=settings.allowed_hosts)
+    app.add_middleware(Measure, requests=watch.requests, identifications=watch.identifications)
     app.add_middleware(HideSecrets)
-    app.add_middleware(Measure, tally=requests)
-
-
-def _watch(app: FastAPI, settings: Settings, relays: Relays, pulse: Pulse, requests: Tally) -> None:
-    """What those see who run it: probes, metrics, and the admin API."""
-    hub, generations = app.state.hub, app.state.generations
-    rates: Rates = app.state.rates
-    registry = registry_of(
-        hub,
-        generations,
-        relays,
-        pulse=pulse,
-        counted={
-            "yeoul_requests": ("Requests answered, by route.", requests.labels, requests.counts),
-            "yeoul_rate_refusals": ("Requests over a rate, by kind.", ("kind",), rates.refused),
-        },
-        bounds={
-            "broker_bytes": settings.memory_max_bytes,
-            "broker_topics": settings.memory_max_topics,
-            "connections": settings.max_connections,
-            "generations": settings.generations_max_running,
-            "relays": settings.relays_max_running,
-        },
-    )
-    app.include_router(ops(hub, registry, pulse=pulse, open=settings.open_metrics))
-    overview = overview_of(
-        hub,
-        generations,
-        relays,
-        pulse,
-        demo=app.state.authenticator.demo,
-        max_connections=settings.max_connections,
-        refused=rates.refused,
-    )
-    app.include_router(admin(hub, overview))
