@@ -47,7 +47,7 @@ def _check(file: Annotated[Path, typer.Argument(help="The file with [[routes]]."
 @routes.command("list")
 def _list() -> None:
     """Show the routes that `yeoul serve` would have, the built-in ones too."""
-    from .app import gateway_routes  # noqa: PLC0415 (`check` need not wait for the whole server)
+    from .parts.routes import gateway_routes  # noqa: PLC0415 (`check` need not wait for the whole server)
 
     try:
         found = gateway_routes(Settings())

@@ -137,7 +137,7 @@ async def _has_key(authenticator: Authenticator, text: str) -> bool:
 
 
 def _server() -> tuple[Settings, Authenticator]:
-    from .app import make_authenticator  # noqa: PLC0415 (the other commands need not wait for the whole server)
+    from .parts.access import make_authenticator  # noqa: PLC0415 (the other commands need not wait for the whole server)
 
     settings = Settings()
     return settings, make_authenticator(settings)

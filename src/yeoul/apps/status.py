@@ -13,7 +13,7 @@ from ..asgi.caller import require_subscribe
 from ..asgi.documented import problems
 from ..asgi.routing import stream_route
 from ..asgi.stream_response import EventStream
-from ..errors import EventTooLarge, HubClosed, TooManyTopics
+from ..errors import HubClosed
 from ..hub import Hub, Subscription
 from ..observe import logger
 from .senders import NO_STORE, news
@@ -106,12 +106,15 @@ class _Sampler:
 
     async def _publish(self) -> None:
         self._published = monotonic()
-        async with self._taking:
-            sample = await self._take()
         try:
+            async with self._taking:
+                sample = await self._take()
             await self._hub.publish(STATUS, news(sample.model_dump()))
-        except (EventTooLarge, TooManyTopics) as error:
-            logger.warning("the server's state could not be published: %s", error)
+        except HubClosed:
+            raise
+        except Exception:
+            # One sample less: those who follow are given the next.
+            logger.exception("the server's state could not be published")
 
     async def _take(self) -> Sample:
         await self._vitals.probe()

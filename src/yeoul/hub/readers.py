@@ -78,6 +78,7 @@ class Readers:
         stats = self._hub.stats
         stats.readers -= 1
         stats.closed[reason] = stats.closed.get(reason, 0) + 1
+        stats.durations.observe(max(0.0, time.time() - reader.since))
         note_ended(reader, reason)
         self._watchers.tell(reader, reason)
 

@@ -1,0 +1,52 @@
+"""What fails in a route is answered by a problem document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from ..errors import YeoulError
+from .problem import FAILED, Problem, problem, problem_of
+
+__all__ = ["answer_errors_with_problems"]
+
+
+def answer_errors_with_problems(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    @app.exception_handler(YeoulError)
+    async def ours(request: Request, error: Exception) -> Response:
+        return problem_of(error)
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> Response:
+        return problem(500, FAILED)  # Starlette raises it again after this, and the server logs it
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return problem(error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return _invalid(request, error)
+
+
+def _invalid(request: Request, error: RequestValidationError) -> Response:
+    errors = error.errors()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and any(entry["loc"][:1] == ("body",) for entry in errors):
+        return problem(415, f"content type {kind or 'missing'!r}: send application/json")
+    if any(entry["type"] == "json_invalid" for entry in errors):
+        return problem(400, "the body is not JSON: " + str(errors[0].get("ctx", {}).get("error", "")))
+    fields = [(".".join(map(str, entry["loc"][1:])) or str(entry["loc"][0]), _said(entry)) for entry in errors]
+    return problem(422, "; ".join(f"{name}: {text}" for name, text in fields), fields=fields)
+
+
+def _said(entry: dict[str, Any]) -> str:
+    """What is wrong with a field, in words for whoever sent it."""
+    if entry["type"] == "extra_forbidden":
+        return "there is no such field"
+    return str(entry["msg"]).removeprefix("Value error, ")
