@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass
-from time import monotonic, perf_counter
+from time import monotonic
 
 import psutil
 from pydantic import BaseModel, Field
 
 from ..hub import Hub
+from ..hub.pulse import Pulse
 from .senders import timestamp
 
 __all__ = ["Sample", "Vitals"]
-
-# Seconds of one look at the event loop's lag: a timer that is set, and how late it fires.
-_PROBE = 0.01
 
 
 class Cpu(BaseModel):
@@ -32,7 +29,7 @@ class Memory(BaseModel):
 
 
 class EventLoop(BaseModel):
-    lagMs: float = Field(description="by how much timers were late, at worst")
+    lagMs: float = Field(description="by how much timers were late, at worst, in the last 10 seconds")
 
 
 class Streams(BaseModel):
@@ -76,23 +73,17 @@ class _Counts:
 class Vitals:
     """`take` needs about 60 µs, all of it reading small files of the kernel: it does not need a thread."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, pulse: Pulse) -> None:
         self._hub = hub
+        self._pulse = pulse
         self._process = psutil.Process()
         self._began = monotonic()
         self._counts = self._count()
-        self._lag = 0.0
-
-    async def probe(self) -> None:
-        """Looks how late the event loop's timers are now; `take` shows the worst since the last."""
-        begun = perf_counter()
-        await asyncio.sleep(_PROBE)
-        self._lag = max(self._lag, perf_counter() - begun - _PROBE)
 
     def take(self) -> Sample:
         """Since the last sample, the first one since the start."""
         before, now = self._counts, self._count()
-        self._counts, lag, self._lag = now, self._lag, 0.0
+        self._counts = now
         # Two samples within one tick of a clock: no rate can be said of so short a time, and none is infinite.
         seconds = max(now.at - before.at, 0.001)
         total = now.total - before.total
@@ -108,7 +99,7 @@ class Vitals:
                 load=psutil.getloadavg(),
             ),
             memory=Memory(processBytes=self._process.memory_info().rss, systemPercent=psutil.virtual_memory().percent),
-            eventLoop=EventLoop(lagMs=round(lag * 1_000, 2)),
+            eventLoop=EventLoop(lagMs=round(self._pulse.worst * 1_000, 2)),
             streams=Streams(connections=stats.readers, lagging=stats.lagging, topics=self._hub.followed),
             rates=Rates(
                 published=_rate(now.published - before.published, seconds),

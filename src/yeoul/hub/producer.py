@@ -25,8 +25,8 @@ class Producer:
 
     It begins with the first reader and ends `linger` seconds after the last, so that one that reconnects finds it
     running. A source that raises is logged and begun anew, after a wait that grows; one that ends by itself is begun
-    anew when somebody comes after all have gone. `on_idle` is called when nothing runs and nobody reads any more. To be
-    made in the event loop. Raises InvalidTopic.
+    anew when somebody comes after all have gone. `on_idle` is called when nothing runs and nobody reads; where it is
+    given, the producer has to be made in the event loop. Raises InvalidTopic.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Producer:
         source: Callable[[], AsyncIterator[Event]],
         *,
         linger: float = 5.0,
-        on_idle: Callable[[], None] = lambda: None,
+        on_idle: Callable[[], None] | None = None,
     ) -> None:
         self.topic = topic
         self._hub = hub
@@ -46,8 +46,14 @@ class Producer:
         self._readers = 0
         self._run: asyncio.Task[None] | None = None
         hub.watch(topic, self._on_reader)
-        # Nobody may come: whoever it was made for may be refused, or be gone before it reads.
-        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(linger, self._idle)
+        self._timer: asyncio.TimerHandle | None = None
+        if on_idle is not None:
+            # Nobody may come: whoever it was made for may be refused, or be gone before it reads.
+            self._timer = asyncio.get_running_loop().call_later(linger, self._idle)
+
+    @property
+    def running(self) -> bool:
+        return self._run is not None and not self._run.done()
 
     def close(self) -> None:
         """Ends the run, and looks at readers no more."""
@@ -65,7 +71,8 @@ class Producer:
 
     def _idle(self) -> None:
         self._stop()
-        self._on_idle()
+        if self._on_idle is not None:
+            self._on_idle()
 
     def _stop(self) -> None:
         self._forget_timer()
