@@ -16,6 +16,7 @@ from support.serving import serving
 from support.settings import make_settings
 from support.tokens import bearer, demo_token
 from yeoul.app import create_app
+from yeoul.sse import Event
 
 # Nothing streams in these: the outlets do not differ.
 one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
@@ -67,7 +68,7 @@ async def test_the_contract_works_with_its_own_token_as_bearer_and_in_the_addres
     assert re.fullmatch(r"[\w-]{22}", message.pop("id"))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", message.pop("timestamp"))
     sender = {"id": "test123", "name": "testuser"}
-    assert message == {"room": "general", "message": body["message"], "sender": sender}
+    assert message == {"roomId": "general", "message": body["message"], "sender": sender}
 
 
 async def test_everybody_in_the_room_has_each_message_once_the_sender_included(port: int) -> None:
@@ -198,7 +199,7 @@ async def test_rooms_have_names_of_any_script_and_one_that_looks_the_same_is_the
     for room, written in [("서울", "서울"), ("café", "cafe\u0301"), ("हिन्दी", "हिन्दी"), ("x" * 64, "x" * 64)]:
         async with await following(port, f"/chat/stream?room={room}", ANN) as stream:
             await say(port, "hi", room=written)
-            assert (await news(stream, 1))[0]["room"] == room
+            assert (await news(stream, 1))[0]["roomId"] == room
             assert await people(port, written) == ["ann"]
 
 
@@ -222,12 +223,12 @@ async def test_whoever_connects_is_told_who_is_there_and_the_others_that_one_mor
         await ann.until(lambda events: moves(ann) == ["+ann"])
         async with await following(port, "/chat/stream", BOB) as bob:
             (there,) = await news(bob, 1, "presence")
-            assert there["room"] == "general"
+            assert there["roomId"] == "general"
             assert there["count"] == 2
             assert [(user["id"], user["name"]) for user in there["users"]] == [("ann", "Ann"), ("bob", "Bob")]
             assert all(re.fullmatch(r"\S+T\S+\.\d{3}Z", user["since"]) for user in there["users"])
             (join,) = (await news(ann, 2, "join"))[1:]
-            assert join == {"room": "general", "user": there["users"][1], "timestamp": join["timestamp"]}
+            assert join == {"roomId": "general", "user": there["users"][1], "timestamp": join["timestamp"]}
 
 
 @no_grace
@@ -256,7 +257,7 @@ async def test_somebody_whose_connection_is_gone_has_left(port: int, end: str) -
             await bob.close()
         await ann.until(lambda events: "-bob" in moves(ann))
         (leave,) = contents(ann, "leave")
-        assert (leave["room"], leave["user"]["name"]) == ("general", "Bob")
+        assert (leave["roomId"], leave["user"]["name"]) == ("general", "Bob")
 
 
 @pytest.mark.settings(chat_grace_s=600)
@@ -376,7 +377,11 @@ async def test_a_server_that_shuts_down_says_of_nobody_that_they_left(direct: bo
         ann = await following(port, "/chat/stream", ANN)
         bob = await following(port, "/chat/stream", BOB)
         await ann.until(lambda events: "+bob" in moves(ann))
-        await app.state.hub.close()
+        hub = app.state.hub
+        await hub.publish("chat/general/presence", Event("after what was told before"))
+        before = hub.stats.published
+        await hub.close()
+        assert hub.stats.published == before
         for stream in (ann, bob):
             await stream.rest()
             assert stream.events[-1].type == "stream.bye"
@@ -416,7 +421,7 @@ async def test_typing_is_told_to_the_room_now_and_then(port: int) -> None:
         words = contents(ann, "typing")
         assert [word["typing"] for word in words] == [True, False]
         assert words[0]["user"] == {"id": "bob", "name": "Bob"}
-        assert words[0]["room"] == "general"
+        assert words[0]["roomId"] == "general"
 
 
 @one_outlet
