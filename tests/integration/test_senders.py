@@ -93,7 +93,7 @@ async def test_one_connection_carries_all_of_it_and_comes_back_to_all_of_it(port
         for sender in STREAMS:
             await send(port, sender, SENDERS[sender])
         first, update, message = await news(stream, 3)
-        assert (first["title"], update["entityType"], message["room"]) == ("t", "user", "general")
+        assert (first["title"], update["entityType"], message["roomId"]) == ("t", "user", "general")
         position = next(event.id for event in stream.events if event.type == "message") or ""
         stream.cut()
     await send(port, "/notifications/send", {"title": "for ann", "message": "m", "userId": "ann"})

@@ -49,7 +49,7 @@ class NewTyping(BaseModel):
 
 class MessageOut(BaseModel):
     id: str
-    room: str
+    roomId: str
     message: str
     sender: SenderOut
     timestamp: str
@@ -75,7 +75,7 @@ class PersonOut(BaseModel):
 class RoomOut(BaseModel):
     """`users`: a hundred at most, the longest there first; `count`: all of them."""
 
-    room: str
+    roomId: str
     users: list[PersonOut]
     count: int
 
@@ -118,7 +118,7 @@ def chat(hub: Hub, *, history: int, grace: float) -> APIRouter:
         require_publish(request, topic)
         message = {
             "id": draw_id(),
-            "room": new.roomId,
+            "roomId": new.roomId,
             "message": new.message,
             "sender": sender,
             "timestamp": timestamp(),
@@ -138,7 +138,7 @@ def chat(hub: Hub, *, history: int, grace: float) -> APIRouter:
         told = typists.worth_telling(new.roomId, str(sender["id"]), new.typing, monotonic())
         if told:
             word = {
-                "room": new.roomId,
+                "roomId": new.roomId,
                 "user": sender,
                 "typing": new.typing,
                 "seconds": TYPING_S,

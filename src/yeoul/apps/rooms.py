@@ -78,7 +78,7 @@ class Rooms:
     def people(self, room: str) -> dict[str, object]:
         """What `presence` says of a room: it replaces what one knew."""
         people, count = self._presence.people(room, _MOST_LISTED)
-        return {"room": room, "users": [_shown(person) for person in people], "count": count}
+        return {"roomId": room, "users": [_shown(person) for person in people], "count": count}
 
     def greeting(self, room: str) -> Event:
         return Event(json_data(self.people(room)), "presence")
@@ -156,5 +156,5 @@ def _shown(person: Person) -> dict[str, str | None]:
 
 
 def _told(room: str, change: Change) -> Event:
-    data = {"room": room, "user": _shown(change.person), "timestamp": timestamp()}
+    data = {"roomId": room, "user": _shown(change.person), "timestamp": timestamp()}
     return Event(json_data(data), "join" if change.joined else "leave")

@@ -148,10 +148,11 @@ class EventStream(Response):
         return [*hello, *greeting, *(self._opening if is_new else ())]
 
     def _hello_event(self, reader: Subscription) -> Event:
-        kept = [topic.journal.retention for topic in reader.topics]
+        kept = [topic.journal.retention for topic in reader.topics if topic.name not in self._afresh]
+        events, seconds = min((r.events for r in kept), default=0), min((r.seconds for r in kept), default=0)
         data = {
             "heartbeat": self._hub.heartbeat,
-            "replay": {"events": min(r.events for r in kept), "seconds": min(r.seconds for r in kept)},
+            "replay": {"events": events, "seconds": seconds},
             "cursor": str(reader.cursor),
         }
         return Event(json_data(data), "stream.hello")
