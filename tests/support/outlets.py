@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from yeoul.hub import Encoding, Hub, Subscription
 from yeoul.hub.encoding import WIRE
+from yeoul.hub.principal import NOBODY, Principal
 from yeoul.sse import Decoder, Event
 from yeoul.stream import Cursor
 
@@ -74,14 +75,24 @@ async def follow(
     hub: Hub,
     *topics: str,
     after: Cursor | None = None,
-    newest: int = 0,
+    newest: int | Mapping[str, int] = 0,
+    afresh: Collection[str] = (),
     encoding: Encoding = WIRE,
     until_final: bool = False,
+    principal: Principal = NOBODY,
     opening: Sequence[Event] = (),
     **outlet: Any,
 ) -> tuple[Subscription, MemoryOutlet]:
     """A reader that has begun, and its outlet."""
-    reader = await hub.subscribe(topics, after=after, newest=newest, encoding=encoding, until_final=until_final)
+    reader = await hub.subscribe(
+        topics,
+        after=after,
+        newest=newest,
+        afresh=afresh,
+        encoding=encoding,
+        until_final=until_final,
+        principal=principal,
+    )
     made = MemoryOutlet(**outlet)
     reader.start(made, *opening)
     return reader, made

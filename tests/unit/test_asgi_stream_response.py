@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.types import Message
 from yeoul.asgi.stream_response import DIRECT, EventStream, last_event_id
 from yeoul.errors import InvalidCursor
 from yeoul.hub import Hub
+from yeoul.hub.principal import Principal
 from yeoul.sse import Decoder, Event
 from yeoul.stream import LastEventId
 
@@ -41,6 +43,9 @@ class Client:
         self.body = b""
         self.ended = False
         self.stuck = False
+        self.waiting = asyncio.Event()  # its socket has been given something that it does not take
+        self.go_on = asyncio.Event()
+        self.go_on.set()
         self._left = asyncio.Event()
         self._changed = asyncio.Event()
 
@@ -52,8 +57,9 @@ class Client:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        if self.stuck:
-            await asyncio.get_running_loop().create_future()
+        if self.stuck or not self.go_on.is_set():
+            self.waiting.set()
+            await (asyncio.get_running_loop().create_future() if self.stuck else self.go_on.wait())
         if message["type"] == "http.response.start":
             self.head = message
         else:
@@ -170,6 +176,107 @@ async def test_opening_events_come_before_the_rest_and_not_to_one_who_comes_back
         assert [event.data for event in await client.events(len(data))] == data
         client.leave()
         await end(task)
+
+
+async def test_whoever_comes_is_greeted_after_the_hello_also_when_it_comes_back(hub: Hub) -> None:
+    first = await hub.publish("t", Event("1"))
+    greeting = [Event("Ann, Bob", "presence")]
+    for headers, wanted in [
+        ({}, ["stream.hello", "presence", "opening"]),
+        ({"last_event_id": str(first)}, ["stream.hello", "presence"]),
+    ]:
+        client = Client(**headers)
+        opening = [Event("text so far", "opening")]
+        task = client.run(EventStream(hub, "t", client.request, greeting=greeting, opening=opening))
+        events = await client.events(len(wanted))
+        assert [event.type for event in events] == wanted
+        assert {event.id for event in events} == {str(first)}, "whoever is cut here comes back to the same place"
+        client.leave()
+        await end(task)
+
+
+async def test_a_greeting_is_asked_for_when_its_reader_is_counted(hub: Hub) -> None:
+    client = Client()
+    task = client.run(
+        EventStream(hub, "t", client.request, hello=False, greeting=lambda: [Event(str(len(hub.readers())))])
+    )
+    assert [event.data for event in await client.events(1)] == ["1"]
+    client.leave()
+    await end(task)
+
+
+async def test_a_greeting_that_fails_gives_its_reader_back(hub: Hub) -> None:
+    def broken() -> list[Event]:
+        raise RuntimeError("broken greeting")
+
+    client = Client()
+    with pytest.raises(RuntimeError, match="broken greeting"):
+        await end(client.run(EventStream(hub, "t", client.request, greeting=broken)))
+    assert (hub.stats.readers, hub.stats.closed) == (0, {"error": 1})
+
+
+async def test_topics_may_begin_with_other_numbers_of_events_and_afresh(hub: Hub) -> None:
+    await hub.publish("a", Event("a1"))
+    await hub.publish("b", Event("b1"), Event("b2"))
+    for headers in ({}, {"last_event_id": f"{hub.epoch}-0"}):
+        client = Client(**headers)
+        stream = EventStream(hub, ["a", "b"], client.request, newest={"a": 1, "b": 1}, afresh=["b"], hello=False)
+        task = client.run(stream)
+        assert [event.data for event in await client.events(2)] == ["a1", "b2"]
+        client.leave()
+        await end(task)
+
+
+async def test_over_a_bound_the_answer_says_so_and_when_to_come_again() -> None:
+    async with Hub(max_connections=1) as hub:
+        client, other, again = Client(), Client(), Client()
+        task = client.run(EventStream(hub, "t", client.request))
+        await client.events(1)
+        await end(other.run(EventStream(hub, "t", other.request)))
+        assert other.head["status"] == 429
+        assert (b"retry-after", b"10") in other.head["headers"]
+        assert "as this server takes, 1" in json.loads(other.body)["detail"]
+        client.leave()
+        await end(task)
+        task = again.run(EventStream(hub, "t", again.request))
+        await again.events(1)
+        again.leave()
+        await end(task)
+
+
+async def test_a_token_that_has_expired_is_401(hub: Hub) -> None:
+    client = Client()
+    principal = Principal("ann", expires=time.time() - 1)
+    await end(client.run(EventStream(hub, "t", client.request, principal=principal)))
+    headers = dict(client.head["headers"])
+    assert client.head["status"] == 401
+    assert b'error="invalid_token"' in headers[b"www-authenticate"]
+
+
+async def test_one_that_is_sent_away_while_its_socket_takes_nothing_is_ended_at_once(hub: Hub) -> None:
+    client = Client()
+    task = client.run(EventStream(hub, "t", client.request))
+    await client.events(1)
+    client.stuck = True
+    await hub.publish("t", Event("1"))
+    await client.waiting.wait()
+    assert hub.disconnect(lambda reader: True, "kicked", reconnect=False) == 1
+    await end(task)
+    assert not client.ended
+    assert hub.stats.closed == {"kicked": 1}
+
+
+async def test_one_that_is_sent_away_while_its_head_is_being_sent_is_told_why(hub: Hub) -> None:
+    client = Client()
+    client.go_on.clear()
+    task = client.run(EventStream(hub, "t", client.request))
+    await client.waiting.wait()
+    hub.disconnect(lambda reader: True, "revoked", reconnect=False)
+    client.go_on.set()
+    await end(task)
+    (bye,) = Decoder().feed(client.body)
+    assert (bye.type, json.loads(bye.data)) == ("stream.bye", {"reason": "revoked", "reconnect": False})
+    assert client.ended
 
 
 async def test_a_socket_that_takes_nothing_is_let_go_after_the_deadline() -> None:

@@ -30,9 +30,9 @@ def test_without_bounds_nobody_is_refused_and_nothing_is_kept_of_anybody() -> No
 @pytest.mark.parametrize(
     ("admission", "principal", "bound", "words"),
     [
-        (Admission(most=2), of(), "all", ["2 streams", "this server", "come back"]),
-        (Admission(per_user=2), of("ann"), "user", ["2 streams", "one user", "close one", "several topics"]),
-        (Admission(per_address=2), of("ann", "192.0.2.1"), "address", ["2 streams", "address", "close one"]),
+        (Admission(most=2), of(), "all", ["this server takes, 2", "come back"]),
+        (Admission(per_user=2), of("ann"), "user", ["one user may, 2", "close one", "several topics"]),
+        (Admission(per_address=2), of("ann", "192.0.2.1"), "address", ["your address as may be, 2", "close one"]),
     ],
     ids=["all", "user", "address"],
 )

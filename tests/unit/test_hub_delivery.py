@@ -6,6 +6,7 @@ The whole hub, without sockets, against a list of what was published. Time and t
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -58,17 +59,21 @@ class Client:
     outlet: MemoryOutlet = field(default_factory=MemoryOutlet)
     written: list[Event] = field(default_factory=list)  # in this connection
     seen: int = 0  # those of them that were looked at
-    evicted_at_gap: list[dict[str, int]] = field(default_factory=list)
+    lost_at_gap: list[dict[str, int]] = field(default_factory=list)
 
 
 class Delivery(RuleBasedStateMachine):
-    @initialize(slice=st.sampled_from([1, 2, 256]), catch_up=st.sampled_from([1, 300, 65_536]))
-    def begin(self, slice: int, catch_up: int) -> None:
+    @initialize(
+        slice=st.sampled_from([1, 2, 256]),
+        catch_up=st.sampled_from([1, 300, 65_536]),
+        budget=st.sampled_from([None, 250, 600]),
+    )
+    def begin(self, slice: int, catch_up: int, budget: int | None) -> None:
         self.saved = fanout._SLICE, reading._SLICE_BYTES
         fanout._SLICE, reading._SLICE_BYTES = slice, catch_up
         self.loop = Loop()
         self.broker = MemoryBroker(Retentions(default=Retention(events=KEPT, seconds=60)), clock=lambda: self.loop.now)
-        self.hub = Hub(self.broker)
+        self.hub = Hub(self.broker, max_replay_bytes=budget)
         self.run(self.hub.open())
         self.published: list[tuple[int, str]] = []
         self.clients: list[Client] = []
@@ -197,7 +202,7 @@ class Delivery(RuleBasedStateMachine):
     def connect(self, client: Client, newest: int) -> None:
         after = Cursor.parse(client.last_event_id) if client.last_event_id else None
         client.written, client.seen = [], 0
-        client.evicted_at_gap = []
+        client.lost_at_gap = []
 
         def note(payload: bytes) -> None:
             events = Decoder().feed(payload)
@@ -205,7 +210,7 @@ class Delivery(RuleBasedStateMachine):
             for event in events:
                 if event.type == "stream.gap":
                     assert client.reader is not None
-                    client.evicted_at_gap.append({topic.name: topic.journal.evicted for topic in client.reader.topics})
+                    client.lost_at_gap.append(self.lost(client.reader, event))
             if client.full_after_each:
                 client.outlet.full = True
 
@@ -214,6 +219,20 @@ class Delivery(RuleBasedStateMachine):
             self.hub.subscribe(client.topics, after=after, newest=newest, encoding=client.encoding)
         )
         client.reader.start(client.outlet)
+
+    def lost(self, reader: Subscription, gap: Event) -> dict[str, int]:
+        """By topic, up to which offset a gap that is told now says that events are lost."""
+        evicted = {topic.name: topic.journal.evicted for topic in reader.topics}
+        budget = self.hub.max_replay_bytes
+        if json.loads(gap.data)["reason"] != "budget" or budget is None:
+            return evicted
+        # Where it goes on: the newest that fit come after it, and with one more they would not.
+        beyond = Cursor.parse(gap.id or "").offset
+        kept = [frame for topic in reader.topics for frame in topic.journal.newest_first(0)]
+        given = sum(frame.size for frame in kept if frame.offset > beyond)
+        dropped = max((frame for frame in kept if frame.offset <= beyond), key=lambda frame: frame.offset)
+        assert given <= budget < given + dropped.size
+        return {name: max(beyond, offset) for name, offset in evicted.items()}
 
     def drain(self, client: Client) -> None:
         client.outlet.full = False
@@ -238,8 +257,8 @@ class Delivery(RuleBasedStateMachine):
         for event in client.written[client.seen : arrived]:
             offset = Cursor.parse(event.id or "").offset
             if event.type == "stream.gap":
-                for topic, evicted in client.evicted_at_gap.pop(0).items():
-                    client.excused[topic] = max(client.excused.get(topic, 0), evicted)
+                for topic, lost in client.lost_at_gap.pop(0).items():
+                    client.excused[topic] = max(client.excused.get(topic, 0), lost)
             else:
                 assert offset > client.position, "twice, or out of order"
                 assert self.missing(client, offset) == [], f"lost before {offset}"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from support.outlets import MemoryOutlet, follow, turns
 from yeoul.hub import Hub, MemoryBroker
 from yeoul.hub.broker import Sink
+from yeoul.hub.principal import Principal
 from yeoul.sse import Event
 from yeoul.stream import Cursor, Frame, Journal, Retention, Slice
 from yeoul.stream.retention import Retentions
@@ -552,6 +554,44 @@ async def test_a_reader_that_leaves_while_history_is_read_is_not_written_to(deep
         deep.reading.set()
         await turns()
         assert outlet.payloads == []
+
+
+async def test_one_that_is_full_when_history_has_been_read_is_given_it_when_it_has_room(deep: DeepBroker) -> None:
+    async with Hub(deep, heartbeat=1e6) as hub:
+        first = await publish(hub, "a", "0")
+        for number in range(1, 20):
+            await publish(hub, "a", str(number))
+        deep.reading.clear()
+        principal = Principal("ann", expires=time.time() + 600)
+        reader, outlet = await follow(hub, "a", after=first, principal=principal)
+        await turns()
+        outlet.full = True
+        reader.on_time(hub.loop.time() + 545)  # the word about its token fills it
+        deep.reading.set()
+        await turns(50)
+        assert outlet.types == ["stream.reauth"]
+        outlet.full = False
+        reader.resume()
+        await outlet.take(20)
+        assert outlet.data[1:] == numbers(1, 20)
+
+
+async def test_history_counts_for_what_a_returning_reader_is_given(deep: DeepBroker) -> None:
+    """It is read from the oldest on, and its length known only then: past the bound a gap leads to what is here."""
+    async with Hub(deep, max_replay_bytes=3_000) as hub:
+        first = await publish(hub, "a", "0")
+        for number in range(1, 60):
+            await publish(hub, "a", f"{number} " + "x" * 100)
+        _, outlet = await follow(hub, "a", after=first)
+        await outlet.until(lambda outlet: outlet.data and outlet.data[-1].startswith("59 "))
+        kinds = outlet.types
+        assert kinds.count("stream.gap") == 1
+        gap = kinds.index("stream.gap")
+        assert json.loads(outlet.data[gap])["reason"] == "budget"
+        given = [int(data.split()[0]) for data in outlet.data if not data.startswith("{")]
+        assert given[:gap] == list(range(1, gap + 1))
+        assert given[gap:] == list(range(55, 60))
+        assert sum(map(len, outlet.payloads)) < 3_500
 
 
 async def test_a_store_that_is_away_sends_its_reader_away_with_its_position(

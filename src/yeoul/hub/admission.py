@@ -52,7 +52,7 @@ class Admission:
         user, address = self._user(principal), self._address(principal)
         if self._per_user is not None and user is not None and self.by_user.get(user, 0) >= self._per_user:
             raise TooManyConnections(
-                f"you have {self._per_user} streams open, as many as one user may: close one, or follow several topics "
+                f"you have as many streams open as one user may, {self._per_user}: close one, or follow several topics "
                 "with one stream",
                 "user",
             )
@@ -62,13 +62,13 @@ class Admission:
             and self.by_address.get(address, 0) >= self._per_address
         ):
             raise TooManyConnections(
-                f"{self._per_address} streams are open from your address, as many as may be: close one, or follow "
-                "several topics with one stream",
+                f"as many streams are open from your address as may be, {self._per_address}: close one, or follow several "
+                "topics with one stream",
                 "address",
             )
         if self._most is not None and self.taken >= self._most:
             raise TooManyConnections(
-                f"{self._most} streams are open, as many as this server takes: come back a little later", "all"
+                f"as many streams are open as this server takes, {self._most}: come back a little later", "all"
             )
 
     def _count(self, principal: Principal, number: int) -> None:
