@@ -62,8 +62,8 @@ class Admission:
             and self.by_address.get(address, 0) >= self._per_address
         ):
             raise TooManyConnections(
-                f"as many streams are open from your address as may be, {self._per_address}: close one, or follow several "
-                "topics with one stream",
+                f"as many streams are open from your address as may be, {self._per_address}: close one, or follow "
+                "several topics with one stream",
                 "address",
             )
         if self._most is not None and self.taken >= self._most:
