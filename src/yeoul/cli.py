@@ -14,6 +14,7 @@ from .cli_listen import listen
 from .cli_publish import publish
 from .cli_routes import routes
 from .cli_token import token
+from .cli_top import top
 from .logs import configure_logs
 from .observe import logger
 from .server import CannotListen, serve
@@ -34,6 +35,7 @@ cli.add_typer(routes, name="routes")
 cli.add_typer(token, name="token")
 cli.command("listen")(listen)
 cli.command("publish")(publish)
+cli.command("top")(top)
 
 _TRY = """\
 
