@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from yeoul.observe import LATENCY_BUCKETS, Distribution, HubStats, logger
+from yeoul.observe import LATENCY_BUCKETS, Distribution, HubStats, Tally, logger, quantile
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,30 @@ def test_two_hubs_count_apart() -> None:
 
 def test_the_logger_is_the_projects() -> None:
     assert logger.name == "yeoul"
+
+
+def test_a_quantile_lies_in_its_bucket_as_if_evenly_spread() -> None:
+    bounds = (1.0, 2.0, 4.0)
+    assert quantile(bounds, [0, 0, 0, 0], 0.5) is None
+    assert quantile(bounds, [4, 0, 0, 0], 0.5) == 0.5
+    assert quantile(bounds, [0, 10, 0, 0], 0.5) == 1.5
+    assert quantile(bounds, [5, 0, 5, 0], 0.75) == 3.0
+    assert quantile(bounds, [1, 0, 0, 99], 0.99) == 4.0  # over the last bound it is not known
+
+
+@given(st.lists(st.integers(0, 100), min_size=4, max_size=4), st.floats(0, 1), st.floats(0, 1))
+def test_quantiles_never_go_back(counts: list[int], one: float, other: float) -> None:
+    low, high = (quantile((1.0, 2.0, 4.0), counts, part) for part in sorted((one, other)))
+    if low is None or high is None:
+        assert sum(counts) == 0
+    else:
+        assert 0 <= low <= high <= 4.0
+
+
+def test_a_tally_counts_by_what_it_was() -> None:
+    tally = Tally("method", "status")
+    tally.add("GET", "200")
+    tally.add("GET", "200")
+    tally.add("GET", "404", count=3)
+    assert tally.counts == {("GET", "200"): 2, ("GET", "404"): 3}
+    assert tally.total == 5
