@@ -62,7 +62,7 @@ async def serving(
     sock.bind(("127.0.0.1", 0))
     http: Any = partial(Protocol, header_timeout=header_timeout) if direct else "httptools"
     config = uvicorn.Config(
-        app, http=http, ws="none", lifespan="on", log_level="warning", timeout_graceful_shutdown=5, **options
+        app, http=http, ws="none", lifespan="on", log_config=None, timeout_graceful_shutdown=5, **options
     )
     server = _InProcess(config)
     task = asyncio.create_task(server.serve([sock]))

@@ -257,7 +257,7 @@ async def test_an_internal_one_is_for_any_method_and_for_nobody_too_but_not_for_
     for identity in (ANN, ANONYMOUS, OPERATOR):
         text = await tickets.issue(identity, internal=True)
         assert "unknown" in await refusal(tickets, text)
-        assert await tickets.redeem(text, "POST") == replace(identity, way="ticket")
+        assert await tickets.redeem(text, "POST") == replace(identity, way="own")
         with pytest.raises(InvalidToken):
             await tickets.redeem(text, "POST")
 

@@ -37,6 +37,8 @@ def caller_of(request: HTTPConnection) -> Identity:
 def principal_of(request: HTTPConnection) -> Principal:
     """Whom a stream that answers this request is for."""
     identity = caller_of(request)
+    if identity.way == "own":
+        return Principal(expires=identity.expires)  # the stream that it is read for is the user's, and counts as that
     address = request.client.host if request.client else None
     return Principal(identity.user, identity.name, address, identity.expires)
 

@@ -99,7 +99,8 @@ class Tickets:
         if self._unused.is_full(now):
             raise TooManyTickets("as many tickets wait for their use as may: try again shortly")
         text = secrets.token_urlsafe(_BYTES)
-        ticket = _Ticket(_for_topics(identity, topics), internal)
+        bound = replace(identity, way="own") if internal else _for_topics(identity, topics)
+        ticket = _Ticket(bound, internal)
         user = None if internal else identity.user
         self._unused.put(_digest(text), user, now + self.ticket_seconds, ticket, now)
         self.counts["issued"] += 1

@@ -44,3 +44,15 @@ async def test_nobody_known_is_refused_before_anything_is_asked(port: int) -> No
 async def test_a_ticket_of_the_servers_own_cannot_be_made_outside(port: int) -> None:
     answer = await ask(port, PATH, headers={"Authorization": "Ticket AAAA"})
     assert answer.status == 401
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "portable"])
+async def test_its_own_requests_are_counted_once(direct: bool) -> None:
+    """The user's stream is counted; what the server asks itself for it is not."""
+    app = create_app(make_settings(jwt_secret=SECRET, max_connections_per_user=1, connect_rate="1/hour"))
+    async with (
+        serving(app, direct=direct) as port,
+        await open_stream(port, PATH, headers=bearer(make_jwt("mine"))) as stream,
+    ):
+        assert stream.status == 200
+        assert json.loads((await stream.rest())[-1].data) == {"done": True}
