@@ -42,9 +42,27 @@ async def test_every_error_is_a_problem_document(port: int, method: str, path: s
     assert ("allow" in answer.headers) == (status == 405)
 
 
+@one_outlet
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/topics/t", "GET, HEAD, POST"),
+        ("POST", "/recipes/1", "GET, PATCH, DELETE"),
+        ("DELETE", "/generations", "GET, POST"),
+        ("PUT", "/recipes/search/ingredient", "GET"),
+        ("TRACE", "/livez", "GET"),
+        ("POST", "/docs", "GET, HEAD"),
+    ],
+)
+async def test_405_names_all_that_the_address_can_be_asked_for(port: int, method: str, path: str, allowed: str) -> None:
+    answer = await ask(port, path, method=method)
+    assert (answer.status, answer.headers["allow"]) == (405, allowed)
+    assert allowed in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("error", [RuntimeError("hunter2"), ValueError("hunter2"), KeyError("hunter2")])
 async def test_a_bug_is_a_problem_that_shows_nothing_and_is_logged(
-    error: Exception, capsys: pytest.CaptureFixture[str]
+    error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = create_app(make_settings())
 
@@ -61,7 +79,7 @@ async def test_a_bug_is_a_problem_that_shows_nothing_and_is_logged(
         "status": 500,
         "detail": "this server has failed: what happened is in its log",
     }
-    assert "hunter2" in capsys.readouterr().err
+    assert "hunter2" in caplog.text
 
 
 def test_the_api_describes_itself_without_a_warning() -> None:
