@@ -149,7 +149,10 @@ class Fanout:
                 elif reader.offset < first.offset:
                     count += 1
                     size += len(payload)
-                    _hand(reader, payload, last, joined, now)
+                    try:
+                        reader.deliver(payload, last, joined, now)
+                    except Exception:
+                        _end_broken(reader)
                 elif reader.offset < last.offset:
                     reader.catch_up()
             yield
@@ -177,7 +180,10 @@ class Fanout:
             reader.fail()
             return
         self._stats.delivered(len(frames), len(payload))
-        _hand(reader, payload, frames[-1], len(frames), now)
+        try:
+            reader.deliver(payload, frames[-1], len(frames), now)
+        except Exception:
+            _end_broken(reader)
 
 
 # A dialect or an outlet that is broken is the trouble of its own readers: they are ended, and may come back. The round
@@ -192,9 +198,7 @@ def _join(encoding: Encoding, frames: Sequence[Frame]) -> bytes | None:
         return None
 
 
-def _hand(reader: Subscription, payload: bytes, last: Frame, count: int, now: float) -> None:
-    try:
-        reader.deliver(payload, last, count, now)
-    except Exception:
-        logger.exception("a reader could not be written to")
-        reader.fail()
+def _end_broken(reader: Subscription) -> None:
+    """Where an exception has just come out of it."""
+    logger.exception("a reader could not be written to")
+    reader.fail()
