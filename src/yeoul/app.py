@@ -31,6 +31,7 @@ from .asgi.idempotency import IdempotencyKeys
 from .asgi.identify import Identify
 from .asgi.limits import BodyLimit
 from .asgi.measure import Measure
+from .asgi.openapi import describe
 from .asgi.origins import Origins
 from .asgi.startup import ClearStart
 from .auth.tickets import Tickets
@@ -41,6 +42,7 @@ from .hub.work import DisconnectPolicy
 from .llm.generations import Generations
 from .parts.access import make_authenticator, make_rates, origins_of
 from .parts.broker import make_broker
+from .parts.description import DESCRIPTION, TAGS
 from .parts.providers import make_providers
 from .parts.routes import gateway_routes
 from .parts.watch import Watch
@@ -126,6 +128,8 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         title="Yeoul",
         version=__version__,
         summary="Streams to browsers over Server-Sent Events.",
+        description=DESCRIPTION,
+        openapi_tags=list(TAGS),
         lifespan=lifespan,
         redoc_url=None,
     )
@@ -158,6 +162,12 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     answer_errors_with_problems(app)
     app.state.idempotency_keys = IdempotencyKeys(settings.idempotency_keep_s)
     # For apps of others: docs/add-an-app.md.
+    describe(
+        app,
+        cookie=settings.cookie,
+        anonymous=authenticator.demo or settings.open_answers,
+        query_tokens=authenticator.demo or settings.query_tokens,
+    )
     app.state.hub, app.state.generations, app.state.providers = hub, generations, providers
     watch.show(app, settings, relays, revocations)
     return app

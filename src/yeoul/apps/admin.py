@@ -15,6 +15,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from ..asgi.caller import require_admin
+from ..asgi.documented import problems
 from ..asgi.problem import Problem
 from ..hub import Hub, Subscription
 from ..hub.probe import PROBE_TOPIC
@@ -153,7 +154,12 @@ def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
             next=f"{shown[-1].since!r}_{shown[-1].id}" if len(found) > limit else None,
         )
 
-    @router.delete("/connections/{id}", status_code=204, summary="End one, with `stream.bye` (kicked)")
+    @router.delete(
+        "/connections/{id}",
+        status_code=204,
+        responses=problems(404),
+        summary="End one, with `stream.bye` (kicked)",
+    )
     async def kick(id: Annotated[str, Path(max_length=64)]) -> Response:
         if not hub.disconnect(lambda reader: reader.id == id, "kicked", reconnect=False):
             raise Problem(404, "no such connection: it has ended, or never was")
@@ -172,7 +178,7 @@ def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
         found.sort(key=lambda topic: (-topic.readers, topic.name))
         return TopicList(topics=[TopicOut.of(topic, hub.epoch) for topic in found[:limit]], total=len(found))
 
-    @router.delete("/topics/{topic:path}", summary="Forget its events")
+    @router.delete("/topics/{topic:path}", responses=problems(404), summary="Forget its events")
     async def forget(topic: str) -> Forgotten:
         refuse_reserved(topic)
         check_topic(topic)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..asgi.caller import caller_of
 from ..asgi.generate import failure_stream, start_or_attach
-from ..asgi.routing import stream_route
+from ..asgi.routing import STARTED, stream_route
 from ..errors import DatabaseUnavailable, InvalidParameters, UpstreamError, YeoulError
 from ..hub.work import DisconnectPolicy
 from ..llm.dialects import Envelope
@@ -111,7 +111,7 @@ def challenges(
     """`policy`: what becomes of an answer whose reader does not come back."""
     router = APIRouter(prefix="/ai/chatbot/recommendation", tags=["challenges"])
 
-    @stream_route(router, "/base-info", summary="Challenges for somebody's place, work and interest")
+    @stream_route(router, "/base-info", summary="Challenges for somebody's place, work and interest", responses=STARTED)
     async def base_info(
         request: Request,
         sessionId: Optional = None,
@@ -121,7 +121,7 @@ def challenges(
     ) -> Response:
         return await answer(request, BaseInfo, request.query_params)
 
-    @stream_route(router, "/free-text", summary="Challenges for what somebody says")
+    @stream_route(router, "/free-text", summary="Challenges for what somebody says", responses=STARTED)
     async def free_text(
         request: Request,
         sessionId: Optional = None,
@@ -129,11 +129,11 @@ def challenges(
     ) -> Response:
         return await answer(request, FreeText, request.query_params)
 
-    @router.post("/base-info", summary="The same, from a JSON body", response_class=Response)
+    @router.post("/base-info", **_from_body(BaseInfo))
     async def post_base_info(request: Request) -> Response:
         return await answer(request, BaseInfo, await _json_body(request))
 
-    @router.post("/free-text", summary="The same, from a JSON body", response_class=Response)
+    @router.post("/free-text", **_from_body(FreeText))
     async def post_free_text(request: Request) -> Response:
         return await answer(request, FreeText, await _json_body(request))
 
@@ -164,6 +164,16 @@ def challenges(
 
 def _failed(error: YeoulError) -> Response:
     return failure_stream(ChallengeEnvelope, error)
+
+
+def _from_body(form: type[_Question]) -> dict[str, Any]:
+    """Options of a route that reads this form itself."""
+    return {
+        "summary": "The same, from a JSON body",
+        "response_class": Response,
+        "responses": STARTED,
+        "openapi_extra": {"requestBody": {"content": {"application/json": {"schema": form.model_json_schema()}}}},
+    }
 
 
 async def _json_body(request: Request) -> Any:

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from ..asgi.attach import find_work
+from ..asgi.documented import PROBLEM, problems
 from ..asgi.problem import Problem
 from ..asgi.relayed import OwnTicket, relayed
-from ..asgi.routing import stream_route
+from ..asgi.routing import STARTED, stream_route
 from ..hub.work import DisconnectPolicy
 from ..relay.parameter import Parameter
 from ..relay.relays import Relays
@@ -89,10 +90,11 @@ def gateway(
         async def answer(request: Request) -> Response:
             return await relayed(relays, request, route, credential=credential, own_ticket=own_ticket, policy=policy)
 
+        answers = _answers(route)
         about = f"Relays {route.target.name}'s stream"
         if "GET" in route.methods:
             in_query = {"parameters": [_in_query(p) for p in route.parameters if p.where != "body"]}
-            stream_route(router, route.path, summary=about, openapi_extra=in_query)(answer)
+            stream_route(router, route.path, summary=about, responses=answers, openapi_extra=in_query)(answer)
         if "POST" in route.methods:
             router.add_api_route(
                 route.path,
@@ -101,13 +103,19 @@ def gateway(
                 response_class=Response,
                 response_model=None,
                 summary=about,
+                responses=answers,
                 openapi_extra=_in_body(route),
             )
 
     for route in routes:
         add(route)
 
-    @router.delete("/relays/{id}", status_code=204, summary="Stop it: its upstream is let go, its readers are told")
+    @router.delete(
+        "/relays/{id}",
+        status_code=204,
+        responses=problems(404),
+        summary="Stop it: its upstream is let go, its readers are told",
+    )
     async def stop(request: Request, id: Annotated[str, Path(max_length=64)]) -> None:
         relay = find_work(relays, id, request)
         if relay is None:
@@ -130,6 +138,13 @@ def _credential(route: Route, variable: Callable[[str], str | None]) -> str | No
             f"route {route.path!r}: what {auth.variable} holds cannot be in a header: it has odd characters"
         )
     return value
+
+
+def _answers(route: Route) -> dict[int | str, dict[str, Any]]:
+    if route.errors == "event":
+        return STARTED
+    upstream = {"description": "As the upstream has it.", "content": {"application/problem+json": {"schema": PROBLEM}}}
+    return {**STARTED, **problems(422, 502, 504), "default": upstream}
 
 
 def _in_query(parameter: Parameter) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from ..asgi.caller import require_admin
+from ..asgi.openapi import FOR_ALL
 from ..asgi.problem import problem
 from ..errors import HubClosed
 from ..hub import Hub
@@ -31,7 +32,12 @@ def ops(
     router = APIRouter(tags=["operations"])
     probe = probe or Probe(hub)
 
-    @router.get("/livez", response_class=PlainTextResponse, summary="Whether restarting this process would not help")
+    @router.get(
+        "/livez",
+        response_class=PlainTextResponse,
+        openapi_extra=FOR_ALL,
+        summary="Whether restarting this process would not help",
+    )
     async def alive() -> Response:
         """It fails only after a minute in which nothing was delivered although it was published, or in which the event
         loop stood still; what is wrong elsewhere (a broker that cannot be reached) is told by `/readyz`."""
@@ -43,7 +49,12 @@ def ops(
             return problem(503, f"the event loop has stood still for {pulse.worst:.0f} s: restart this process")
         return PlainTextResponse("ok\n")
 
-    @router.get("/readyz", response_class=PlainTextResponse, summary="Whether new requests should be sent here")
+    @router.get(
+        "/readyz",
+        response_class=PlainTextResponse,
+        openapi_extra=FOR_ALL,
+        summary="Whether new requests should be sent here",
+    )
     async def ready() -> Response:
         """An event is published, and has to arrive at a reader within two seconds."""
         if not hub.draining:
@@ -54,7 +65,12 @@ def ops(
                 return problem(503, failure, headers={"Retry-After": "2"})
         return problem(503, "this server is shutting down", headers={"Retry-After": "1"})
 
-    @router.get("/metrics", response_class=PlainTextResponse, summary="Prometheus metrics")
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        openapi_extra=FOR_ALL if open else None,
+        summary="Prometheus metrics",
+    )
     async def metrics(request: Request) -> Response:
         if not open:
             require_admin(request)

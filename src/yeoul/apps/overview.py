@@ -34,7 +34,7 @@ class ConnectionsNow(BaseModel):
     gaps: int
 
 
-class Rates(BaseModel):
+class RatesNow(BaseModel):
     """Per second, over the last 10 seconds."""
 
     published: float
@@ -83,7 +83,7 @@ class Overview(BaseModel):
     demo: bool
     draining: bool
     connections: ConnectionsNow
-    rates: Rates
+    rates: RatesNow
     latency: Latency
     broker: BrokerNow
     generations: WorkNow
@@ -127,7 +127,7 @@ def overview_of(
                 refused=dict(stats.refused),
                 gaps=stats.gaps,
             ),
-            rates=Rates(**pulse.rates()),
+            rates=RatesNow(**pulse.rates()),
             latency=Latency(p50=pulse.latency(0.5), p99=pulse.latency(0.99)),
             broker=BrokerNow(
                 followed=hub.followed,

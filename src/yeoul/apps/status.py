@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from ..asgi.caller import require_subscribe
-from ..asgi.documented import problems
+from ..asgi.openapi import FOR_ALL
 from ..asgi.routing import stream_route
 from ..asgi.stream_response import EventStream
 from ..hub import Hub
@@ -34,13 +34,13 @@ def status(hub: Hub, pulse: Pulse, *, interval: float) -> APIRouter:
     router = APIRouter(prefix="/system", tags=["system"])
     sampler = _Sampler(hub, pulse, interval)
 
-    @router.get("/status", response_model=Sample, responses=problems(401, 403))
+    @router.get("/status", response_model=Sample, openapi_extra=FOR_ALL, summary="How the server is")
     async def now(request: Request) -> Response:
         """How the server is now. `seconds` says what time the rates are of."""
         require_subscribe(request, [STATUS])
         return JSONResponse(sampler.newest().model_dump(), headers=NO_STORE)
 
-    @stream_route(router, "/status/stream", responses=problems(400, 401, 403, 429, 503))
+    @stream_route(router, "/status/stream", openapi_extra=FOR_ALL, summary="How the server is, again and again")
     async def stream(request: Request) -> Response:
         """The newest sample at once, then one after each interval. Whoever comes back is not given those it missed."""
         require_subscribe(request, [STATUS])

@@ -1,0 +1,158 @@
+"""What OpenAPI says of every route, beyond what each says of itself.
+
+What stands in front of all routes may refuse a request (`identify.py`, `origins.py`, `hosts.py`, `limits.py`), and
+streams and publishing are alike wherever they are: it is written into the document once, here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+
+from .documented import PROBLEM, problems
+
+__all__ = ["FOR_ALL", "POSITION", "describe"]
+
+# `openapi_extra=` of routes that answer whoever asks, with a credential or without.
+FOR_ALL: dict[str, Any] = {"security": [{}]}
+
+# A Last-Event-ID (stream/cursor.py) in the regular expressions of JSON Schema; an empty one is none.
+POSITION = r"^((?:[A-Za-z0-9_-]{1,64}\.)?[0-9a-z]{1,32}-(?:0|[1-9][0-9]{0,17}))?$"
+
+_METHODS = frozenset({"get", "post", "put", "patch", "delete"})
+_STREAM = "text/event-stream"
+_PROBLEM = "application/problem+json"
+
+_BY_ANY = (400, 401, 403, 421, 503)
+_BY_BODY = (408, 413, 415, 422)
+
+_LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The last `id:` that came, to go on after it. `EventSource` sends it by itself.",
+    "schema": {"type": "string", "pattern": POSITION},
+}
+_LAST_EVENT_ID_IN_QUERY = {
+    "name": "lastEventId",
+    "in": "query",
+    "description": "The same, for clients that can set no header on their first request.",
+    "schema": {"type": "string", "pattern": POSITION},
+}
+
+
+def describe(app: FastAPI, *, cookie: str, anonymous: bool, query_tokens: bool) -> None:
+    """Completes the application's document whenever it is made: which answers what stands in front of the routes may
+    give, who may ask, and from where a stream goes on.
+
+    `cookie`: the name of the one that may hold a token. `anonymous`: whether routes answer without a credential, too,
+    where they do not say so by `openapi_extra=FOR_ALL`. `query_tokens`: whether `?token=` is taken.
+    """
+    make = app.openapi
+    completed: dict[str, Any] | None = None
+    schemes = _schemes(cookie, query_tokens)
+
+    def openapi() -> dict[str, Any]:
+        nonlocal completed
+        document = make()
+        if document is not completed:  # it is made anew where a route was added since
+            _complete(document, schemes, anonymous)
+            completed = document
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _schemes(cookie: str, query_tokens: bool) -> dict[str, Any]:
+    schemes: dict[str, Any] = {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "A token, as `Authorization: Bearer <token>`.",
+        },
+        "cookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": cookie,
+            "description": "The token in a cookie: POST /auth/session sets it, for pages of this server.",
+        },
+        "ticket": {
+            "type": "apiKey",
+            "in": "query",
+            "name": "ticket",
+            "description": "For `EventSource`, which can set no header: good for one use. POST /auth/tickets makes it.",
+        },
+    }
+    if query_tokens:
+        schemes["token"] = {
+            "type": "apiKey",
+            "in": "query",
+            "name": "token",
+            "description": "The token in the address.",
+        }
+    return schemes
+
+
+def _complete(document: dict[str, Any], schemes: Mapping[str, Any], anonymous: bool) -> None:
+    answers: dict[str, Any] = {}
+    for item in document["paths"].values():
+        for method in _METHODS & item.keys():
+            operation = item[method]
+            _complete_operation(method, operation)
+            _share_problems(operation["responses"], answers)
+            ways: list[dict[str, list[str]]] = [{name: []} for name in schemes if method == "get" or name != "ticket"]
+            operation["security"] = [*operation.get("security", [{}] if anonymous else []), *ways]
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = dict(schemes)
+    components["responses"] = dict(sorted(answers.items()))
+    models = components.setdefault("schemas", {})
+    # What FastAPI says of its own 422, which nobody gets from here.
+    for unused in ("HTTPValidationError", "ValidationError"):
+        models.pop(unused, None)
+    components["schemas"] = dict(sorted({**models, "Problem": PROBLEM}.items()))
+
+
+def _complete_operation(method: str, operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    if _is_stream(responses):
+        positions = [_LAST_EVENT_ID, _LAST_EVENT_ID_IN_QUERY] if method == "get" else [_LAST_EVENT_ID]
+        operation["parameters"] = [*operation.get("parameters", []), *positions]
+    for status in _statuses(method, operation):
+        said = responses.get(str(status))
+        if said is None or _PROBLEM not in said.get("content", {}):
+            responses[str(status)] = problems(status)[status]
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _statuses(method: str, operation: Mapping[str, Any]) -> Iterator[int]:
+    yield from _BY_ANY
+    names = {parameter["name"] for parameter in operation.get("parameters", ())}
+    if "requestBody" in operation:
+        yield from _BY_BODY
+    elif method != "get":
+        yield 413
+    if "422" in operation["responses"]:
+        yield 422
+    if _is_stream(operation["responses"]):
+        yield 429
+    if "Idempotency-Key" in names:
+        yield from (409, 422, 429)
+
+
+def _is_stream(responses: Mapping[str, Any]) -> bool:
+    return any(_STREAM in response.get("content", {}) for response in responses.values())
+
+
+def _share_problems(responses: dict[str, Any], answers: dict[str, Any]) -> None:
+    """Each status's problem document is described once, and referred to."""
+    for status, response in responses.items():
+        if _PROBLEM not in response.get("content", {}) or not status.isdigit():
+            continue
+        if response == problems(int(status))[int(status)]:
+            name = HTTPStatus(int(status)).phrase.replace(" ", "")
+            schema = {"$ref": "#/components/schemas/Problem"}
+            answers[name] = {**response, "content": {_PROBLEM: {"schema": schema}}}
+            responses[status] = {"$ref": f"#/components/responses/{name}"}
