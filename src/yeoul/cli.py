@@ -15,6 +15,7 @@ from .cli_publish import publish
 from .cli_routes import routes
 from .cli_token import token
 from .cli_top import top
+from .log_writer import writing_logs
 from .logs import configure_logs
 from .observe import logger
 from .server import CannotListen, serve
@@ -100,7 +101,8 @@ def _serve(
             say(_DEMO.format(url=url))
 
     try:
-        serve(app, settings, ready)
+        with writing_logs():
+            serve(app, settings, ready)
     except CannotListen as error:
         say(f"yeoul: {error}")
         raise typer.Exit(1) from error

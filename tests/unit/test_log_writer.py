@@ -1,0 +1,94 @@
+"""Log lines, written beside what the server does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from yeoul import log_writer
+from yeoul.log_writer import writing_logs
+
+logger = logging.getLogger("test.log_writer")
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """One handler, whose form is the message alone."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(logging.INFO)
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG)
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+def test_all_is_written_in_order_before_it_ends(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    with plain(), writing_logs(writing):
+        for number in range(100):
+            logger.info("%d 여울", number)
+        logger.debug("not at this level")
+    written = os.read(reading, 65_536).decode()
+    assert written == "".join(f"{number} 여울\n" for number in range(100))
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "_PARTING", 0.05)
+    reading, writing = os.pipe()
+    with plain(), writing_logs(writing):
+        for number in range(log_writer._MAX_WAITING + 5_000):
+            logger.info("%d %s", number, "x" * 100)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "log writer"]
+    written = bytearray()
+    while thread.is_alive() or select.select([reading], [], [], 0)[0]:
+        if select.select([reading], [], [], 0.01)[0]:
+            written += os.read(reading, 65_536)
+    lines = written.decode().splitlines()
+    assert lines[0].startswith("0 xxx")
+    assert log_writer._MAX_WAITING - 10 < len(lines) < log_writer._MAX_WAITING + 2_000
+    assert any("were left out" in line for line in lines)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_pipe_whose_reader_is_gone_ends_the_writing_and_nothing_else() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with plain(), writing_logs(writing):
+        for number in range(10):
+            logger.info("%d", number)
+    os.close(writing)
+
+
+def test_what_cannot_be_formatted_does_not_end_it(pipe: tuple[int, int]) -> None:
+    with plain(), writing_logs(pipe[1]):
+        logger.info("%d", "no number")
+        logger.info("after it")
+    first, second = os.read(pipe[0], 65_536).decode().splitlines()
+    assert "test_log_writer.py" in first
+    assert second == "after it"
+
+
+def test_handlers_are_as_before_when_it_ends() -> None:
+    before = list(logging.getLogger().handlers)
+    with writing_logs():
+        assert logging.getLogger().handlers != before
+    assert logging.getLogger().handlers == before
