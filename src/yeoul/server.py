@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import resource
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
 
+from .asgi.acceptor import Acceptor
 from .asgi.direct import Protocol
 from .settings import Settings
 
@@ -20,6 +22,9 @@ __all__ = ["CannotListen", "serve"]
 
 # How long, after the grace for running answers, connections may take to close (seconds).
 _CLOSE_S = 2
+
+# Connections that wait to be accepted: as many as the kernel allows (net.core.somaxconn).
+_BACKLOG = 65_535
 
 
 class CannotListen(Exception):
@@ -56,15 +61,30 @@ class _Server(Server):
     def __init__(self, config: Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])  # without sockets: it would accept one connection in each turn of the loop
         if self.started:
+            loop = asyncio.get_running_loop()
+            self._acceptors = [Acceptor(loop, sock, self._protocol) for sock in sockets or []]
             # What the start has made stays until the end: walking it again in every full collection was measured to
             # hold the loop for 33 ms, in the midst of somebody's answer.
             gc.collect()
             gc.freeze()
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -87,7 +107,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise CannotListen(
             f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port"
         ) from error
-    sock.listen(4096)
+    sock.listen(_BACKLOG)
     sock.set_inheritable(True)
     return sock
 

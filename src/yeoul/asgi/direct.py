@@ -22,6 +22,7 @@ from ..hub import Subscription
 from ..sse import Event
 from .heads import BoundedHeads
 from .stream_response import DIRECT
+from .turns import Turn, turns_of
 
 __all__ = ["DirectOutlet", "Protocol"]
 
@@ -47,10 +48,14 @@ class DirectOutlet:
         return self._protocol.flow.write_paused
 
     def write(self, payload: bytes) -> bool:
+        if self._protocol.lost:
+            return False  # the reader waits for its turn to leave
         self._transport.write(payload)
         return not self._protocol.flow.write_paused
 
     def finish(self, payload: bytes) -> None:
+        if self._protocol.lost:
+            return
         self._transport.write(payload + _LAST_CHUNK)
         self._protocol.stream_finished()
 
@@ -63,6 +68,7 @@ class Protocol(BoundedHeads):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.lost = False  # the connection
         self._reader: Subscription | None = None
         self._streaming: RequestResponseCycle | None = None
         self._finished: Subscription | None = None  # whose stream was the last thing on this connection
@@ -77,8 +83,12 @@ class Protocol(BoundedHeads):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
-        wrapped: Any = _withdrawn_if_encoded(app)
-        super()._start_asgi_task(cycle, wrapped)
+        kind = Turn.RETURNING if _comes_back(cycle.scope) else Turn.REQUEST
+        turns_of(self.loop).take(kind, partial(self._begin, cycle, _withdrawn_if_encoded(app)))
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not cycle.disconnected:  # else the client has left while it waited for its turn
+            super()._start_asgi_task(cycle, app)
 
     def _detach(self, scope: Scope, reader: Subscription, opening: Sequence[Event]) -> bool:
         """Takes the stream over from the application; False where that is not possible (HTTP/1.0, a pipelined
@@ -137,9 +147,10 @@ class Protocol(BoundedHeads):
             self._reader.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
         reader, self._reader = self._reader, None
         if reader is not None:
-            reader.close()
+            turns_of(self.loop).take(Turn.LEAVING, reader.close)
         elif self._finished is not None and exc is not None:
             self._finished.reset()  # what was written was not all taken
         self._finished = None
@@ -160,6 +171,11 @@ class Protocol(BoundedHeads):
             super().shutdown()
             if self.transport.is_closing():
                 self._linger()
+
+
+def _comes_back(scope: Any) -> bool:
+    """Whether the request names a position, as readers do that were cut."""
+    return any(name == b"last-event-id" for name, _ in scope["headers"]) or b"lastEventId=" in scope["query_string"]
 
 
 def _withdrawn_if_encoded(app: ASGIApp) -> ASGIApp:
