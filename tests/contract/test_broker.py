@@ -322,10 +322,11 @@ async def test_a_forgotten_topic_has_nothing_and_says_so(broker: Broker) -> None
     broker.detach("a")
 
 
-async def test_more_topics_than_the_bound_are_refused_and_leave_nothing_behind(
+async def test_more_topics_than_are_followed_at_the_bound_are_refused_and_leave_nothing_behind(
     make: Factory, pushed: Pushed, clock: Clock
 ) -> None:
     async with make(pushed, clock, Retention(seconds=60), max_topics=2) as broker:
+        await broker.attach("a")
         await broker.publish("a", events("1"))
         await broker.attach("b")
         with pytest.raises(TooManyTopics):
@@ -335,9 +336,28 @@ async def test_more_topics_than_the_bound_are_refused_and_leave_nothing_behind(
         assert broker.head == 1
         broker.detach("b")
         await broker.publish("c", events("2"))
-        clock.now += 61
         await broker.attach("d")
         broker.detach("d")
+        broker.detach("a")
+
+
+async def test_over_the_bound_in_topics_the_one_published_to_longest_ago_goes_unless_it_is_followed(
+    make: Factory, pushed: Pushed, clock: Clock
+) -> None:
+    """Whoever may choose names must not keep others out for as long as events are kept."""
+    async with make(pushed, clock, max_topics=3) as broker:
+        await broker.attach("followed")
+        await broker.publish("followed", events("x"))
+        await broker.publish("old", events("x"))
+        await broker.publish("busy", events("x"))
+        await broker.publish("new", events("x"))
+        assert await offsets(broker, "followed") == [1]
+        assert await offsets(broker, "busy") == [3]
+        assert await offsets(broker, "new", after=2) == [4], "whoever was there before it is told of a gap"
+        journal = await broker.attach("old")
+        assert journal.after(0) is None
+        broker.detach("old")
+        broker.detach("followed")
 
 
 async def test_a_topic_that_nobody_wrote_to_or_follows_takes_no_place(

@@ -231,12 +231,13 @@ async def test_a_topic_named_twice_is_followed_once(port: int) -> None:
 
 @one_outlet
 @pytest.mark.settings(memory_max_topics=1)
-async def test_more_topics_than_the_broker_holds_are_refused_for_a_while(port: int) -> None:
-    await publish(port, "a", "1")
+async def test_more_topics_than_the_broker_holds_are_refused_while_all_are_followed(port: int) -> None:
+    stream = await open_stream(port, "/topics/a")
     for method in ("POST", "GET"):
         answer = await ask(port, "/topics/b", method=method, json_body={"data": 1} if method == "POST" else None)
         assert answer.status == 503
         assert answer.headers["retry-after"] == "60"
+    await stream.close()
 
 
 # --- what is kept
@@ -256,7 +257,7 @@ async def test_a_new_reader_begins_with_as_many_kept_events_as_it_asks_for(
 
 
 @one_outlet
-@pytest.mark.parametrize("newest", ["-1", "100001", "all"])
+@pytest.mark.parametrize("newest", ["-1", "1001", "all"])
 async def test_a_number_of_events_out_of_bounds_is_refused(port: int, newest: str) -> None:
     answer = await ask(port, f"/topics/t?newest={newest}")
     assert answer.status == 422

@@ -16,6 +16,9 @@ from .senders import sendable, timestamp
 __all__ = ["Rooms", "check_room", "presence_topic", "room_topic"]
 
 _MAX_ROOM = 64
+# To compose a name takes the square of its length, and the event loop meanwhile: no composed character is written with
+# more than four.
+_MAX_WRITTEN = 4 * _MAX_ROOM
 _MARKS = frozenset("-_.")
 
 # People whom a list of a room names; all are counted.
@@ -33,7 +36,8 @@ _FOR_GOOD = frozenset({"kicked", "revoked"})
 
 def check_room(name: str) -> str:
     """The room's name, composed (NFC): two that look the same are one. Raises ValueError for what is none."""
-    name = unicodedata.normalize("NFC", name)
+    if len(name) <= _MAX_WRITTEN:
+        name = unicodedata.normalize("NFC", name)
     if not 1 <= len(name) <= _MAX_ROOM:
         raise ValueError(f"a room's name has 1 to {_MAX_ROOM} characters, not {len(name)}")
     if name in (".", "..") or not all(unicodedata.category(char)[0] in "LMN" or char in _MARKS for char in name):

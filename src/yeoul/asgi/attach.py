@@ -14,13 +14,13 @@ from ..hub.work import Work
 from ..hub.works import Works
 from ..sse import Event, encode
 from ..stream import LastEventId, draw_work_id
-from .caller import caller_of, principal_of, require_own_page
+from .caller import caller_of, principal_of, require_own_page, require_unbound
 from .origins import led_here
-from .problem import Problem, problem, problem_of
+from .problem import Problem, problem_of
 from .rates import count_connect
 from .stream_response import STREAM_HEADERS, departure, last_event_id
 
-__all__ = ["attach_or_start", "find_work", "finite_stream"]
+__all__ = ["attach_or_start", "check_may_start", "find_work", "finite_stream"]
 
 _W = TypeVar("_W", bound=Work)
 
@@ -48,9 +48,10 @@ async def attach_or_start(
     """
     if request.method == "HEAD":
         return _headers_only()
-    if led_here(request):
-        return problem(403, "a link from a page of another origin starts no work: ask from a page of this server")
-    count_connect(request)  # before there is work to pay for
+    try:
+        _check_was_asked(request)
+    except Problem as error:
+        return problem_of(error)
     try:
         position = last_event_id(request)
         if position is not None:
@@ -58,7 +59,7 @@ async def attach_or_start(
         question = _question(request)
         work = works.orphan(question) if question else None
         if work is None:
-            _check_may_start(request)
+            _check_right(request)
             works.hub.check_room(principal_of(request))  # or it would be paid for, and nobody given it
             work = await start(question)
     except YeoulError as error:
@@ -127,11 +128,22 @@ def _headers_only() -> Response:
     return response
 
 
-def _check_may_start(request: Request) -> None:
-    """Raises Problem (403)."""
+def check_may_start(request: Request) -> None:
+    """For routes that start work which is paid for, and do not answer with its stream. Counts as a stream that is
+    opened. Raises Problem (403, 429)."""
+    _check_was_asked(request)
+    _check_right(request)
+
+
+def _check_was_asked(request: Request) -> None:
+    if led_here(request):
+        raise Problem(403, "a link from a page of another origin starts no work: ask from a page of this server")
+    count_connect(request)  # before there is work to pay for
+
+
+def _check_right(request: Request) -> None:
     require_own_page(request)
-    if caller_of(request).topics is not None:
-        raise Problem(403, "the ticket is for following topics alone: ask for one that names none")
+    require_unbound(request)
 
 
 def _question(request: Request) -> str | None:

@@ -17,9 +17,11 @@ __all__ = [
     "challenge",
     "principal_of",
     "require_admin",
+    "require_anybody",
     "require_own_page",
     "require_publish",
     "require_subscribe",
+    "require_unbound",
     "require_user",
 ]
 
@@ -49,6 +51,20 @@ def require_user(request: HTTPConnection) -> Identity:
     if identity.user is None:
         raise challenge(f"{identity.refused}: {_WAYS_IN}" if identity.refused else f"who are you? {_WAYS_IN}")
     return identity
+
+
+def require_anybody(request: HTTPConnection) -> None:
+    """Somebody who is known, or runs this server: for what nobody else may do in any case, before its body is read.
+    Asks nothing where no `Identify` stands in front. Raises Problem (401)."""
+    identity = caller_of(request)
+    if IDENTITY in request.scope and not identity.is_admin:
+        require_user(request)
+
+
+def require_unbound(request: HTTPConnection) -> None:
+    """For what is no topic: a ticket that was asked for some topics leads to those alone. Raises Problem (403)."""
+    if caller_of(request).topics is not None:
+        raise Problem(403, "the ticket is for following topics alone: ask for one that names none")
 
 
 def require_admin(request: HTTPConnection) -> Identity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from starlette.requests import HTTPConnection
@@ -21,6 +22,10 @@ _MAX_PASSES = 4
 
 _SEPARATOR = "."
 
+# What they are made of. Some are sent back in a Set-Cookie header: a cookie that a neighbouring name has planted
+# must not write attributes there, such as a Domain that would hand the new pass over to it.
+_PASS = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
 
 def cookie_text(name: str, value: str, *, seconds: float, same_site: str, secure: bool) -> str:
     """A Set-Cookie header's value (RFC 6265, 4.1). `seconds`: for how long the browser keeps it."""
@@ -35,7 +40,8 @@ def forget_cookie(name: str) -> str:
 def passes_of(request: HTTPConnection) -> Sequence[str]:
     """The passes that the browser shows: what `Tickets.admit` takes."""
     value = request.cookies.get(PASS_COOKIE)
-    return value.split(_SEPARATOR)[:_MAX_PASSES] if value else ()
+    texts = value.split(_SEPARATOR)[:_MAX_PASSES] if value else ()
+    return [text for text in texts if _PASS.fullmatch(text)]
 
 
 def pass_cookie(request: HTTPConnection, new: Pass, *, other_seconds: float) -> str:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .problem import Problem
 
-__all__ = ["Credential", "HideSecrets", "credential_of", "way_of"]
+__all__ = ["Credential", "HideSecrets", "bearer_of", "credential_of", "way_of"]
 
 # Query parameters that hold secrets, and what each holds. `access_token` is the name of RFC 6750, 2.3.
 _SECRETS: dict[str, Literal["token", "ticket"]] = {"token": "token", "access_token": "token", "ticket": "ticket"}
@@ -57,12 +57,7 @@ def way_of(scope: Scope) -> str:
 def credential_of(request: HTTPConnection) -> Credential | None:
     """The one that was sent explicitly (a cookie is not: browsers send it by themselves). Raises Problem (400) for more
     than one, as RFC 6750, 2 has it: they could name different users."""
-    found: list[Credential] = request.scope.pop(_TAKEN, [])
-    for value in request.headers.getlist("authorization"):
-        scheme, _, text = value.strip().partition(" ")
-        kind = _SCHEMES.get(scheme.lower())
-        if kind is not None:
-            found = [*found, Credential(kind, text.strip())]
+    found: list[Credential] = [*request.scope.pop(_TAKEN, []), *_in_headers(request)]
     if len(found) > 1:
         raise Problem(
             400,
@@ -70,6 +65,22 @@ def credential_of(request: HTTPConnection) -> Credential | None:
             headers={"WWW-Authenticate": 'Bearer realm="yeoul", error="invalid_request"'},
         )
     return found[0] if found else None
+
+
+def bearer_of(request: HTTPConnection) -> str:
+    """The token of a caller who came by `bearer`: the very text that was checked, whatever other Authorization headers
+    stand before it."""
+    return next(text for kind, text in _in_headers(request) if kind == "bearer")
+
+
+def _in_headers(request: HTTPConnection) -> list[Credential]:
+    found = []
+    for value in request.headers.getlist("authorization"):
+        scheme, _, text = value.strip().partition(" ")
+        kind = _SCHEMES.get(scheme.lower())
+        if kind is not None:
+            found.append(Credential(kind, text.strip()))
+    return found
 
 
 def _without_secrets(query: bytes) -> tuple[bytes, list[Credential]]:

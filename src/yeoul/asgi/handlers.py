@@ -15,6 +15,12 @@ from .problem import FAILED, Problem, problem, problem_of
 __all__ = ["answer_errors_with_problems"]
 
 
+# Fields that are named of a request that is wrong in many (a body of a megabyte can be wrong in half a million), and
+# characters of each name: the answer must not be larger than the request.
+_MOST_NAMED = 20
+_MOST_CHARS = 100
+
+
 def answer_errors_with_problems(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     @app.exception_handler(YeoulError)
@@ -41,8 +47,15 @@ def _invalid(request: Request, error: RequestValidationError) -> Response:
         return problem(415, f"content type {kind or 'missing'!r}: send application/json")
     if any(entry["type"] == "json_invalid" for entry in errors):
         return problem(400, "the body is not JSON: " + str(errors[0].get("ctx", {}).get("error", "")))
-    fields = [(".".join(map(str, entry["loc"][1:])) or str(entry["loc"][0]), _said(entry)) for entry in errors]
-    return problem(422, "; ".join(f"{name}: {text}" for name, text in fields), fields=fields)
+    fields = [(_name(entry), _said(entry)) for entry in errors[:_MOST_NAMED]]
+    said = [f"{name}: {text}" for name, text in fields]
+    if len(errors) > _MOST_NAMED:
+        said.append(f"and {len(errors) - _MOST_NAMED} more")
+    return problem(422, "; ".join(said), fields=fields)
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return (".".join(map(str, entry["loc"][1:])) or str(entry["loc"][0]))[:_MOST_CHARS]
 
 
 def _said(entry: dict[str, Any]) -> str:

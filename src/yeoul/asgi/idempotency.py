@@ -28,8 +28,8 @@ _MAX_BYTES = 16 * 1024 * 1024
 # What an answer counts beside its own text.
 _OVERHEAD = 500
 
-# Caller, method, path and query, key.
-_Name = tuple[str, str, str, str, str]
+# Whose, and a digest of method, path, query and key: a path may be as long as a head, and would not be counted.
+_Name = tuple[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class IdempotencyKeys:
             return await answer()
         if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
             raise Problem(400, "Idempotency-Key is one of 1 to 255 visible ASCII characters, such as a UUID")
-        name = (_caller(request), request.method, request.url.path, request.url.query, keys[0])
+        name = (_caller(request), _place(request, keys[0]))
         digest = await _digest(request)
         known = self._known(name, digest)
         if known is not None:
@@ -158,6 +158,11 @@ async def once(request: Request, answer: Callable[[], Awaitable[Response]]) -> R
 def _caller(request: Request) -> str:
     owner = caller_of(request).owner
     return owner or f"address:{request.client.host if request.client else ''}"
+
+
+def _place(request: Request, key: str) -> bytes:
+    place = (request.method, request.url.path, request.url.query, key)
+    return hashlib.sha256(repr(place).encode(errors="surrogatepass")).digest()
 
 
 async def _digest(request: Request) -> bytes:

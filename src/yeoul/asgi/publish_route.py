@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
+from .caller import require_anybody
 from .idempotency import once
 from .rates import count_publish
 
@@ -23,8 +24,9 @@ _KEY = {
 
 
 class PublishRoute(APIRoute):
-    """`APIRouter(route_class=PublishRoute)` is all there is to do: each POST counts as a publish of its caller
-    (`rates.py`), and an `Idempotency-Key` is respected (`idempotency.py`). Other methods are left alone."""
+    """`APIRouter(route_class=PublishRoute)` is all there is to do: nobody unknown may POST, each POST counts as a
+    publish of its caller (`rates.py`), and an `Idempotency-Key` is respected (`idempotency.py`). Other methods are left
+    alone."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if "POST" in (options.get("methods") or ()):
@@ -40,6 +42,7 @@ class PublishRoute(APIRoute):
             return handle
 
         async def publish(request: Request) -> Response:
+            require_anybody(request)
             count_publish(request)
             return await once(request, lambda: handle(request))
 

@@ -22,7 +22,8 @@ class MemoryBroker:
     """Keeps journals in a dict. Everything is gone with the process; the next one has another epoch.
 
     `retention` says how long each topic's frames are kept. `max_topics` and `max_bytes` (text of all frames) bound
-    the whole: over `max_bytes` the topics published to longest ago lose their frames first.
+    the whole: over either the topics published to longest ago lose their frames first. A topic more is refused only
+    where all are followed: else whoever may choose names could keep everybody out for as long as events are kept.
     """
 
     def __init__(
@@ -120,9 +121,7 @@ class MemoryBroker:
         journal = self._journals.get(topic)
         if journal is None:
             if len(self._journals) >= self._max_topics:
-                self.sweep()
-            if len(self._journals) >= self._max_topics:
-                raise TooManyTopics(f"{self._max_topics} topics are in use: raise the bound, or use fewer names")
+                self._let_one_go()
             journal = self._journals[topic] = Journal(self._retention(topic), evicted=self._forgotten)
             self._ring[topic] = None
         return journal
@@ -139,6 +138,13 @@ class MemoryBroker:
         self._forgotten = max(self._forgotten, journal.last)
         del self._journals[topic], self._ring[topic]
         return True
+
+    def _let_one_go(self) -> None:
+        if len(self._attached) >= self._max_topics:
+            raise TooManyTopics(f"{self._max_topics} topics are in use: raise the bound, or use fewer names")
+        while (topic := next(iter(self._journals))) in self._attached:
+            self._journals.move_to_end(topic)  # out of the way of the next look
+        self._empty(topic)
 
     def _make_room(self, newest: str) -> None:
         while self._bytes > self._max_bytes:

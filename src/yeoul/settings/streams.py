@@ -51,7 +51,11 @@ class Streams(BaseModel):
         (),
         description="Other bounds by topic pattern, first match wins: a list of `{pattern, events, bytes, seconds}`.",
     )
-    memory_max_topics: Count = Field(100_000, description="Topics that the memory broker holds at once.")
+    memory_max_topics: Count = Field(
+        100_000,
+        description="Topics that the memory broker holds at once; over it those go that "
+        "were published to longest ago and that nobody follows.",
+    )
     memory_max_bytes: Count = Field(
         536_870_912,
         description="Bytes of text that the memory broker holds in all; over it the topics published to longest ago "
