@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 
+from ..observe import logger
 from .subscription import Subscription
 
-__all__ = ["Farewell"]
+__all__ = ["Ending", "Farewell", "end_all"]
+
+# What is to be done between the two farewells: to endless streams, and to those that end by themselves.
+Ending = Callable[[], Coroutine[None, None, None]]
 
 # Seconds for which a reader that is behind may still be given what it has not had, before its farewell in a drain.
 _PARTING = 1.0
@@ -40,3 +44,10 @@ class Farewell:
         self._parting.discard(reader)
         if not self._parting:
             self._parted.set()
+
+
+async def end_all(endings: Iterable[Ending]) -> None:
+    # All at once: each may take its grace, and the server that waits for us counts them as one.
+    for failure in await asyncio.gather(*(ending() for ending in endings), return_exceptions=True):
+        if isinstance(failure, Exception):
+            logger.error("what was to be done before the hub closes failed", exc_info=failure)

@@ -14,7 +14,7 @@ from .admission import Admission
 from .broker import Broker
 from .encoding import WIRE, Encoding
 from .fanout import Fanout
-from .farewell import Farewell
+from .farewell import Ending, Farewell, end_all
 from .memory import MemoryBroker
 from .principal import NOBODY, Principal
 from .publishing import check_events
@@ -29,8 +29,6 @@ __all__ = ["Hub", "Watcher"]
 
 # Publishes after which the event loop gets its turn: one that never waits for anything else would keep it for itself.
 _UNBROKEN = 128
-
-Ending = Callable[[], Coroutine[None, None, None]]
 
 
 class Hub:
@@ -227,10 +225,7 @@ class Hub:
 
     async def _close(self) -> None:
         await self._farewell(everybody=False)
-        # All at once: each may take its grace, and the server that waits for us counts them as one.
-        for failure in await asyncio.gather(*(ending() for ending in self._endings), return_exceptions=True):
-            if isinstance(failure, Exception):
-                logger.error("what was to be done before the hub closes failed", exc_info=failure)
+        await end_all(self._endings)
         await self._farewell(everybody=True)
         self.closed = True
         self.wheel.stop()
