@@ -55,6 +55,7 @@ def _token(user: str) -> str:
 
 
 def _tokens(count: int) -> Path:
+    OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / "tokens"
     path.write_text("".join(f"{_token(f'user-{number}')}\n" for number in range(count)))
     return path
