@@ -38,7 +38,8 @@ def read_demo_token(text: str) -> DemoUser:
     """With or without padding, in either alphabet of RFC 4648. Raises InvalidToken."""
     if len(text) > _MAX_LENGTH:
         raise InvalidToken(f"{_FORM}, in at most {_MAX_LENGTH} characters")
-    standard = text.rstrip("=").replace("-", "+").replace("_", "/")
+    # A "+" that was put into an address as it is comes out as a space.
+    standard = text.rstrip("=").replace("-", "+").replace(" ", "+").replace("_", "/")
     try:
         plain = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
