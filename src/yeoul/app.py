@@ -23,7 +23,7 @@ from .apps.recipes import recipes_app
 from .apps.revocations import revocations_app
 from .apps.status import status
 from .apps.topics import topics
-from .asgi.caller import require_user
+from .asgi.caller import require_unbound, require_user
 from .asgi.credentials import HideSecrets
 from .asgi.handlers import answer_errors_with_problems
 from .asgi.hosts import Hosts
@@ -141,7 +141,9 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         database, max_turns=settings.conversation_turns, keep_seconds=settings.conversation_keep_s
     )
     # What costs money is for those whose name is known, where names are asked for at all.
-    known = [] if authenticator.demo or settings.open_answers else [Depends(require_user)]
+    known = [Depends(require_unbound)]
+    if not (authenticator.demo or settings.open_answers):
+        known.append(Depends(require_user))
     for answers in (
         gateway(relays, relayed, lost_reader, environment, partial(tickets.issue, internal=True)),
         lessons(generations, providers, lost_reader),
@@ -157,7 +159,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     app.include_router(realtime(hub))
     app.include_router(chat(hub, history=settings.chat_history, grace=settings.chat_grace_s))
     app.include_router(status(hub, watch.pulse, interval=settings.status_interval_s))
-    app.include_router(topics(hub))
+    app.include_router(topics(hub, max_newest=settings.max_newest))
     app.state.rates = make_rates(settings, authenticator.demo)
     answer_errors_with_problems(app)
     app.state.idempotency_keys = IdempotencyKeys(settings.idempotency_keep_s)

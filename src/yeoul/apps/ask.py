@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AliasChoices, Field, StringConstraints
 
 from ..asgi.caller import caller_of
 from ..asgi.generate import start_or_attach
+from ..asgi.json_body import JsonBody
 from ..asgi.routing import stream_route
 from ..documents.retriever import Passage, Retriever
 from ..documents.words import has_hangul, plain_text
@@ -47,9 +48,7 @@ Name = Annotated[str | None, Field(min_length=1, max_length=100)]
 About = "the documents to search; by default all that were added, and Yeoul's own while there are none"
 
 
-class Question(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class Question(JsonBody):
     question: QuestionText = Field(validation_alias=AliasChoices("question", "query"))
     top_k: TopK = _TOP_K
     collection: Name = Field(None, description=About)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from ..asgi.caller import caller_of, challenge, require_subscribe, require_user
 from ..asgi.cookies import MAX_COOKIE_BYTES, PASS_COOKIE, cookie_text, forget_cookie, passes_of
+from ..asgi.credentials import bearer_of
+from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem
 from ..auth.authenticator import Authenticator
 from ..auth.identity import Identity
@@ -23,12 +25,11 @@ __all__ = ["auth_app"]
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
-TopicNames = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1)]
+# A stream may follow fewer: this is what a body may be wrong in.
+TopicNames = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=1_000)]
 
 
-class _TicketWish(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _TicketWish(JsonBody):
     topics: TopicNames | None = Field(None, description="what the ticket is for; without it, for all you may follow")
 
 
@@ -65,7 +66,12 @@ def auth_app(
     """`cookie`: its name. `session_seconds`: for how long a browser keeps it where the token never expires."""
     router = APIRouter(tags=["auth"])
 
-    @router.post("/auth/tickets", status_code=201, response_model=_Issued)
+    @router.post(
+        "/auth/tickets",
+        status_code=201,
+        response_model=_Issued,
+        dependencies=[Depends(_with_token)],  # before the body is looked at
+    )
     async def issue_ticket(request: Request, wish: _TicketWish | None = None) -> Response:
         """For clients that can set no header: `?ticket=…`, for one use. In the same browser `EventSource` may come back
         with it."""
@@ -85,7 +91,7 @@ def auth_app(
         identity = _with_token(request)
         if identity.way != "bearer":
             raise challenge("send the token that the cookie shall hold as `Authorization: Bearer <token>`")
-        token = request.headers["authorization"].partition(" ")[2].strip()
+        token = bearer_of(request)
         left = session_seconds if identity.expires is None else identity.expires - time.time()
         secure = request.scope["scheme"] == "https"
         text = cookie_text(cookie, token, seconds=left, same_site="Lax", secure=secure)

@@ -7,10 +7,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from ..asgi.caller import require_publish, require_subscribe, require_user
 from ..asgi.documented import problems
+from ..asgi.json_body import JsonBody
 from ..asgi.publish_route import PublishRoute
 from ..asgi.routing import stream_route
 from ..asgi.stream_response import EventStream
@@ -29,19 +30,15 @@ _ROOM = "1 to 64 letters and digits of any script, `-`, `_` and `.`"
 Room = Annotated[str, AfterValidator(check_room)]
 
 
-class NewMessage(BaseModel):
+class NewMessage(JsonBody):
     """What to say, and where."""
-
-    model_config = ConfigDict(extra="forbid")
 
     roomId: Room = Field(description=_ROOM)
     message: Text
 
 
-class NewTyping(BaseModel):
+class NewTyping(JsonBody):
     """`typing` false: the caller has stopped without sending."""
-
-    model_config = ConfigDict(extra="forbid")
 
     roomId: Room = Field(description=_ROOM)
     typing: bool = True

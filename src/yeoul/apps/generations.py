@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from ..asgi.attach import find_work
+from ..asgi.attach import check_may_start, find_work
 from ..asgi.caller import caller_of, require_user
 from ..asgi.generate import generation_stream, start_or_attach
+from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem
 from ..asgi.routing import stream_route
 from ..hub.work import CANCEL, CONTINUE, DisconnectPolicy
@@ -28,23 +29,17 @@ _PATH = "/generations"
 _MAX_PROMPT = 1_000_000
 
 
-class MessageIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class MessageIn(JsonBody):
     role: Literal["system", "user", "assistant"]
     content: str = Field(min_length=1)
 
 
-class CancelAfter(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class CancelAfter(JsonBody):
     cancel_after_s: float = Field(ge=0, le=86_400, description="seconds without a reader")
 
 
-class NewGeneration(BaseModel):
+class NewGeneration(JsonBody):
     """What to ask: `messages`, or a `prompt` of the user's alone."""
-
-    model_config = ConfigDict(extra="forbid")
 
     messages: list[MessageIn] | None = Field(None, min_length=1, max_length=1_000)
     prompt: str | None = Field(None, min_length=1)
@@ -167,6 +162,7 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
 
         if "text/event-stream" in request.headers.get("accept", ""):
             return await start_or_attach(generations, request, start, dialect=form, location=_PATH)
+        check_may_start(request)
         generation = await start(None)
         body = GenerationOut.of(generation).model_dump()
         return JSONResponse(body, 201, {"Location": f"{_PATH}/{generation.id}", "Cache-Control": "no-store"})

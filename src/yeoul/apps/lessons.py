@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, StringConstraints
 
+from ..asgi.attach import check_may_start
 from ..asgi.caller import caller_of
 from ..asgi.generate import end_or_departure, start_or_attach
 from ..asgi.problem import Problem
@@ -87,6 +88,7 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
     async def chat_normal(
         request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
     ) -> ChatAnswer:
+        check_may_start(request)
         # It never has a reader in the hub's sense: whether somebody waits for it is known here alone.
         generation = await ask(request, message, provider, model, CONTINUE)
         outcome = await end_or_departure(request, generation)

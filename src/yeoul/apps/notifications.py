@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from ..asgi.caller import require_publish, require_subscribe, require_user
 from ..asgi.documented import problems
+from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem
 from ..asgi.publish_route import PublishRoute
 from ..asgi.routing import stream_route
@@ -30,11 +31,9 @@ Kind = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
-class NewNotification(BaseModel):
+class NewNotification(JsonBody):
     """`type`: a word such as `info`, `success`, `warning` or `error`. Without a `userId` it is for everybody, which
     takes the right to send to `notifications`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     title: Title
     message: Text

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, StringConstraints
 
 from ..asgi.caller import require_publish, require_subscribe, require_user
 from ..asgi.documented import problems
+from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem
 from ..asgi.publish_route import PublishRoute
 from ..asgi.routing import stream_route
@@ -32,11 +33,9 @@ EntityId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Action = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
-class NewUpdate(BaseModel):
+class NewUpdate(JsonBody):
     """What has become of which thing. `action`: a word such as `created`, `updated`, `deleted`; `data`: any JSON value,
     at will."""
-
-    model_config = ConfigDict(extra="forbid")
 
     entityType: EntityType
     entityId: EntityId

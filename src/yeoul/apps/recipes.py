@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from ..asgi.attach import find_work
 from ..asgi.caller import caller_of
 from ..asgi.generate import failure_stream, start_or_attach
+from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem, problem_of
 from ..asgi.routing import Number, NumberedRoute
 from ..documents.words import has_hangul
@@ -73,10 +74,8 @@ Ingredients = Annotated[list[Annotated[str, _SHORT, _LINE]], Field(min_length=1,
 Body = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_BODY), AfterValidator(_not_blank)]
 
 
-class RecipeRequest(BaseModel):
+class RecipeRequest(JsonBody):
     """What to cook with, and how."""
-
-    model_config = ConfigDict(extra="forbid")
 
     ingredients: Ingredients
     preferences: str | None = Field(None, max_length=1_000)
@@ -84,11 +83,9 @@ class RecipeRequest(BaseModel):
     model: str | None = Field(None, min_length=1, max_length=200)
 
 
-class NewRecipe(BaseModel):
+class NewRecipe(JsonBody):
     """`title`, `ingredients` and `body`; or the `generation_id` of a finished answer, which is then the body. Its
     ingredients are those it was asked for, its title its first line, where they are not given."""
-
-    model_config = ConfigDict(extra="forbid")
 
     generation_id: str | None = Field(None, min_length=1, max_length=64)
     title: Title | None = None
@@ -107,14 +104,12 @@ class NewRecipe(BaseModel):
         return self
 
 
-class RecipeChange(BaseModel):
+class RecipeChange(JsonBody):
     """What is not named stays; a `category` of null takes it away."""
-
-    model_config = ConfigDict(extra="forbid")
 
     title: Title = ""
     category: Category | None = None
-    ingredients: Ingredients = []
+    ingredients: Ingredients = Field([])
     body: Body = ""
 
     @model_validator(mode="after")

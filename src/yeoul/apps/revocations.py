@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from ..asgi.caller import require_admin
+from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem
 from ..auth.tickets import Tickets
 from ..hub import Hub
@@ -19,9 +20,7 @@ __all__ = ["revocations_app"]
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-class _RevocationWish(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _RevocationWish(JsonBody):
     userId: str = Field(min_length=1, max_length=1_000, description="the `sub` of the tokens")
 
 
@@ -41,13 +40,13 @@ class _RevokedList(BaseModel):
 
 
 def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> APIRouter:
-    router = APIRouter(tags=["auth"])
+    # Before a body is looked at.
+    router = APIRouter(tags=["auth"], dependencies=[Depends(require_admin)])
 
     @router.post("/auth/revocations", status_code=201, response_model=_RevokedNow)
-    async def revoke(request: Request, wish: _RevocationWish) -> Response:
+    async def revoke(wish: _RevocationWish) -> Response:
         """Ends the user's streams at once, and refuses what was issued to that user until now. 201 once that is on the
         disk; 503 where it cannot be written: then the streams are ended, and nothing is refused."""
-        require_admin(request)
         closed = 0
 
         def at_once() -> None:
@@ -60,15 +59,13 @@ def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> API
         return JSONResponse(shown.model_dump(), 201, _NO_STORE)
 
     @router.get("/auth/revocations", response_model=_RevokedList)
-    async def list_revocations(request: Request) -> Response:
-        require_admin(request)
+    async def list_revocations() -> Response:
         shown = _RevokedList(revocations=[_shown(revocation) for revocation in revocations.all()])
         return JSONResponse(shown.model_dump(), headers=_NO_STORE)
 
     @router.delete("/auth/revocations/{userId:path}", status_code=204)
-    async def forgive(request: Request, userId: Annotated[str, Path(description="as it was revoked")]) -> Response:
+    async def forgive(userId: Annotated[str, Path(description="as it was revoked")]) -> Response:
         """Takes the user's tokens again."""
-        require_admin(request)
         if not await revocations.forgive(userId):
             raise Problem(404, f"user {userId!r} is not revoked: GET /auth/revocations lists those that are")
         return Response(status_code=204)

@@ -30,7 +30,7 @@ _ROUTES = {
 }
 
 TopicName = Annotated[str, Path(description="such as chat/general")]
-Newest = Annotated[int, Query(ge=0, le=100_000, description="how many kept events a new reader begins with")]
+Newest = Annotated[int, Query(ge=0, description="how many kept events a new reader begins with")]
 
 
 class _Published(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,7 +61,8 @@ _PUBLISH_BODY: dict[str, Any] = {
 }
 
 
-def topics(hub: Hub) -> APIRouter:
+def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
+    """`max_newest`: how many kept events a new reader may ask for, of each topic."""
     router = APIRouter(tags=["topics"], route_class=PublishRoute)
 
     @router.post("/topics/{topic:path}", status_code=202, openapi_extra=_PUBLISH_BODY, response_model=None)
@@ -81,6 +82,7 @@ def topics(hub: Hub) -> APIRouter:
     async def follow(request: Request, topic: TopicName, newest: Newest = 0) -> Response:
         refuse_reserved(topic)
         require_subscribe(request, [topic])
+        _check_newest(newest, max_newest)
         return EventStream(hub, [topic], request, newest=newest)
 
     @stream_route(router, "/stream")
@@ -94,11 +96,12 @@ def topics(hub: Hub) -> APIRouter:
         `chat/<room>/presence`, `realtime/<type>` and `system/status`."""
         for name in topic:
             refuse_reserved(name)
-        require_subscribe(request, topic)
         most = hub.max_topics_per_reader
-        if len(set(topic)) > most:
+        if len(set(topic)) > most:  # before each of them is held against each pattern of a token
             wrong = f"follow 1 to {most} topics with one stream, not {len(set(topic))}"
             raise Problem(422, wrong, fields=[("topic", wrong)])
+        require_subscribe(request, topic)
+        _check_newest(newest, max_newest)
         return EventStream(hub, topic, request, newest=newest)
 
     return router
@@ -120,6 +123,12 @@ def refuse_reserved(topic: str) -> None:
             "topics under generations/ belong to answers: read them at /generations/{id}/stream",
             fields=[("topic", "another name")],
         )
+
+
+def _check_newest(newest: int, most: int) -> None:
+    if newest > most:
+        wrong = f"a new reader may ask for {most} kept events at most, not {newest}"
+        raise Problem(422, wrong, fields=[("newest", wrong)])
 
 
 def _refuse_forgery(request: Request, topic: str) -> None:
