@@ -70,8 +70,13 @@ class Acceptor:
                 self._resume = self._loop.call_later(_PAUSE, self._loop.add_reader, self._listener, self._accept)
                 return
             connection.setblocking(False)
-            kind = Turn.RETURNING if _comes_back(connection) else Turn.CONNECTION
-            self._turns.take(kind, partial(self._open, connection))
+            self._turns.take(Turn.CONNECTION, partial(self._look, connection))
+
+    def _look(self, connection: socket.socket) -> None:
+        if _comes_back(connection):
+            self._turns.take(Turn.RETURNING, partial(self._open, connection))
+        else:
+            self._open(connection)
 
     def _open(self, connection: socket.socket) -> None:
         if self._closed:

@@ -22,7 +22,7 @@ class Turn(Enum):
     """Kinds of work in the order in which they have their turn; the value is how much of a kind is done in one.
     Together they take a few milliseconds, and none waits for ever for those before it."""
 
-    CONNECTION = 64
+    CONNECTION = 256
     REQUEST = 16
     RETURNING = 8
     LEAVING = 15
