@@ -162,14 +162,14 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     app.include_router(topics(hub, max_newest=settings.max_newest))
     app.state.rates = make_rates(settings, authenticator.demo)
     answer_errors_with_problems(app)
-    app.state.idempotency_keys = IdempotencyKeys(settings.idempotency_keep_s)
-    # For apps of others: docs/add-an-app.md.
     describe(
         app,
         cookie=settings.cookie,
         anonymous=authenticator.demo or settings.open_answers,
         query_tokens=authenticator.demo or settings.query_tokens,
     )
+    app.state.idempotency_keys = IdempotencyKeys(settings.idempotency_keep_s)
+    # For apps of others: docs/add-an-app.md.
     app.state.hub, app.state.generations, app.state.providers = hub, generations, providers
     watch.show(app, settings, relays, revocations)
     return app

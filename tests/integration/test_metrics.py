@@ -34,8 +34,8 @@ async def test_requests_are_counted_by_route_and_status_not_by_address(port: int
         assert (await ask(port, "/topics/a", method="PROPFIND")).status == 405
     assert (await ask(port, "/topics/bad%20name", method="POST", json_body={"data": "x"})).status == 422
     found = await counted(port, "yeoul_requests_total")
-    assert found['{method="POST",route="/topics/{topic:path}",status="202"}'] == 20
-    assert found['{method="POST",route="/topics/{topic:path}",status="422"}'] == 1
+    assert found['{method="POST",route="/topics/{topic:rest}",status="202"}'] == 20
+    assert found['{method="POST",route="/topics/{topic:rest}",status="422"}'] == 1
     assert found['{method="GET",route="none",status="404"}'] == 20
     assert sum(value for labels, value in found.items() if 'method="other"' in labels) == 20
     assert len(found) <= 6

@@ -38,3 +38,15 @@ def test_the_description_has_the_stream_its_end_and_what_the_route_adds(app: Fas
     assert path["get"]["summary"] == "A stream"
     assert set(path["get"]["responses"]) == {"200", "204", "404"}
     assert list(path["get"]["responses"]["200"]["content"]) == ["text/event-stream"]
+
+
+async def test_the_rest_of_a_path_may_have_any_characters() -> None:
+    app = FastAPI()
+
+    @app.get("/users/{id:rest}")
+    async def user(id: str) -> str:
+        return id
+
+    async with serving(app) as port:
+        for encoded, id in [("a/b", "a/b"), ("a%0Ab%0A", "a\nb\n"), ("%E2%80%A8", "\u2028"), ("", "")]:
+            assert (await ask(port, f"/users/{encoded}")).json() == id

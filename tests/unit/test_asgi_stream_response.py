@@ -349,6 +349,10 @@ def test_the_position_is_the_headers_else_the_querys(query: str, headers: dict[s
     assert found == (None if position is None else LastEventId.parse(position))
 
 
-def test_a_position_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [("", {"last_event_id": "x"}), ("lastEventId=x", {}), ("lastEventId=x", {"last_event_id": "ep-1"})],
+)
+def test_a_position_that_is_none_is_refused_even_where_another_one_counts(query: str, headers: dict[str, str]) -> None:
     with pytest.raises(InvalidCursor):
-        last_event_id(Client(last_event_id="x").request)
+        last_event_id(Client(query=query, **headers).request)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from ..asgi.caller import require_admin
 from ..asgi.documented import problems
 from ..asgi.problem import Problem
+from ..asgi.routing import Digits
 from ..hub import Hub, Subscription
 from ..hub.probe import PROBE_TOPIC
 from ..hub.topic import Topic, check_topic
@@ -33,7 +34,7 @@ _SLICE = 500
 _MAX_TOPICS = 50
 
 # A page of 500 takes 5 ms to write.
-Limit = Annotated[int, Query(ge=1, le=500, description="how many at most")]
+Limit = Annotated[int, Digits, Query(ge=1, le=500, description="how many at most")]
 
 
 class ConnectionOut(BaseModel):
@@ -178,7 +179,7 @@ def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
         found.sort(key=lambda topic: (-topic.readers, topic.name))
         return TopicList(topics=[TopicOut.of(topic, hub.epoch) for topic in found[:limit]], total=len(found))
 
-    @router.delete("/topics/{topic:path}", responses=problems(404), summary="Forget its events")
+    @router.delete("/topics/{topic:rest}", responses=problems(404), summary="Forget its events")
     async def forget(topic: str) -> Forgotten:
         refuse_reserved(topic)
         check_topic(topic)

@@ -11,9 +11,10 @@ from fastapi.responses import Response
 from pydantic import AliasChoices, Field, StringConstraints
 
 from ..asgi.caller import caller_of
+from ..asgi.documented import problems
 from ..asgi.generate import start_or_attach
 from ..asgi.json_body import JsonBody
-from ..asgi.routing import stream_route
+from ..asgi.routing import STARTED, Digits, stream_route
 from ..documents.retriever import Passage, Retriever
 from ..documents.words import has_hangul, plain_text
 from ..hub.work import DisconnectPolicy
@@ -84,12 +85,17 @@ def ask_app(
 
         return await start_or_attach(generations, request, start, dialect=_AskDialect, location="/generations")
 
-    @stream_route(router, "/ask", summary="An answer from documents: stages, sources, tokens")
+    @stream_route(
+        router,
+        "/ask",
+        summary="An answer from documents: stages, sources, tokens",
+        responses={**STARTED, **problems(404)},
+    )
     async def get_ask(
         request: Request,
         *,
         question: Annotated[QuestionText, Query(description="what to ask")],
-        top_k: Annotated[TopK, Query()] = _TOP_K,
+        top_k: Annotated[TopK, Digits, Query()] = _TOP_K,
         collection: Annotated[Name, Query(description=About)] = None,
         provider: Annotated[Name, Query()] = None,
         model: Annotated[Name, Query()] = None,
@@ -101,7 +107,7 @@ def ask_app(
         "/ask",
         summary="The same, from a JSON body",
         response_class=Response,
-        responses={200: {"description": "A stream of events.", "content": {"text/event-stream": {}}}},
+        responses={**STARTED, **problems(404)},
     )
     async def post_ask(request: Request, asked: Question) -> Response:
         return await answer(request, asked)

@@ -12,7 +12,9 @@ from pydantic import BaseModel, Field
 from ..asgi.caller import caller_of, challenge, require_subscribe, require_user
 from ..asgi.cookies import MAX_COOKIE_BYTES, PASS_COOKIE, cookie_text, forget_cookie, passes_of
 from ..asgi.credentials import bearer_of
+from ..asgi.documented import problems
 from ..asgi.json_body import JsonBody
+from ..asgi.openapi import FOR_ALL
 from ..asgi.problem import Problem
 from ..auth.authenticator import Authenticator
 from ..auth.identity import Identity
@@ -29,17 +31,24 @@ _NO_STORE = {"Cache-Control": "no-store"}
 TopicNames = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=1_000)]
 
 
-class _TicketWish(JsonBody):
+class NewTicket(JsonBody):
     topics: TopicNames | None = Field(None, description="what the ticket is for; without it, for all you may follow")
 
 
-class _Issued(BaseModel):
+class TicketOut(BaseModel):
     ticket: str
     expires_in: float = Field(description="seconds in which it must be used")
     topics: list[str] | None
 
 
-class _Me(BaseModel):
+class SessionOut(BaseModel):
+    """`expires`: Unix seconds, null for never."""
+
+    user: str
+    expires: float | None
+
+
+class Me(BaseModel):
     """`expires`: Unix seconds, null for never. `refused`: why a cookie was not taken."""
 
     user: str | None
@@ -69,10 +78,11 @@ def auth_app(
     @router.post(
         "/auth/tickets",
         status_code=201,
-        response_model=_Issued,
+        response_model=TicketOut,
+        summary="A ticket, for one use",
         dependencies=[Depends(_with_token)],  # before the body is looked at
     )
-    async def issue_ticket(request: Request, wish: _TicketWish | None = None) -> Response:
+    async def issue_ticket(request: Request, wish: NewTicket | None = None) -> Response:
         """For clients that can set no header: `?ticket=…`, for one use. In the same browser `EventSource` may come back
         with it."""
         identity = _with_token(request)
@@ -82,10 +92,12 @@ def auth_app(
             _check_topics(names, hub.max_topics_per_reader)
             require_subscribe(request, names)
         text = await tickets.issue(identity, names)
-        issued = _Issued(ticket=text, expires_in=tickets.ticket_seconds, topics=names)
+        issued = TicketOut(ticket=text, expires_in=tickets.ticket_seconds, topics=names)
         return JSONResponse(issued.model_dump(), 201, _NO_STORE)
 
-    @router.post("/auth/session", response_model=None)
+    @router.post(
+        "/auth/session", response_model=SessionOut, responses=problems(422), summary="Keep the token in a cookie"
+    )
     async def begin_session(request: Request) -> Response:
         """Keeps the token that was sent as `Authorization: Bearer` in a cookie that no script can read."""
         identity = _with_token(request)
@@ -102,7 +114,7 @@ def auth_app(
         response.headers.append("set-cookie", text)
         return response
 
-    @router.delete("/auth/session", status_code=204)
+    @router.delete("/auth/session", status_code=204, openapi_extra=FOR_ALL, summary="Forget the cookie")
     async def end_session(request: Request) -> Response:
         """Forgets the cookie, and the pass by which `EventSource` comes back. The token stays valid."""
         await tickets.end_passes(passes_of(request))
@@ -111,7 +123,7 @@ def auth_app(
         response.headers.append("set-cookie", forget_cookie(PASS_COOKIE))
         return response
 
-    @router.get("/auth/me", response_model=_Me)
+    @router.get("/auth/me", response_model=Me, openapi_extra=FOR_ALL, summary="Who you are here")
     async def who_am_i(request: Request) -> Response:
         identity = caller_of(request)
         return JSONResponse(_me(identity, demo=authenticator.demo).model_dump(), headers=_NO_STORE)
@@ -143,8 +155,8 @@ def _check_topics(names: list[str], most: int) -> None:
         check_topic(name)
 
 
-def _me(identity: Identity, *, demo: bool) -> _Me:
-    return _Me(
+def _me(identity: Identity, *, demo: bool) -> Me:
+    return Me(
         user=identity.user,
         name=identity.name,
         email=identity.email,

@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import AfterValidator, BaseModel, Field
 
 from ..asgi.caller import require_publish, require_subscribe, require_user
-from ..asgi.documented import problems
 from ..asgi.json_body import JsonBody
 from ..asgi.publish_route import PublishRoute
 from ..asgi.routing import stream_route
@@ -41,7 +40,7 @@ class NewTyping(JsonBody):
     """`typing` false: the caller has stopped without sending."""
 
     roomId: Room = Field(description=_ROOM)
-    typing: bool = True
+    typing: bool = Field(True, strict=True)
 
 
 class MessageOut(BaseModel):
@@ -83,7 +82,7 @@ def chat(hub: Hub, *, history: int, grace: float) -> APIRouter:
     router = APIRouter(prefix="/chat", tags=["chat"], route_class=PublishRoute)
     rooms, typists = Rooms(hub, grace=grace), Typists()
 
-    @stream_route(router, "/stream", responses=problems(400, 401, 403, 422, 429, 503))
+    @stream_route(router, "/stream", summary="What is said in a room, and who comes and goes")
     async def stream(request: Request, room: Annotated[Room, Query(description=_ROOM)] = "general") -> Response:
         """The room's messages, its last ones first; `presence` (who is there) on each connect, then `join` and `leave`,
         which are about a user however many streams that one has, and `typing`.
@@ -106,7 +105,7 @@ def chat(hub: Hub, *, history: int, grace: float) -> APIRouter:
         "/send",
         status_code=202,
         response_model=MessageSent,
-        responses=problems(400, 401, 403, 409, 413, 415, 422, 429, 503),
+        summary="Say something",
     )
     async def send(request: Request, new: NewMessage) -> Response:
         """Says something in a room, to everybody there, the sender included."""
@@ -126,7 +125,7 @@ def chat(hub: Hub, *, history: int, grace: float) -> APIRouter:
         "/typing",
         status_code=202,
         response_model=TypingTaken,
-        responses=problems(400, 401, 403, 409, 413, 415, 422, 429, 503),
+        summary="Be seen typing",
     )
     async def typing(request: Request, new: NewTyping) -> Response:
         """Tells a room that the caller is typing; others are told once in three seconds, so send it with every key."""
@@ -144,7 +143,7 @@ def chat(hub: Hub, *, history: int, grace: float) -> APIRouter:
             await hub.publish(presence_topic(new.roomId), news(word, "typing"))
         return JSONResponse({"told": told}, 202, NO_STORE)
 
-    @router.get("/rooms/{room}", response_model=RoomOut, responses=problems(401, 403, 422))
+    @router.get("/rooms/{room}", response_model=RoomOut, summary="Who is there")
     async def show(request: Request, room: Annotated[Room, Path(description=_ROOM)]) -> Response:
         """Who is in the room now."""
         require_user(request)

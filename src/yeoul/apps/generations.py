@@ -10,10 +10,11 @@ from pydantic import BaseModel, Field, model_validator
 
 from ..asgi.attach import check_may_start, find_work
 from ..asgi.caller import caller_of, require_user
+from ..asgi.documented import CREATED, problems
 from ..asgi.generate import generation_stream, start_or_attach
 from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem
-from ..asgi.routing import stream_route
+from ..asgi.routing import STARTED, stream_route
 from ..hub.work import CANCEL, CONTINUE, DisconnectPolicy
 from ..llm.dialects import DIALECTS
 from ..llm.generation import Generation
@@ -143,8 +144,11 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
         status_code=201,
         response_model=GenerationOut,
         responses={
-            200: {"description": "With `Accept: text/event-stream`: the stream.", "content": {"text/event-stream": {}}}
+            **STARTED,
+            200: {**STARTED[200], "description": "With `Accept: text/event-stream`: the stream."},
+            201: CREATED,
         },
+        summary="Ask a model, once",
     )
     async def create(request: Request, asked: NewGeneration, dialect: DialectName = "json") -> Response:
         form = DIALECTS[dialect]
@@ -175,19 +179,19 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
         running = [one for one in generations.running() if caller.is_admin or one.owner == caller.owner]
         return GenerationList(generations=[GenerationOut.of(generation) for generation in running])
 
-    @router.get(_PATH + "/{id}")
+    @router.get(_PATH + "/{id}", responses=problems(404), summary="An answer, as far as it is written")
     async def show(request: Request, id: Id, response: Response) -> GenerationOut:
         response.headers["Cache-Control"] = "no-store"
         return GenerationOut.of(found(id, request))
 
-    @router.delete(_PATH + "/{id}", summary="Stop it; what was said so far is kept")
+    @router.delete(_PATH + "/{id}", responses=problems(404), summary="Stop it; what was said so far is kept")
     async def stop(request: Request, id: Id) -> GenerationOut:
         generation = found(id, request)
         generation.cancel()
         await generation.wait()
         return GenerationOut.of(generation)
 
-    @stream_route(router, _PATH + "/{id}/stream")
+    @stream_route(router, _PATH + "/{id}/stream", responses=problems(404), summary="Read it, from anywhere in it")
     async def stream(
         request: Request,
         id: Id,

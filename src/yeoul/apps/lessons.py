@@ -12,9 +12,10 @@ from pydantic import BaseModel, StringConstraints
 
 from ..asgi.attach import check_may_start
 from ..asgi.caller import caller_of
+from ..asgi.documented import problems
 from ..asgi.generate import end_or_departure, start_or_attach
 from ..asgi.problem import Problem
-from ..asgi.routing import stream_route
+from ..asgi.routing import STARTED, stream_route
 from ..hub.work import CONTINUE, DisconnectPolicy
 from ..llm.dialects import Outcome, Parts, Plain, State
 from ..llm.generation import Generation
@@ -75,7 +76,12 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
 
         return await start_or_attach(generations, request, start, dialect=_FakeLLM)
 
-    @stream_route(router, "/chat", summary="A model's answer, token by token, asked for once however often you are cut")
+    @stream_route(
+        router,
+        "/chat",
+        summary="A model's answer, token by token, asked for once however often you are cut",
+        responses=STARTED,
+    )
     async def chat(
         request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
     ) -> Response:
@@ -84,7 +90,7 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
 
         return await start_or_attach(generations, request, start, dialect=Plain, location="/generations")
 
-    @router.get("/chat-normal", summary="The same answer, all at once")
+    @router.get("/chat-normal", summary="The same answer, all at once", responses=problems(429, 502))
     async def chat_normal(
         request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
     ) -> ChatAnswer:

@@ -9,7 +9,6 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from ..asgi.caller import require_publish, require_subscribe, require_user
-from ..asgi.documented import problems
 from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem
 from ..asgi.publish_route import PublishRoute
@@ -61,7 +60,7 @@ class NotificationSent(BaseModel):
 def notifications(hub: Hub) -> APIRouter:
     router = APIRouter(prefix="/notifications", tags=["notifications"], route_class=PublishRoute)
 
-    @stream_route(router, "/stream", responses=problems(400, 401, 403, 422, 429, 503))
+    @stream_route(router, "/stream", summary="What is sent to you, and to everybody")
     async def stream(request: Request) -> Response:
         """What is sent to the caller, and to everybody.
 
@@ -76,7 +75,7 @@ def notifications(hub: Hub) -> APIRouter:
         "/send",
         status_code=202,
         response_model=NotificationSent,
-        responses=problems(400, 401, 403, 409, 413, 415, 422, 429, 503),
+        summary="Notify a user, or everybody",
     )
     async def send(request: Request, new: NewNotification) -> Response:
         """To the user that `userId` names, or to everybody."""

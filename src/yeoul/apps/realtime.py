@@ -10,7 +10,6 @@ from fastapi.responses import Response
 from pydantic import BaseModel, StringConstraints
 
 from ..asgi.caller import require_publish, require_subscribe, require_user
-from ..asgi.documented import problems
 from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem
 from ..asgi.publish_route import PublishRoute
@@ -63,7 +62,7 @@ class UpdateSent(BaseModel):
 def realtime(hub: Hub) -> APIRouter:
     router = APIRouter(prefix="/realtime", tags=["realtime"], route_class=PublishRoute)
 
-    @stream_route(router, "/stream", responses=problems(400, 401, 403, 422, 429, 503))
+    @stream_route(router, "/stream", summary="What becomes of things")
     async def stream(
         request: Request,
         entityType: Annotated[EntityType | None, Query(description="of this kind alone")] = None,
@@ -87,7 +86,7 @@ def realtime(hub: Hub) -> APIRouter:
         "/update",
         status_code=202,
         response_model=UpdateSent,
-        responses=problems(400, 401, 403, 409, 413, 415, 422, 429, 503),
+        summary="Tell what has become of a thing",
     )
     async def update(request: Request, new: NewUpdate) -> Response:
         """Tells those who follow this thing, those who follow its kind, and those who follow everything."""

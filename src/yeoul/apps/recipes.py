@@ -14,10 +14,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from ..asgi.attach import find_work
 from ..asgi.caller import caller_of
+from ..asgi.documented import CREATED, problems
 from ..asgi.generate import failure_stream, start_or_attach
 from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem, problem_of
-from ..asgi.routing import Number, NumberedRoute
+from ..asgi.routing import STARTED, Digits, Number, NumberedRoute
 from ..documents.words import has_hangul
 from ..errors import UnknownProvider, YeoulError
 from ..hub.work import DisconnectPolicy
@@ -145,8 +146,8 @@ class RecipePage(BaseModel):
     total: int
 
 
-Limit = Annotated[int, Query(ge=1, le=100)]
-Offset = Annotated[int, Query(ge=0, le=1_000_000)]
+Limit = Annotated[int, Digits, Query(ge=1, le=100)]
+Offset = Annotated[int, Digits, Query(ge=0, le=1_000_000)]
 
 
 def _no_store(response: Response) -> None:
@@ -164,7 +165,7 @@ def recipes_app(
         "/api/recipes/generate-stream",
         summary="A recipe, token by token",
         response_class=Response,
-        responses={200: {"description": "A stream of events.", "content": {"text/event-stream": {}}}},
+        responses=STARTED,
     )
     async def generate_stream(request: Request, asked: RecipeRequest) -> Response:
         async def start(question: str | None) -> Generation:
@@ -181,7 +182,13 @@ def recipes_app(
 
         return await start_or_attach(generations, request, start, dialect=Json, location="/generations", failed=_failed)
 
-    @router.post(_PATH, status_code=201, response_model=RecipeOut)
+    @router.post(
+        _PATH,
+        status_code=201,
+        response_model=RecipeOut,
+        responses={201: CREATED, **problems(404, 409)},
+        summary="Keep one, or an answer as one",
+    )
     async def save(request: Request, new: NewRecipe) -> Response:
         if new.generation_id is None:
             title, ingredients, body = new.title or "", new.ingredients or [], new.body or ""
@@ -196,11 +203,11 @@ def recipes_app(
         content = RecipeOut.model_validate(recipe).model_dump()
         return JSONResponse(content, 201, {"Location": f"{_PATH}/{recipe.id}", "Cache-Control": "no-store"})
 
-    @router.get(_PATH)
+    @router.get(_PATH, summary="The newest ones")
     async def listed(limit: Limit = 20, offset: Offset = 0) -> RecipePage:
         return _shown(await recipes.newest(limit, offset))
 
-    @router.get(_PATH + "/category/{category:path}")
+    @router.get(_PATH + "/category/{category:rest}", summary="The newest ones of a category")
     async def of_category(category: Annotated[Category, Path()], limit: Limit = 20, offset: Offset = 0) -> RecipePage:
         return _shown(await recipes.newest(limit, offset, category=category))
 
@@ -213,15 +220,15 @@ def recipes_app(
             raise _wrong("q", "it has no letter or digit that could be searched for")
         return _shown(await recipes.with_ingredient(words, limit, offset))
 
-    @router.get(_PATH + "/{id}")
+    @router.get(_PATH + "/{id}", responses=problems(404), summary="One, with its text")
     async def show(id: Number) -> RecipeOut:
         return _found(await recipes.get(id))
 
-    @router.patch(_PATH + "/{id}")
+    @router.patch(_PATH + "/{id}", responses=problems(404), summary="Change what is named")
     async def change(id: Number, changed: RecipeChange) -> RecipeOut:
         return _found(await recipes.change(id, changed.model_dump(exclude_unset=True)))
 
-    @router.delete(_PATH + "/{id}", status_code=204)
+    @router.delete(_PATH + "/{id}", status_code=204, responses=problems(404), summary="Delete one")
     async def remove(id: Number) -> None:
         if not await recipes.remove(id):
             _found(None)

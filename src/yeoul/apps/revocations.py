@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from ..asgi.caller import require_admin
+from ..asgi.documented import problems
 from ..asgi.json_body import JsonBody
 from ..asgi.problem import Problem
 from ..auth.tickets import Tickets
@@ -20,31 +21,33 @@ __all__ = ["revocations_app"]
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-class _RevocationWish(JsonBody):
+class NewRevocation(JsonBody):
     userId: str = Field(min_length=1, max_length=1_000, description="the `sub` of the tokens")
 
 
-class _Revoked(BaseModel):
+class Revoked(BaseModel):
     """`at`: Unix seconds; what was issued until then is refused."""
 
     userId: str
     at: float
 
 
-class _RevokedNow(_Revoked):
+class RevokedNow(Revoked):
     closed: int = Field(description="streams of this user that were open here, and have been ended")
 
 
-class _RevokedList(BaseModel):
-    revocations: list[_Revoked]
+class RevokedList(BaseModel):
+    revocations: list[Revoked]
 
 
 def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> APIRouter:
     # Before a body is looked at.
     router = APIRouter(tags=["auth"], dependencies=[Depends(require_admin)])
 
-    @router.post("/auth/revocations", status_code=201, response_model=_RevokedNow)
-    async def revoke(wish: _RevocationWish) -> Response:
+    @router.post(
+        "/auth/revocations", status_code=201, response_model=RevokedNow, summary="Take back what was given to a user"
+    )
+    async def revoke(wish: NewRevocation) -> Response:
         """Ends the user's streams at once, and refuses what was issued to that user until now. 201 once that is on the
         disk; 503 where it cannot be written: then the streams are ended, and nothing is refused."""
         closed = 0
@@ -55,15 +58,17 @@ def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> API
 
         revocation = await revocations.revoke(wish.userId, at_once)
         await tickets.drop(wish.userId)
-        shown = _RevokedNow(userId=revocation.user, at=revocation.at, closed=closed)
+        shown = RevokedNow(userId=revocation.user, at=revocation.at, closed=closed)
         return JSONResponse(shown.model_dump(), 201, _NO_STORE)
 
-    @router.get("/auth/revocations", response_model=_RevokedList)
+    @router.get("/auth/revocations", response_model=RevokedList, summary="Whose tokens were taken back")
     async def list_revocations() -> Response:
-        shown = _RevokedList(revocations=[_shown(revocation) for revocation in revocations.all()])
+        shown = RevokedList(revocations=[_shown(revocation) for revocation in revocations.all()])
         return JSONResponse(shown.model_dump(), headers=_NO_STORE)
 
-    @router.delete("/auth/revocations/{userId:path}", status_code=204)
+    @router.delete(
+        "/auth/revocations/{userId:rest}", status_code=204, responses=problems(404), summary="Take them again"
+    )
     async def forgive(userId: Annotated[str, Path(description="as it was revoked")]) -> Response:
         """Takes the user's tokens again."""
         if not await revocations.forgive(userId):
@@ -73,5 +78,5 @@ def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> API
     return router
 
 
-def _shown(revocation: Revocation) -> _Revoked:
-    return _Revoked(userId=revocation.user, at=revocation.at)
+def _shown(revocation: Revocation) -> Revoked:
+    return Revoked(userId=revocation.user, at=revocation.at)

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
 
 from ..asgi.caller import caller_of, require_publish, require_subscribe
 from ..asgi.problem import Problem, problem_of
 from ..asgi.publish_route import PublishRoute
-from ..asgi.routing import stream_route
+from ..asgi.routing import Digits, stream_route
 from ..asgi.stream_response import EventStream
 from ..errors import YeoulError
 from ..hub import Hub
@@ -30,7 +31,7 @@ _ROUTES = {
 }
 
 TopicName = Annotated[str, Path(description="such as chat/general")]
-Newest = Annotated[int, Query(ge=0, description="how many kept events a new reader begins with")]
+Newest = Annotated[int, Digits, Query(ge=0, description="how many kept events a new reader begins with")]
 
 
 class _Published(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,6 +42,12 @@ class _Published(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decode = msgspec.json.Decoder(_Published).decode
+
+
+class Published(BaseModel):
+    id: str = Field(description="the position of the last event")
+    count: int = Field(description="how many were published")
+
 
 _PUBLISH_BODY: dict[str, Any] = {
     "requestBody": {
@@ -65,7 +72,13 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
     """`max_newest`: how many kept events a new reader may ask for, of each topic."""
     router = APIRouter(tags=["topics"], route_class=PublishRoute)
 
-    @router.post("/topics/{topic:path}", status_code=202, openapi_extra=_PUBLISH_BODY, response_model=None)
+    @router.post(
+        "/topics/{topic:rest}",
+        status_code=202,
+        openapi_extra=_PUBLISH_BODY,
+        response_model=Published,
+        summary="Publish to a topic",
+    )
     async def publish(request: Request, topic: TopicName) -> Response:
         """All of the request's events, or none. The answer's `id` is the last one's position."""
         refuse_reserved(topic)
@@ -78,14 +91,14 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
             return problem_of(error)
         return JSONResponse({"id": str(cursor), "count": len(events)}, 202)
 
-    @stream_route(router, "/topics/{topic:path}")
+    @stream_route(router, "/topics/{topic:rest}", summary="Follow a topic")
     async def follow(request: Request, topic: TopicName, newest: Newest = 0) -> Response:
         refuse_reserved(topic)
         require_subscribe(request, [topic])
         _check_newest(newest, max_newest)
         return EventStream(hub, [topic], request, newest=newest)
 
-    @stream_route(router, "/stream")
+    @stream_route(router, "/stream", summary="Follow several topics")
     async def follow_several(
         request: Request,
         topic: Annotated[list[str], Query(min_length=1, description="repeat it: ?topic=a&topic=b")],

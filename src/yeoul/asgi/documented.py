@@ -38,6 +38,7 @@ _WHEN: dict[int, str] = {
     421: "This server is not the one that the `Host` header names.",
     422: "A field or parameter is not what it has to be: `errors` names it.",
     429: "Too often, or too many at once: wait for `Retry-After` seconds.",
+    431: "The address and the headers are larger than may be.",
     502: "Whoever this server asks has failed.",
     503: "Not now: wait for `Retry-After` seconds.",
     504: "Whoever this server asks did not answer in time.",

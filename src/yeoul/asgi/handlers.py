@@ -8,12 +8,15 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from ..errors import YeoulError
 from .problem import FAILED, Problem, problem, problem_of
 
 __all__ = ["answer_errors_with_problems"]
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 # Fields that are named of a request that is wrong in many (a body of a megabyte can be wrong in half a million), and
 # characters of each name: the answer must not be larger than the request.
@@ -31,13 +34,28 @@ def answer_errors_with_problems(app: FastAPI) -> None:
     async def bug(request: Request, error: Exception) -> Response:
         return problem(500, FAILED)  # Starlette raises it again after this, and the server logs it
 
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # in the midst of its body: nobody reads this, and nothing has failed here
+
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            allowed = ", ".join(_methods_here(request)) or (error.headers or {}).get("Allow", "")
+            return problem(405, f"there is no {request.method[:20]} here: use {allowed}", headers={"Allow": allowed})
         return problem(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         return _invalid(request, error)
+
+
+def _methods_here(request: Request) -> list[str]:
+    """All that the address can be asked for (RFC 9110, 15.5.6); the route that has refused the request knows its own
+    method alone."""
+    routes = request.app.router.routes
+    scopes = [{**request.scope, "method": method} for method in _METHODS]
+    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -18,7 +18,7 @@ class Measure:
     """Middleware: counts answers in a tally of method, route and status, and identities in one of way and outcome
     ("known", "refused", "nobody").
 
-    The route is its template (`/topics/{topic:path}`), never the address that was asked for: whoever can choose a
+    The route is its template (`/topics/{topic:rest}`), never the address that was asked for: whoever can choose a
     label's value can make as many time series as there is memory. What has no route is "none", a method of somebody's
     own "other".
     """

@@ -26,7 +26,7 @@ _METHODS = frozenset({"get", "post", "put", "patch", "delete"})
 _STREAM = "text/event-stream"
 _PROBLEM = "application/problem+json"
 
-_BY_ANY = (400, 401, 403, 421, 503)
+_BY_ANY = (400, 401, 403, 421, 431, 503)
 _BY_BODY = (408, 413, 415, 422)
 
 _LAST_EVENT_ID = {

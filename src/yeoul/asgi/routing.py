@@ -1,4 +1,7 @@
-"""Routes that stream answer GET and HEAD alike; routes by number leave words to others."""
+"""Routes that stream answer GET and HEAD alike; routes by number leave words to others.
+
+In paths `{name:rest}` is all that follows: Starlette's `path` stops at line breaks, which a user's id may have.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from fastapi import APIRouter, FastAPI, Path
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match
 from starlette.types import Scope
 
-__all__ = ["STARTED", "STREAM", "Number", "NumberedRoute", "stream_route"]
+__all__ = ["STARTED", "STREAM", "Digits", "Number", "NumberedRoute", "stream_route"]
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Awaitable[Response]])
 
@@ -61,6 +65,19 @@ def stream_route(router: APIRouter | FastAPI, path: str, **options: Any) -> Call
     return add
 
 
+class _Rest(Convertor[str]):
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("rest", _Rest())
+
+
 class NumberedRoute(APIRoute):
     """For paths as `/recipes/{id}`, where `id` is a `Number`: one that is no number belongs to a route with that very
     path (`/recipes/search`), wherever it is registered, and is refused here only where there is none."""
@@ -78,11 +95,13 @@ def _is_number(text: str) -> bool:
 
 
 def _digits(text: str) -> str:
-    # int() would take "+1", "1_000" and "1.0" too: several addresses for one thing.
     if not _is_number(text):
-        raise ValueError(f"an id is a whole number in digits, not {text[:50]!r}")
+        raise ValueError(f"write a whole number in digits, not {text[:50]!r}")
     return text
 
 
+# Of whole numbers in addresses: `int` alone takes "+1", "1_000" and "1.0" too, several addresses for one thing.
+Digits = BeforeValidator(_digits)
+
 # An id as SQLite has them.
-Number = Annotated[int, BeforeValidator(_digits), Path(ge=1, le=2**63 - 1)]
+Number = Annotated[int, Digits, Path(ge=1, le=2**63 - 1)]

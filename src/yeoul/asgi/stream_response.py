@@ -35,9 +35,10 @@ STREAM_HEADERS = {
 
 def last_event_id(request: HTTPConnection) -> LastEventId | None:
     """The position the client had: the Last-Event-ID header, else `lastEventId` in the query (for clients that cannot
-    set headers on a first request). None where there is none. Raises InvalidCursor."""
-    text = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
-    return LastEventId.parse(text) if text else None
+    set headers on a first request). None where there is none. Raises InvalidCursor, for one that does not count too."""
+    sent = (request.headers.get("last-event-id"), request.query_params.get("lastEventId"))
+    positions = [LastEventId.parse(text) for text in sent if text]
+    return positions[0] if positions else None
 
 
 async def departure(receive: Receive) -> None:
