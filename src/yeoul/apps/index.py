@@ -10,7 +10,10 @@ from fastapi.responses import HTMLResponse, Response
 __all__ = ["index"]
 
 # Everything is in the page itself; nothing else may run in it or be loaded by it.
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'"
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
 
 
 def index() -> APIRouter:
