@@ -56,7 +56,8 @@ from .storage.revocations import Revocations
 
 __all__ = ["create_app"]
 
-# Streams open at once where the settings do not say: more than a person's tabs, and than an office behind one address.
+# Streams open, and answers being written, at once where the settings do not say: more than a person's tabs, and streams
+# than an office behind one address.
 _PER_USER = 50
 _PER_ADDRESS = 200
 
@@ -89,9 +90,11 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         max_replay_bytes=settings.max_replay_bytes,
     )
     watch = Watch(hub)
+    answers_per_user = settings.max_answers_per_user or (None if authenticator.demo else _PER_USER)
     generations = Generations(
         hub,
         max_running=settings.generations_max_running,
+        max_per_owner=answers_per_user,
         max_seconds=settings.generations_max_s,
         max_chars=settings.generations_max_chars,
         keep_seconds=settings.generations_keep_s,
@@ -101,6 +104,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     relays = Relays(
         hub,
         max_running=settings.relays_max_running,
+        max_per_owner=answers_per_user,
         keep_seconds=settings.relays_keep_s,
         grace_seconds=settings.drain_generations_s,
         journal_bytes=settings.relay_journal_bytes,

@@ -7,8 +7,11 @@ import time
 
 import pytest
 
-from support.reader import Answer, ask
+from support.reader import Answer, ask, open_stream
+from support.tickets import issue_ticket
 from support.tokens import bearer, make_jwt
+from support.upstream import Answer as Script
+from support.upstream import Upstream, stall
 
 ANN = bearer(make_jwt("ann"))
 JSON = {"Content-Type": "application/json"}
@@ -67,3 +70,57 @@ async def test_of_a_request_that_is_wrong_in_many_ways_some_are_named_and_all_co
     answer = await post(port, "/chat/send", json.dumps(body).encode(), **ANN)
     assert len(answer.json()["errors"]) == 20
     assert answer.json()["detail"].endswith("field19: there is no such field; and 70 more")
+
+
+# --- what is counted for each user
+
+
+async def begin(port: int, user: str, path: str = "/generations") -> Answer:
+    body = {"prompt": "hi"}
+    return await ask(port, path, method="POST", headers=bearer(make_jwt(user)), json_body=body)
+
+
+@pytest.mark.settings(max_answers_per_user=3)
+async def test_one_user_does_not_take_the_places_of_all_answers(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Script((), ending=stall)]
+    began = [await begin(port, "ann") for _ in range(4)]
+    assert [answer.status for answer in began] == [201, 201, 201, 429]
+    assert began[-1].headers["retry-after"]
+    assert (await begin(port, "bob")).status == 201
+    await ask(port, began[0].headers["location"], method="DELETE", headers=ANN)
+    assert (await begin(port, "ann")).status == 201
+
+
+@pytest.mark.settings(connect_rate="3/minute")
+async def test_answers_without_a_stream_are_begun_no_more_often_than_with_one(port: int, upstream: Upstream) -> None:
+    assert [(await begin(port, "ann")).status for _ in range(4)] == [201, 201, 201, 429]
+    assert (await ask(port, "/sse/chat-normal?message=x", headers=ANN)).status == 429
+    assert len(upstream.requests) <= 3
+
+
+@pytest.mark.settings(memory_max_topics=20, publish_rate="10000/second")
+async def test_who_writes_to_ever_new_rooms_keeps_nobody_out(port: int) -> None:
+    for number in range(40):
+        body = {"roomId": f"r{number}", "message": "x"}
+        answer = await ask(port, "/chat/send", method="POST", headers=ANN, json_body=body)
+        assert answer.status == 202
+    async with await open_stream(port, "/notifications/stream", headers=bearer(make_jwt("bob"))) as stream:
+        assert stream.status == 200
+
+
+async def test_tickets_and_keys_of_one_user_have_bounds(port: int) -> None:
+    first = await issue_ticket(port, make_jwt("bob"))
+    mine = [await issue_ticket(port, make_jwt("ann")) for _ in range(101)]
+    assert (await ask(port, f"/auth/me?ticket={mine[0]}")).status == 401, "one's own oldest goes"
+    assert (await ask(port, f"/auth/me?ticket={mine[-1]}")).status == 200
+    assert (await ask(port, f"/auth/me?ticket={first}")).status == 200, "and nobody else's"
+
+
+async def test_more_topics_or_kept_events_than_may_be_are_refused_before_they_are_looked_at(port: int) -> None:
+    patterns = [f"a{'*x' * 120}{number}" for number in range(20)]
+    token = bearer(make_jwt("ann", yeoul={"subscribe": [*patterns, "*"]}))
+    topics = "&".join(f"topic={number}{'x' * 6}" for number in range(3_000))
+    began = time.monotonic()
+    assert (await ask(port, f"/stream?{topics}", headers=token)).status == 422
+    assert (await ask(port, f"/stream?topic={'x' * 150}&newest=1001", headers=token)).status == 422
+    assert time.monotonic() - began < HELD_UP

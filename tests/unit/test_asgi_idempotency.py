@@ -218,3 +218,13 @@ async def test_the_bytes_of_answers_are_bounded() -> None:
     await keys.once(request("huge"), huge)
     await keys.once(request("huge"), huge)
     assert (huge.done, len(keys)) == (2, 0)
+
+
+async def test_what_is_remembered_has_no_more_of_an_address_than_of_any_other() -> None:
+    """It is not counted: a hundred thousand long ones would be a gigabyte."""
+    keys, job = IdempotencyKeys(60), Job()
+    for number in range(3):
+        long = request(path=f"/topics/{number}{'a' * 30_000}", query=b"x" * 30_000)
+        assert (await keys.once(long, job)).status_code == 202
+    assert job.done == 3
+    assert max(len(repr(name)) for name in keys._answers) < 300

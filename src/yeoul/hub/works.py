@@ -22,7 +22,8 @@ _STOP = 2.0
 
 
 class Works(Generic[_W]):
-    """`max_running` at once. `keep_seconds` after its end a piece of work is forgotten, sooner where more than
+    """`max_running` at once, of which one owner has `max_per_owner` (None: no bound, as for what nobody owns).
+    `keep_seconds` after its end a piece of work is forgotten, sooner where more than
     `max_kept` have ended. When the hub closes, running ones are given `grace_seconds`."""
 
     def __init__(
@@ -30,12 +31,14 @@ class Works(Generic[_W]):
         hub: Hub,
         *,
         max_running: int = 1_000,
+        max_per_owner: int | None = None,
         keep_seconds: float = 600.0,
         max_kept: int = 10_000,
         grace_seconds: float = 10.0,
     ) -> None:
         self.hub = hub
         self._max_running = max_running
+        self._max_per_owner = max_per_owner
         self._keep_seconds = keep_seconds
         self._max_kept = max_kept
         self._grace_seconds = grace_seconds
@@ -47,12 +50,15 @@ class Works(Generic[_W]):
         self._closed = False
         hub.before_close(self.close)
 
-    async def open(self) -> None:
+    async def open(self, owner: str | None = None) -> None:
         """Whether one more may be started. Raises HubClosed, TooMuchWork."""
         if self._closed or self.hub.draining:
             raise HubClosed("this server is shutting down: ask again, another one will answer")
         if len(self._running) >= self._max_running:
             raise TooMuchWork(f"{self._max_running} answers are being written at the moment: ask again shortly")
+        if owner is not None and self._max_per_owner is not None and self._running_of(owner) >= self._max_per_owner:
+            most = f"{self._max_per_owner} answers are being written for you, as many as may be"
+            raise TooMuchWork(f"{most}: wait for one of them, or stop it")
         await self.hub.open()
 
     async def launch(self, work: _W, first: Event, question: str | None = None) -> _W:
@@ -86,6 +92,9 @@ class Works(Generic[_W]):
 
     def running(self) -> list[_W]:
         return list(self._running.values())
+
+    def _running_of(self, owner: str) -> int:
+        return sum(work.owner == owner for work in self._running.values())
 
     async def close(self) -> None:
         """Takes no more, gives the running ones their grace, then interrupts them. The hub calls it."""

@@ -27,9 +27,15 @@ class Generations(Works[Generation]):
         keep_seconds: float = 600.0,
         max_kept: int = 10_000,
         grace_seconds: float = 10.0,
+        max_per_owner: int | None = None,
     ) -> None:
         super().__init__(
-            hub, max_running=max_running, keep_seconds=keep_seconds, max_kept=max_kept, grace_seconds=grace_seconds
+            hub,
+            max_running=max_running,
+            max_per_owner=max_per_owner,
+            keep_seconds=keep_seconds,
+            max_kept=max_kept,
+            grace_seconds=grace_seconds,
         )
         hub.companions.setdefault(Generations, self)
         self.stats = GenerationStats()
@@ -56,7 +62,7 @@ class Generations(Works[Generation]):
 
         Raises TooMuchWork, HubClosed.
         """
-        await self.open()
+        await self.open(owner)
         generation = Generation(
             self.hub,
             source,

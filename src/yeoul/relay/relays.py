@@ -28,6 +28,7 @@ class Relays(Works[Relay]):
         hub: Hub,
         *,
         max_running: int = 1_000,
+        max_per_owner: int | None = None,
         keep_seconds: float = 600.0,
         max_kept: int = 10_000,
         grace_seconds: float = 10.0,
@@ -35,7 +36,12 @@ class Relays(Works[Relay]):
         make_session: Callable[[], aiohttp.ClientSession] = new_session,
     ) -> None:
         super().__init__(
-            hub, max_running=max_running, keep_seconds=keep_seconds, max_kept=max_kept, grace_seconds=grace_seconds
+            hub,
+            max_running=max_running,
+            max_per_owner=max_per_owner,
+            keep_seconds=keep_seconds,
+            max_kept=max_kept,
+            grace_seconds=grace_seconds,
         )
         self.stats = RelayStats()
         self.pseudonym = f"yeoul-{secrets.token_hex(6)}"
@@ -55,7 +61,7 @@ class Relays(Works[Relay]):
     ) -> Relay:
         """Sends the request in a task of its own. `credential`: what is in it and must never be in what is relayed;
         `owner`: whose it is; `question`: what `orphan` finds it by. Raises TooMuchWork, HubClosed."""
-        await self.open()
+        await self.open(owner)
         if self._session is None:
             self._session = self._make_session()
         relay = Relay(

@@ -21,6 +21,11 @@ class Limits(BaseModel):
         description="Streams of one address (of one /64 in IPv6). By default 200; addresses of this machine have no "
         "bound unless this is set.",
     )
+    max_answers_per_user: Count | None = Field(
+        None,
+        description="Answers, and relayed streams, being written at once for one user, who must not take all places. "
+        "By default 50; in demo mode, where all are one user, no bound.",
+    )
     publish_rate: str | None = Field(
         None,
         pattern=_RATE,
