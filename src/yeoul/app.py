@@ -135,6 +135,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         description=DESCRIPTION,
         openapi_tags=list(TAGS),
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.authenticator, app.state.tickets = authenticator, tickets

@@ -51,7 +51,7 @@ async def test_every_error_is_a_problem_document(port: int, method: str, path: s
         ("DELETE", "/generations", "GET, POST"),
         ("PUT", "/recipes/search/ingredient", "GET"),
         ("TRACE", "/livez", "GET"),
-        ("POST", "/docs", "GET, HEAD"),
+        ("POST", "/openapi.json", "GET, HEAD"),
     ],
 )
 async def test_405_names_all_that_the_address_can_be_asked_for(port: int, method: str, path: str, allowed: str) -> None:

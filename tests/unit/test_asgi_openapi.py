@@ -68,6 +68,11 @@ def test_a_problem_in_words_of_the_route_keeps_them(app: FastAPI) -> None:
     assert operation(app, "/a")["responses"]["404"]["description"] == "No such price."
 
 
+def test_success_has_the_name_of_its_status(app: FastAPI) -> None:
+    app.post("/a", status_code=201)(lambda: None)
+    assert operation(app, "/a", "post")["responses"]["201"]["description"] == "Created"
+
+
 def test_streams_say_from_where_they_go_on(app: FastAPI) -> None:
     @stream_route(app, "/s")
     async def stream() -> Response:

@@ -1,4 +1,4 @@
-"""The first page: ask, and watch the answer survive."""
+"""The pages: ask, and watch the answer survive; and the API, read from its own description."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ _POLICY = (
 
 def index() -> APIRouter:
     router = APIRouter(include_in_schema=False)
-    page = files(__package__).joinpath("index.html").read_bytes()
+    _add_page(router, "/", "index.html")
+    # Not FastAPI's own, which loads its script from somebody else's server: it shows nothing without the Internet, and
+    # that script could do here whatever the reader may do.
+    _add_page(router, "/docs", "reference.html")
+    return router
 
-    @router.get("/")
+
+def _add_page(router: APIRouter, path: str, name: str) -> None:
+    page = files(__package__).joinpath(name).read_bytes()
+
+    @router.get(path)
     async def show() -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"})
-
-    return router

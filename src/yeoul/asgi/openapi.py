@@ -25,6 +25,8 @@ POSITION = r"^((?:[A-Za-z0-9_-]{1,64}\.)?[0-9a-z]{1,32}-(?:0|[1-9][0-9]{0,17}))?
 _METHODS = frozenset({"get", "post", "put", "patch", "delete"})
 _STREAM = "text/event-stream"
 _PROBLEM = "application/problem+json"
+# What FastAPI says where a route says nothing.
+_UNSAID = "Successful Response"
 
 _BY_ANY = (400, 401, 403, 421, 431, 503)
 _BY_BODY = (408, 413, 415, 422)
@@ -124,6 +126,9 @@ def _complete_operation(method: str, operation: dict[str, Any]) -> None:
         said = responses.get(str(status))
         if said is None or _PROBLEM not in said.get("content", {}):
             responses[str(status)] = problems(status)[status]
+    for status, response in responses.items():
+        if response.get("description") == _UNSAID:
+            response["description"] = HTTPStatus(int(status)).phrase
     operation["responses"] = dict(sorted(responses.items()))
 
 
