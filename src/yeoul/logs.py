@@ -64,8 +64,8 @@ def configure_logs(form: str = "text", level: str = "info", stream: TextIO | Non
     root.addHandler(handler)
     root.setLevel(level.upper())
     logging.captureWarnings(True)
-    # They tell of each start, and of what is our own to tell.
-    for chatty in ("alembic", "asyncio", "uvicorn"):
+    # They tell of each start, of what is our own to tell, and (aiosqlite) whatever people save, word by word.
+    for chatty in ("aiosqlite", "alembic", "asyncio", "markdown_it", "uvicorn"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 
