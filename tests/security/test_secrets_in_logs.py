@@ -118,7 +118,7 @@ def test_a_token_that_is_explained_is_not_told_back(secret: str) -> None:
     ],
 )
 def test_a_start_that_fails_shows_no_key(wrong: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="it |port") as raised:
+    with pytest.raises(ValueError, match=r"it |port") as raised:
         create_app(make_settings(**wrong))
     secrets = ["short-secret-0123456789ab", SECRET, "password-0123456789ab", *PRIVATE_PEM.splitlines()[1:-1]]
     told = "\n".join(complaints(raised.value)) if isinstance(raised.value, ValidationError) else str(raised.value)
