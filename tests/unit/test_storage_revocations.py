@@ -160,3 +160,54 @@ async def test_more_than_can_be_remembered_are_refused(database: Database, clock
     await revocations.revoke("a")
     assert await revocations.forgive("b")
     await revocations.revoke("c")
+
+
+async def test_those_that_are_over_make_room_for_others(database: Database, clock: Clock) -> None:
+    revocations = await loaded(database, clock, max_users=1)
+    await revocations.revoke("a")
+    clock.now += 100.0
+    await revocations.revoke("b")
+    assert len(revocations) == 1
+
+
+async def test_who_is_revoked_anew_while_being_forgiven_stays_revoked(database: Database, clock: Clock) -> None:
+    revocations = await loaded(database, clock)
+    await revocations.revoke("ann")
+    began = asyncio.Event()
+    async with database.write():
+        forgiving = asyncio.create_task(revocations.forgive("ann"))
+        await asyncio.sleep(0)
+        clock.now += 1
+        revoking = asyncio.create_task(revocations.revoke("ann", began.set))
+        await began.wait()
+    assert await forgiving
+    assert revocations.revoked("ann", 1_000.5), "streams were ended, and must not come back meanwhile"
+    await revoking
+    assert (await loaded(database, clock)).all() == revocations.all() == [("ann", 1_001.0)]
+
+
+async def test_a_later_time_that_cannot_be_written_is_not_claimed_either(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revocations = await loaded(database, clock)
+    first_is_written = asyncio.Event()
+    began = asyncio.Event()
+    write = revocations._write
+
+    async def failing(user: str, at: float) -> None:
+        if at == 1_000.0:
+            return await write(user, at)
+        await first_is_written.wait()
+        raise DatabaseUnavailable("its disk is full")
+
+    monkeypatch.setattr(revocations, "_write", failing)
+    first = asyncio.create_task(revocations.revoke("ann", began.set))
+    await began.wait()
+    clock.now += 1
+    second = asyncio.create_task(revocations.revoke("ann"))
+    await first
+    first_is_written.set()
+    with pytest.raises(DatabaseUnavailable):
+        await second
+    assert not revocations.revoked("ann", 1_000.5)
+    assert (await loaded(database, clock)).all() == revocations.all() == [("ann", 1_000.0)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -46,7 +45,6 @@ class Revocations:
         self._clock = clock
         self._at: dict[str, float] = {}  # what is in force
         self._written: dict[str, float] = {}  # what is on the disk
-        self._writing = asyncio.Lock()
 
     async def load(self, *, keep_seconds: float | None) -> None:
         """What earlier processes have revoked. `keep_seconds`: after that a revocation is forgotten, for no token of
@@ -75,28 +73,29 @@ class Revocations:
         """Takes back what this user was given until now. `at_once` is called when that is in force, which is before it
         is on the disk; where it cannot be written, it is not in force any more. Raises DatabaseUnavailable,
         TooManyRevocations."""
+        self._forget_old()
         if user not in self._at and len(self._at) >= self._max_users:
             raise TooManyRevocations(f"{self._max_users} users are revoked: none can be added")
         # Where the clock was set back, what was revoked before stays so.
         at = self._at[user] = max(self._clock(), self._at.get(user, 0.0))
         try:
             at_once()
-            async with self._writing:
-                await self._write(user, at)
-                self._written[user] = self._at[user] = max(at, self._at.get(user, 0.0))
+            await self._write(user, at)
         except Exception:
             if self._at.get(user) == at:  # else somebody has revoked this user anew meanwhile
                 self._restore(user)
             raise
+        self._written[user] = max(at, self._written.get(user, 0.0))
+        self._at[user] = max(at, self._at.get(user, 0.0))
         return Revocation(user, at)
 
     async def forgive(self, user: str) -> bool:
         """Takes what was given to this user again; False where nothing was revoked. Raises DatabaseUnavailable."""
-        async with self._writing:
-            async with self._database.write() as connection:
-                await connection.execute(delete(_REVOCATIONS).where(_REVOCATIONS.c.user == user))
-            self._at.pop(user, None)
-            at = self._written.pop(user, None)
+        async with self._database.write() as connection:
+            await connection.execute(delete(_REVOCATIONS).where(_REVOCATIONS.c.user == user))
+        at = self._written.pop(user, None)
+        if at is not None and self._at.get(user) == at:  # else this user was revoked anew, which is being written
+            del self._at[user]
         return at is not None and not self._is_over(at)
 
     async def _write(self, user: str, at: float) -> None:
@@ -106,9 +105,11 @@ class Revocations:
             await connection.execute(row.on_conflict_do_update(index_elements=["user"], set_={"at": latest}))
             if self._keep_seconds is not None:
                 await connection.execute(delete(_REVOCATIONS).where(_REVOCATIONS.c.at <= at - self._keep_seconds))
-        for old in [old for old, since in self._at.items() if self._is_over(since)]:
-            del self._at[old]
-            self._written.pop(old, None)
+
+    def _forget_old(self) -> None:
+        for user in [user for user, at in self._at.items() if self._is_over(at)]:
+            del self._at[user]
+            self._written.pop(user, None)
 
     def _restore(self, user: str) -> None:
         written = self._written.get(user)
