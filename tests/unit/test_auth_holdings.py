@@ -37,7 +37,7 @@ def test_a_thing_is_gone_at_its_time_and_makes_room() -> None:
     held: Holdings[str] = Holdings(max_all=2, max_per_user=5)
     held.put(b"1", "ann", 5.0, "x", 0.0)
     held.put(b"2", "ann", 9.0, "x", 0.0)
-    assert held.is_full(4.9)
+    assert held.is_full(4.0)
     assert (held.get(b"1", 4.9), held.get(b"1", 5.0), held.pop(b"1", 5.0)) == ("x", None, None)
     held.put(b"1", "ann", 5.0, "x", 0.0)
     assert not held.is_full(5.0)
@@ -51,6 +51,14 @@ def test_what_has_expired_is_swept_though_there_is_room() -> None:
         held.put(bytes([number]), f"u{number}", 5.0, "x", 0.0)
     held.put(b"new", "ann", 100.0, "x", 60.0)
     assert len(held) == 1
+
+
+def test_a_full_one_is_looked_through_once_a_second_and_not_for_each_new_thing() -> None:
+    held: Holdings[str] = Holdings(max_all=1, max_per_user=9)
+    held.put(b"1", "ann", 5.5, "x", 0.0)
+    assert held.is_full(5.0)
+    assert held.is_full(5.9)
+    assert not held.is_full(6.0)
 
 
 def test_all_of_a_user_is_dropped() -> None:

@@ -8,8 +8,10 @@ __all__ = ["Holdings"]
 
 _T = TypeVar("_T")
 
-# Seconds between two looks at everything that is kept, for what has expired.
+# Seconds between two looks at everything that is kept, for what has expired: where there is room, and where there is
+# none (a look at fifty thousand things takes milliseconds, and would come with each new one).
 _SWEEP_S = 30.0
+_SWEEP_FULL_S = 1.0
 
 
 class _Held(NamedTuple, Generic[_T]):
@@ -34,16 +36,16 @@ class Holdings(Generic[_T]):
         return len(self._all)
 
     def is_full(self, now: float) -> bool:
-        """Whether nothing more can be put without something else having to go."""
-        if len(self._all) >= self._max_all:
+        """Whether nothing more can be put without something else having to go. What has expired may count for a second
+        more."""
+        pause = _SWEEP_FULL_S if len(self._all) >= self._max_all else _SWEEP_S
+        if not 0 <= now - self._swept < pause:
             self._sweep(now)
         return len(self._all) >= self._max_all
 
     def put(self, key: bytes, user: str | None, expires: float, thing: _T, now: float) -> None:
         """Where it is full, the oldest thing of all goes."""
-        if now - self._swept >= _SWEEP_S or now < self._swept:
-            self._sweep(now)
-        self.pop(key, now)
+        self._remove(key)
         if user is not None:
             own = self._of_user.setdefault(user, {})
             if len(own) >= self._max_per_user:
