@@ -45,8 +45,7 @@ class Presence:
         self._readers: dict[tuple[Hashable, str], str] = {}  # by reader and room, whose it is
         self._places = 0
         self._absent: dict[_Place, float] = {}  # when their grace ends: in this order, since all have the same
-        self._told: dict[_Place, Person] = {}  # of whom `changes` has said that they came, and not yet that they left
-        self._changed: dict[_Place, None] = {}
+        self._changed: dict[_Place, Change] = {}  # the last one of each place
 
     def arrive(self, reader: Hashable, room: str, user: str, name: str | None, since: str) -> None:
         """A stream of this user's begins. Said again of the same reader, it changes nothing."""
@@ -92,22 +91,15 @@ class Presence:
 
     @property
     def changed(self) -> bool:
-        """Whether `changes` may have something to say."""
+        """Whether `changes` has something to say."""
         return bool(self._changed)
 
     def changes(self) -> dict[str, list[Change]]:
-        """By room, who has come and who has gone since this was last asked. Whoever did both is in neither."""
+        """By room, who has come or gone since this was last asked: of whoever did both, what was last. That one is not
+        left out, because somebody may have read a list (`people`) in between."""
         found: dict[str, list[Change]] = {}
-        for place in self._changed:
-            room, user = place
-            person, told = self._rooms.get(room, {}).get(user), self._told.get(place)
-            if person is not None:
-                self._told[place] = person
-                if told is None:
-                    found.setdefault(room, []).append(Change(person, joined=True))
-            elif told is not None:
-                del self._told[place]
-                found.setdefault(room, []).append(Change(told, joined=False))
+        for (room, _), change in self._changed.items():
+            found.setdefault(room, []).append(change)
         self._changed.clear()
         return found
 
@@ -129,7 +121,7 @@ class Presence:
                 return False
             person = self._rooms.setdefault(room, {})[user] = Person(user, name, since)
             self._places += 1
-            self._changed[place] = None
+            self._changed[place] = Change(person, joined=True)
         self._absent.pop(place, None)
         person.name = name
         person.readers += 1
@@ -139,8 +131,7 @@ class Presence:
         room, user = place
         self._absent.pop(place, None)
         people = self._rooms[room]
-        del people[user]
+        self._changed[place] = Change(people.pop(user), joined=False)
         if not people:
             del self._rooms[room]
         self._places -= 1
-        self._changed[place] = None
