@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
@@ -91,9 +92,14 @@ class _Writer(logging.Handler):
             except Exception as error:
                 line = f"a record of {record.pathname}:{record.lineno} could not be written: {error!r}"
             # Not through sys.stderr: a thread that waits in it at the end of the process would abort that.
-            data = f"{line}\n".encode(errors="backslashreplace")
-            while data:
+            self._write_out(f"{line}\n".encode(errors="backslashreplace"))
+
+    def _write_out(self, data: bytes) -> None:
+        while data:
+            try:
                 data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # whoever shares this pipe or terminal with us may have made it so
+                select.select([], [self._fd], [])
 
     def _drop_one(self) -> None:
         try:

@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
@@ -48,7 +49,7 @@ def configure_logs(form: str = "text", level: str = "info", stream: TextIO | Non
         processors=[
             structlog.stdlib.add_logger_name,
             structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            _add_time,
             structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             redact_secrets,
@@ -67,6 +68,13 @@ def configure_logs(form: str = "text", level: str = "info", stream: TextIO | Non
     # They tell of each start, of what is our own to tell, and (aiosqlite) whatever people save, word by word.
     for chatty in ("aiosqlite", "alembic", "asyncio", "markdown_it", "uvicorn"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+
+
+def _add_time(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    """When it happened: lines may be written (`log_writer`) long after."""
+    when = datetime.fromtimestamp(event["_record"].created, UTC)
+    event["time"] = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return event
 
 
 def redact_secrets(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:

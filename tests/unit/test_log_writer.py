@@ -69,6 +69,19 @@ def test_a_pipe_that_nobody_reads_holds_nothing_up(monkeypatch: pytest.MonkeyPat
     os.close(writing)
 
 
+def test_a_pipe_that_others_have_made_non_blocking_is_waited_for(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    os.set_blocking(writing, False)
+    lines = [f"{number} {'x' * 1_000}\n" for number in range(200)]  # more than a pipe holds
+    written = bytearray()
+    with plain(), writing_logs(writing):
+        for line in lines:
+            logger.info("%s", line[:-1])
+        while len(written) < sum(map(len, lines)) and select.select([reading], [], [], 5)[0]:
+            written += os.read(reading, 65_536)
+    assert written.decode() == "".join(lines)
+
+
 def test_a_pipe_whose_reader_is_gone_ends_the_writing_and_nothing_else() -> None:
     reading, writing = os.pipe()
     os.close(reading)

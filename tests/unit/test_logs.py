@@ -45,6 +45,12 @@ def records(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines(stream)]
 
 
+def test_a_line_has_the_time_of_its_record_however_late_it_is_written() -> None:
+    logged("text")
+    record = logging.makeLogRecord({"msg": "late", "name": "yeoul", "levelname": "INFO", "created": 1_767_225_600.125})
+    assert logging.getLogger().handlers[0].format(record) == "2026-01-01T00:00:00.125Z INFO yeoul: late"
+
+
 def test_a_record_is_one_json_object_with_what_it_was_given() -> None:
     stream = logged("json")
     extra = {"user": "김철수", "topics": ("a", "b"), "seconds": 1.5, "events": 3, "reason": None}
