@@ -25,6 +25,7 @@ def _check_proxy(text: str) -> str:
 Origin = Annotated[str, AfterValidator(check_origin)]
 Host = Annotated[str, AfterValidator(check_host)]
 Proxy = Annotated[str, AfterValidator(_check_proxy)]
+Pattern = Annotated[str, Field(min_length=1)]
 
 
 class Identification(BaseModel):
@@ -52,7 +53,7 @@ class Identification(BaseModel):
     max_token_s: Seconds = Field(
         2_592_000.0,
         description="Seconds for which a token may be valid, from its `iat`, or else from now; longer ones are "
-        "refused. A revocation is remembered for as long, so that no token outlives it.",
+        "refused. A revocation is remembered for as long, so that no token that has an `iat` outlives it.",
     )
     cookie: str = Field(
         "yeoul_token",
@@ -70,16 +71,16 @@ class Identification(BaseModel):
         description="Whether a token is taken from `?token=`. Addresses end up in logs and histories: tickets are for "
         "that. The demo token is taken there in demo mode.",
     )
-    subscribe: tuple[str, ...] = Field(
+    subscribe: tuple[Pattern, ...] = Field(
         ("notifications/{user}", "notifications", "realtime", "realtime/*", "chat/*"),
         description="Topics that users may follow whose token has no `yeoul` claim. `*` stands for any characters, "
         "`{user}` for the user.",
     )
-    publish: tuple[str, ...] = Field(
+    publish: tuple[Pattern, ...] = Field(
         ("notifications/{user}", "chat/*"),
         description="Topics that users may send to whose token has no `yeoul` claim: here, themselves and chat rooms.",
     )
-    open_topics: tuple[str, ...] = Field(
+    open_topics: tuple[Pattern, ...] = Field(
         ("system/status",), description="Topics that everybody may follow, with a token or without."
     )
     open_answers: bool = Field(
