@@ -46,6 +46,9 @@ async def test_over_tls_it_is_secure_and_its_name_is_a_setting(port: int) -> Non
     answer = await ask(port, "/auth/session", method="POST", headers=headers)
     assert answer.headers["set-cookie"].startswith("sid=")
     assert answer.headers["set-cookie"].endswith("; Secure")
+    gone = await ask(port, "/auth/session", method="DELETE", headers=forwarded)
+    assert "Max-Age=0;" in gone.headers["set-cookie"]
+    assert gone.headers["set-cookie"].endswith("; Secure"), "browsers forget no `__Host-` cookie otherwise"
 
 
 async def test_a_demo_token_is_kept_for_a_day(port: int) -> None:
@@ -84,7 +87,7 @@ async def test_the_end_of_a_session_forgets_the_cookie_and_the_pass(port: int) -
     both = {"Cookie": f"{cookie['Cookie']}; {its_pass['Cookie']}", **OWN}
     reader = await open_stream(port, "/auth/session", method="DELETE", headers=both)
     assert reader.status == 204
-    assert reader.headers["set-cookie"] == "yeoul_pass=; Path=/; Max-Age=0; HttpOnly"
+    assert reader.headers["set-cookie"] == "yeoul_pass=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
     await reader.close()
     assert (await ask(port, path, headers=its_pass)).status == 401, "the pass is void, wherever it was copied to"
 

@@ -68,7 +68,7 @@ def test_a_ticket_is_for_its_topics_and_for_following_alone() -> None:
     bound = Identity(user="u1", grants=Grants.of(["*"], ["*"]), way="ticket", topics=frozenset({"chat/a"}))
     assert require_subscribe(request(bound), ["chat/a"]) is bound
     assert "ticket is not for" in refusal(require_subscribe, request(bound), ["chat/b"]).detail
-    assert "follow, not publish" in refusal(require_publish, request(bound), "chat/a").detail
+    assert refusal(require_publish, request(bound), "chat/a").status == 403
 
 
 def test_an_admin_may_everything_and_nobody_else_may_what_admins_do() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import HTTPConnection
 
-from yeoul.asgi.cookies import cookie_text, forget_cookie, pass_cookie, passes_of
+from yeoul.asgi.cookies import cookie_text, pass_cookie, passes_of
 from yeoul.asgi.origins import OWN_PAGE
 from yeoul.auth.tickets import Pass
 
@@ -50,8 +50,7 @@ def test_without_a_cookie_there_is_no_pass() -> None:
     assert list(passes_of(request("yeoul_pass="))) == []
 
 
-def test_a_cookie_is_forgotten_where_it_was_set() -> None:
+def test_a_cookie_is_sent_back_to_every_path_and_by_links() -> None:
     assert cookie_text("c", "v==", seconds=9, same_site="Lax", secure=False) == (
         "c=v==; Path=/; Max-Age=9; HttpOnly; SameSite=Lax"
     )
-    assert forget_cookie("c") == "c=; Path=/; Max-Age=0; HttpOnly"

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from ..asgi.caller import caller_of, challenge, require_subscribe, require_user
-from ..asgi.cookies import MAX_COOKIE_BYTES, PASS_COOKIE, cookie_text, forget_cookie, passes_of
+from ..asgi.cookies import MAX_COOKIE_BYTES, PASS_COOKIE, cookie_text, passes_of
 from ..asgi.credentials import bearer_of
 from ..asgi.documented import problems
 from ..asgi.json_body import JsonBody
@@ -26,6 +26,9 @@ from ..hub.topic import check_topic
 __all__ = ["auth_app"]
 
 _NO_STORE = {"Cache-Control": "no-store"}
+
+# Seconds for which a browser keeps a token that never expires.
+_KEEP_S = 86_400.0
 
 # A stream may follow fewer: this is what a body may be wrong in.
 TopicNames = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=1_000)]
@@ -64,28 +67,14 @@ class Me(BaseModel):
     refused: str | None
 
 
-def auth_app(
-    hub: Hub,
-    authenticator: Authenticator,
-    tickets: Tickets,
-    *,
-    cookie: str,
-    session_seconds: float = 86_400.0,
-) -> APIRouter:
-    """`cookie`: its name. `session_seconds`: for how long a browser keeps it where the token never expires."""
+def auth_app(hub: Hub, authenticator: Authenticator, tickets: Tickets, *, cookie: str) -> APIRouter:
+    """`cookie`: its name."""
     router = APIRouter(tags=["auth"])
 
-    @router.post(
-        "/auth/tickets",
-        status_code=201,
-        response_model=TicketOut,
-        summary="A ticket, for one use",
-        dependencies=[Depends(_with_token)],  # before the body is looked at
-    )
-    async def issue_ticket(request: Request, wish: NewTicket | None = None) -> Response:
+    @router.post("/auth/tickets", status_code=201, response_model=TicketOut, summary="A ticket, for one use")
+    async def issue_ticket(request: Request, identity: KnownByToken, wish: NewTicket | None = None) -> Response:
         """For clients that can set no header: `?ticket=…`, for one use. In the same browser `EventSource` may come back
         with it."""
-        identity = _with_token(request)
         names = wish.topics if wish is not None else None
         if names is not None:
             names = list(dict.fromkeys(names))
@@ -98,15 +87,13 @@ def auth_app(
     @router.post(
         "/auth/session", response_model=SessionOut, responses=problems(422), summary="Keep the token in a cookie"
     )
-    async def begin_session(request: Request) -> Response:
+    async def begin_session(request: Request, identity: KnownByToken) -> Response:
         """Keeps the token that was sent as `Authorization: Bearer` in a cookie that no script can read."""
-        identity = _with_token(request)
         if identity.way != "bearer":
             raise challenge("send the token that the cookie shall hold as `Authorization: Bearer <token>`")
         token = bearer_of(request)
-        left = session_seconds if identity.expires is None else identity.expires - time.time()
-        secure = request.scope["scheme"] == "https"
-        text = cookie_text(cookie, token, seconds=left, same_site="Lax", secure=secure)
+        left = _KEEP_S if identity.expires is None else identity.expires - time.time()
+        text = cookie_text(cookie, token, seconds=left, same_site="Lax", secure=_over_tls(request))
         if len(text) > MAX_COOKIE_BYTES:
             most = MAX_COOKIE_BYTES - len(text) + len(token)
             raise Problem(422, f"browsers keep no cookie that large: with a token of at most {most} bytes it works")
@@ -119,8 +106,10 @@ def auth_app(
         """Forgets the cookie, and the pass by which `EventSource` comes back. The token stays valid."""
         await tickets.end_passes(passes_of(request))
         response = Response(status_code=204, headers=_NO_STORE)
-        response.headers.append("set-cookie", forget_cookie(cookie))
-        response.headers.append("set-cookie", forget_cookie(PASS_COOKIE))
+        for name in (cookie, PASS_COOKIE):
+            # Secure, too: browsers take nothing else for a name that begins with `__Host-` or `__Secure-`.
+            forgotten = cookie_text(name, "", seconds=0, same_site="Lax", secure=_over_tls(request))
+            response.headers.append("set-cookie", forgotten)
         return response
 
     @router.get("/auth/me", response_model=Me, openapi_extra=FOR_ALL, summary="Who you are here")
@@ -129,6 +118,10 @@ def auth_app(
         return JSONResponse(_me(identity, demo=authenticator.demo).model_dump(), headers=_NO_STORE)
 
     return router
+
+
+def _over_tls(request: Request) -> bool:
+    return bool(request.scope["scheme"] == "https")
 
 
 def _with_token(request: Request) -> Identity:
@@ -145,6 +138,10 @@ def _with_token(request: Request) -> Identity:
             403, "a ticket lets you follow, and is no way to another one: send `Authorization: Bearer <token>`"
         )
     return identity
+
+
+# A dependency, so that it is asked before the fields of a body are.
+KnownByToken = Annotated[Identity, Depends(_with_token)]
 
 
 def _check_topics(names: list[str], most: int) -> None:

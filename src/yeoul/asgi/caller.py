@@ -106,8 +106,6 @@ def require_publish(request: HTTPConnection, topic: str) -> Identity:
     identity = caller_of(request)
     if not identity.may_publish(topic):
         require_user(request)
-        if identity.way == "ticket":
-            raise _forbidden("a ticket lets you follow, not publish: send `Authorization: Bearer <token>`")
         raise _forbidden(f"the token does not let you send to {topic!r}: its claim `yeoul.publish` has to name it")
     return identity
 

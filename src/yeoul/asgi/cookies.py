@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from ..auth.tickets import Pass
 from .origins import OWN_PAGE
 
-__all__ = ["MAX_COOKIE_BYTES", "PASS_COOKIE", "cookie_text", "forget_cookie", "pass_cookie", "passes_of"]
+__all__ = ["MAX_COOKIE_BYTES", "PASS_COOKIE", "cookie_text", "pass_cookie", "passes_of"]
 
 PASS_COOKIE = "yeoul_pass"
 
@@ -28,13 +28,9 @@ _PASS = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 def cookie_text(name: str, value: str, *, seconds: float, same_site: str, secure: bool) -> str:
-    """A Set-Cookie header's value (RFC 6265, 4.1). `seconds`: for how long the browser keeps it."""
+    """A Set-Cookie header's value (RFC 6265, 4.1). `seconds`: for how long the browser keeps it; 0 makes it forget."""
     text = f"{name}={value}; Path=/; Max-Age={int(seconds)}; HttpOnly; SameSite={same_site}"
     return f"{text}; Secure" if secure else text
-
-
-def forget_cookie(name: str) -> str:
-    return f"{name}=; Path=/; Max-Age=0; HttpOnly"
 
 
 def passes_of(request: HTTPConnection) -> Sequence[str]:
