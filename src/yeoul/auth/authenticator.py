@@ -57,7 +57,7 @@ class Authenticator:
             name=claims.name,
             email=claims.email,
             roles=claims.roles,
-            grants=self.granted(claims.user, claims.subscribe, claims.publish),
+            grants=self._granted(claims.user, claims.subscribe, claims.publish),
             expires=claims.expires,
             issued=claims.issued,
             way=way,
@@ -67,12 +67,12 @@ class Authenticator:
         if self.tokens is not None:
             await self.tokens.close()
 
-    def granted(self, user: str, subscribe: Sequence[str] | None, publish: Sequence[str] | None) -> Grants:
-        """A token's own grants, where it has some, else those of every user. Raises ValueError for bad patterns."""
+    def _granted(self, user: str, subscribe: Sequence[str] | None, publish: Sequence[str] | None) -> Grants:
+        """A token's own grants, where it has some, else those of every user."""
         part = topic_part(user)
-        chosen = subscribe if subscribe is not None else [text.replace("{user}", part) for text in self._subscribe]
-        written = publish if publish is not None else [text.replace("{user}", part) for text in self._publish]
-        return Grants.of((*chosen, *self._open), tuple(written))
+        follow = subscribe if subscribe is not None else [text.replace("{user}", part) for text in self._subscribe]
+        send = publish if publish is not None else [text.replace("{user}", part) for text in self._publish]
+        return Grants.of((*follow, *self._open), send)
 
     def _read_demo(self, text: str) -> Claims:
         if looks_like_jwt(text):

@@ -183,9 +183,9 @@ CHECKS = (
 
 def _time(payload: Mapping[str, Any], claim: str) -> float | None:
     """A NumericDate, whose numbers `read_object` has found to be finite."""
-    value = payload.get(claim)
-    if value is None and claim not in payload:
+    if claim not in payload:
         return None
+    value = payload[claim]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidToken(f"`{claim}` must be a number of seconds since 1970")
     return float(value)

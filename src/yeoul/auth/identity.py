@@ -16,7 +16,6 @@ ADMIN = "admin"
 _USER = "user:"
 
 # How the request said who it is. "pass": by a ticket that was used before, and the cookie of a browser in which this
-# How the request said who it is. "pass": by a ticket that was used before, and the cookie of a browser in which this
 # user has used one. "own": this server asks itself, on behalf of somebody.
 Way = Literal["none", "bearer", "cookie", "ticket", "pass", "query", "own"]
 
