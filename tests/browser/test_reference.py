@@ -27,7 +27,6 @@ async def reference(**context: object) -> AsyncIterator[tuple[Page, int]]:
 
 
 def route(page: Page, method: str, path: str) -> Locator:
-
     return page.locator(f"details[data-find^='{method} {path} ']")
 
 
