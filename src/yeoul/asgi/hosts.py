@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..auth.loopback import is_loopback
+from ..auth.loopback import is_loopback, plain_address
 from .problem import problem
 
 __all__ = ["Hosts", "check_host"]
@@ -60,9 +59,9 @@ class Hosts:
         server = (scope.get("server") or ("", None))[0]
         if not self._allowed and not is_loopback(server):
             return True
-        address = _address(name)
+        address = plain_address(name)
         # 0.0.0.0 is what a browser is given where the server listens on every address: this machine.
-        return address is not None and (address.is_unspecified or address == _address(server))
+        return address is not None and (address.is_unspecified or address == plain_address(server))
 
 
 def check_host(text: str) -> str:
@@ -72,12 +71,3 @@ def check_host(text: str) -> str:
     if found is None or found["name"] != name:
         raise ValueError(f"{text!r} is no name: write it as 'app.example.com', without scheme, port, path or `*`")
     return name
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return None
-    # How a socket for both families shows an IPv4 connection.
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

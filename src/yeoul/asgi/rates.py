@@ -6,11 +6,11 @@ import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from math import ceil
 
 from starlette.requests import HTTPConnection
 
+from ..hub.admission import network_of
 from .caller import caller_of
 from .problem import Problem
 
@@ -22,9 +22,6 @@ _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 # longest ago are forgotten first. A time is 32 bytes, somebody about 1 KB.
 _MAX_CALLERS = 20_000
 _MAX_TIMES = 1_000_000
-
-# The longest text of an IPv6 address, with a zone. A proxy that is believed may hand on what a client has made up.
-_MAX_ADDRESS = 64
 
 # In the ASGI scope: that the stream which the request opens was counted.
 _COUNTED = "yeoul.connect_counted"
@@ -151,15 +148,4 @@ def _caller(request: HTTPConnection) -> str | None:
         return None  # it was counted when it came from outside
     if identity.owner is not None:
         return identity.owner if identity.known else None
-    return f"address:{_place(request.client.host)}" if request.client else "address:"
-
-
-def _place(host: str) -> str:
-    """In IPv6 whoever has one address has the whole /64 (RFC 4291, 2.5.1)."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host[:_MAX_ADDRESS]
-    if not isinstance(address, IPv6Address):
-        return host
-    return str(address.ipv4_mapped) if address.ipv4_mapped else f"{int(address) >> 64:x}/64"
+    return f"address:{network_of(request.client.host)}" if request.client else "address:"

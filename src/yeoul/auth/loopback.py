@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
-__all__ = ["is_loopback"]
+__all__ = ["is_loopback", "plain_address"]
 
 
 def is_loopback(host: str) -> bool:
-    """`localhost`, 127.0.0.0/8 and ::1, also as ::ffff:127.0.0.1 (how a socket for both families shows it)."""
-    if host.lower() == "localhost":
-        return True
+    """`localhost`, 127.0.0.0/8 and ::1."""
+    address = plain_address(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
+
+
+def plain_address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host is written as, in brackets or without; None for a name. ::ffff:127.0.0.1, as a socket for
+    both families shows it, is 127.0.0.1."""
     try:
         address = ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.is_loopback
-    return address.is_loopback
+        return None
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
