@@ -11,8 +11,10 @@ import pytest
 from support.outlets import MemoryOutlet
 from yeoul.errors import InvalidTopic
 from yeoul.hub import Hub
+from yeoul.hub import producer as module
 from yeoul.hub.producer import Producer
 from yeoul.sse import Event
+from yeoul.stream.retry import RetryPolicy
 
 
 class Source:
@@ -100,6 +102,28 @@ async def test_a_source_that_fails_is_begun_anew(
             source.gate.release()
             await until(lambda: reader.data == ["3.1"])
     assert caplog.text.count("has failed") == 2
+
+
+async def test_a_source_that_has_worked_for_long_is_tried_again_soon(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRIES", RetryPolicy(attempts=8, base=0.001, cap=0.05))
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    runs = []
+
+    async def source() -> AsyncIterator[Event]:
+        runs.append(1)
+        if len(runs) == 3:
+            await asyncio.sleep(0.06)  # works for longer than it would ever be waited
+        raise OSError("no such sensor")
+        yield Event("never")
+
+    async with Hub() as hub:
+        Producer(hub, "a", source)
+        async with reading(hub, "a"):
+            await until(lambda: len(caplog.records) >= 4)
+    waits = [record.args[1] for record in caplog.records[:4] if isinstance(record.args, tuple)]
+    assert waits == [0.001, 0.002, 0.001, 0.002]
 
 
 async def test_where_nobody_comes_it_is_idle() -> None:

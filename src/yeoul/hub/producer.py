@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from itertools import chain, repeat
 
@@ -24,9 +24,9 @@ class Producer:
     """Publishes the events of a source into a topic while the topic has readers; all of them share one run of it.
 
     It begins with the first reader and ends `linger` seconds after the last, so that one that reconnects finds it
-    running. A source that raises is logged and begun anew, after a wait that grows; one that ends by itself is begun
-    anew when somebody comes after all have gone. `on_idle` is called when nothing runs and nobody reads; where it is
-    given, the producer has to be made in the event loop. Raises InvalidTopic.
+    running. A source that raises is logged and begun anew, after a wait that grows with each failure in a row; one that
+    ends by itself is begun anew when somebody comes after all have gone. `on_idle` is called when nothing runs and
+    nobody reads; where it is given, the producer has to be made in the event loop. Raises InvalidTopic.
     """
 
     def __init__(
@@ -86,13 +86,18 @@ class Producer:
             self._timer = None
 
     async def _produce(self) -> None:
-        for wait in chain(_RETRIES.delays(), repeat(_RETRIES.cap)):
+        delays = _delays()
+        while True:
+            began = self._hub.loop.time()
             try:
                 await self._publish_all()
                 return
             except HubClosed:
                 return
             except Exception:
+                if self._hub.loop.time() - began > _RETRIES.cap:
+                    delays = _delays()  # it has worked: this is the first failure of its kind
+                wait = next(delays)
                 logger.exception("what topic %r is made of has failed: it is tried again in %.1f s", self.topic, wait)
             await asyncio.sleep(wait)
 
@@ -107,3 +112,7 @@ class Producer:
     async def _publish(self, source: AsyncIterator[Event]) -> None:
         async for event in source:
             await self._hub.publish(self.topic, event)
+
+
+def _delays() -> Iterator[float]:
+    return chain(_RETRIES.delays(), repeat(_RETRIES.cap))
