@@ -146,15 +146,22 @@ async def test_a_refused_stream_changes_nothing_and_is_counted_by_its_bound() ->
             with pytest.raises(TooManyConnections):
                 await hub.subscribe(["b"], principal=principal)
         with pytest.raises(TooManyConnections):
-            hub.check_room(Principal())
+            hub.check_admission(Principal())
         assert hub.stats.refused == {"user": 2, "all": 3}
         assert (hub.stats.readers, hub.stats.opened, hub.followed, places(hub)) == (3, 3, 1, 3)
         await hub.publish("a", Event("x"))
         await outlet.take(1)
         third.close()
-        hub.check_room(BOB)
+        hub.check_admission(BOB)
         await follow(hub, "b", principal=BOB)
         assert not one.closed
+
+
+async def test_a_place_is_given_back_where_a_stream_cannot_be_made() -> None:
+    async with Hub(max_connections=1) as hub:
+        with pytest.raises(IndexError):
+            await hub.subscribe(["a"], newest=-1)
+        assert (hub.followed, places(hub)) == (0, 0)
 
 
 async def test_a_place_is_given_back_once_however_a_stream_ends() -> None:

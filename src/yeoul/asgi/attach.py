@@ -60,7 +60,7 @@ async def attach_or_start(
         work = works.orphan(question) if question else None
         if work is None:
             _check_right(request)
-            works.hub.check_room(principal_of(request))  # or it would be paid for, and nobody given it
+            works.hub.check_admission(principal_of(request))  # or it would be paid for, and nobody given it
             work = await start(question)
     except YeoulError as error:
         return failed(error)

@@ -77,6 +77,11 @@ class Connection(ABC):
         """Gives back what it holds. Called once."""
 
     @property
+    def age(self) -> float:
+        """Seconds since it was opened."""
+        return max(0.0, time.time() - self.since)  # clocks are set back, too
+
+    @property
     def send_timeout(self) -> float:
         return self._hub.send_timeout
 

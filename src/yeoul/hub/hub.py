@@ -176,9 +176,9 @@ class Hub:
             internal=internal,
         )
 
-    def check_room(self, principal: Principal) -> None:
+    def check_admission(self, principal: Principal) -> None:
         """For what is begun only if its stream can be. Raises TooManyConnections where `subscribe` would."""
-        self._readers.check_room(principal)
+        self._readers.check_admission(principal)
 
     def readers(self) -> list[Subscription]:
         """All that are open, in the order in which they came."""

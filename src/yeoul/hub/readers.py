@@ -13,7 +13,7 @@ from .encoding import Encoding
 from .place import place_of
 from .principal import Principal
 from .subscription import Subscription
-from .topic import Topics, check_topic
+from .topic import Topic, Topics, check_topic
 from .trail import note_ended, note_opened
 from .watchers import Watchers
 
@@ -49,21 +49,23 @@ class Readers:
         names = self._check(topics, principal)
         if not internal:
             self._counting_refusals(self._admission.enter, principal)
+        followed: list[Topic] = []
         try:
             followed = await self._topics.attach(names)
+            reader = Subscription(
+                self._hub,
+                followed,
+                place=place_of(self._hub.broker, followed, after, newest, afresh),
+                encoding=encoding,
+                until_final=until_final,
+                principal=principal,
+                budget=None if after is None or until_final else self._hub.max_replay_bytes,
+            )
         except BaseException:
+            self._topics.detach(followed)
             if not internal:
                 self._admission.leave(principal)
             raise
-        reader = Subscription(
-            self._hub,
-            followed,
-            place=place_of(self._hub.broker, followed, after, newest, afresh),
-            encoding=encoding,
-            until_final=until_final,
-            principal=principal,
-            budget=None if after is None or until_final else self._hub.max_replay_bytes,
-        )
         if not internal:
             self._note_opened(reader)
         return reader
@@ -78,7 +80,7 @@ class Readers:
         stats = self._hub.stats
         stats.readers -= 1
         stats.closed[reason] = stats.closed.get(reason, 0) + 1
-        stats.durations.observe(max(0.0, time.time() - reader.since))
+        stats.durations.observe(reader.age)
         note_ended(reader, reason)
         self._watchers.tell(reader, reason)
 
@@ -99,8 +101,8 @@ class Readers:
             raise InvalidToken("the token has expired: get a new one")
         return names
 
-    def check_room(self, principal: Principal) -> None:
-        """`Hub.check_room`."""
+    def check_admission(self, principal: Principal) -> None:
+        """`Hub.check_admission`."""
         self._counting_refusals(self._admission.check, principal)
 
     def _counting_refusals(self, step: Callable[[Principal], None], principal: Principal) -> None:

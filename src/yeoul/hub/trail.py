@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from ..observe import logger
@@ -27,7 +26,7 @@ def note_ended(reader: Subscription, reason: str) -> None:
         about = {
             **_about(reader),
             "reason": reason,
-            "seconds": round(time.time() - reader.since, 3),
+            "seconds": round(reader.age, 3),
             "events": reader.events,
             "bytes": reader.sent,
             "gaps": reader.gaps,
