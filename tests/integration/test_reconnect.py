@@ -121,8 +121,13 @@ async def test_two_tabs_at_the_same_time_start_their_own_and_each_finds_its_own_
     go_on = asyncio.Event()
     upstream.scripts = [Answer(hold=(2, go_on))]
     tabs = [EventSource(port, "/sse/chat?message=hi") for _ in range(3)]
-    await asyncio.gather(*(tab.read_events(2) for tab in tabs))
+    streams = await asyncio.gather(*(tab.connect() for tab in tabs))
+    for tab, stream in zip(tabs, streams, strict=True):
+        tab.events += await stream.take(2)
+        tab.last_event_id = tab.events[-1].id or ""
     assert len({tab.last_event_id.partition(".")[0] for tab in tabs}) == 3
+    for stream in streams:
+        stream.cut()
     go_on.set()
     await asyncio.gather(*(tab.read_all() for tab in tabs))
     assert [tab.text for tab in tabs] == [TEXT] * 3
