@@ -48,12 +48,14 @@ _STATUS: dict[type[Exception], int] = {
     DatabaseUnavailable: 503,
 }
 
-# Seconds to wait before the same request can succeed: another worker answers soon, a generation takes a while.
+# Seconds to wait before the same request can succeed: another worker answers soon, a generation takes a while, and a
+# revocation is over after days.
 _RETRY_AFTER: dict[type[Exception], int] = {
     DatabaseUnavailable: 5,
     HubClosed: 1,
     KeysUnavailable: 10,
     TooManyConnections: 10,
+    TooManyRevocations: 3_600,
     TooManyTickets: 10,
     TooManyTopics: 60,
     TooMuchWork: 5,
