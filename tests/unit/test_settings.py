@@ -136,7 +136,7 @@ def test_the_environment_holds_them_as_json(monkeypatch: pytest.MonkeyPatch) -> 
         ("open_topics", [""]),
         ("trusted_proxies", ["10.0.0.1/8"]),
         ("publish_rate", "100"),
-        ("connect_rate", "1000000/second"),
+        ("connect_rate", "1000001/second"),
     ],
 )
 def test_a_setting_out_of_bounds_is_refused_by_name(name: str, value: object) -> None:

@@ -14,7 +14,7 @@ from ..hub.admission import network_of
 from .caller import caller_of
 from .problem import Problem
 
-__all__ = ["Rate", "Rates", "count_connect", "count_publish"]
+__all__ = ["Rate", "Rates", "check_rate", "count_connect", "count_publish"]
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 
@@ -44,14 +44,8 @@ class Rate:
         max_times: int = _MAX_TIMES,
     ) -> None:
         """Raises ValueError."""
-        found = re.fullmatch(r"([1-9][0-9]*)/(second|minute|hour|day)", text)
-        if found is None or int(found[1]) > max_times:
-            raise ValueError(
-                f"rate {text!r} is none: write '100/second', up to {max_times}, or per minute, hour or day"
-            )
         self.text = text
-        self._amount = int(found[1])
-        self._seconds = _SECONDS[found[2]]
+        self._amount, self._seconds = _parsed(text, max_times)
         self._clock = clock
         self._max_callers = max_callers
         self._max_times = max_times
@@ -85,6 +79,20 @@ class Rate:
                 return
             self._kept -= len(times)
             del self._times[caller]
+
+
+def check_rate(text: str) -> str:
+    """The text of a `Rate`. Raises ValueError, which says what would be right."""
+    _parsed(text, _MAX_TIMES)
+    return text
+
+
+def _parsed(text: str, most: int) -> tuple[int, int]:
+    """How many, and in how many seconds."""
+    found = re.fullmatch(r"([1-9][0-9]{0,6})/(second|minute|hour|day)", text)
+    if found is None or int(found[1]) > most:
+        raise ValueError(f"rate {text!r} is none: write '100/second', up to {most}, or per minute, hour or day")
+    return int(found[1]), _SECONDS[found[2]]
 
 
 class Rates:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from typing import Annotated
 
+from pydantic import AfterValidator, BaseModel, Field
+
+from ..asgi.rates import check_rate
 from .values import Count, Seconds
 
 __all__ = ["Limits"]
 
-_RATE = r"^[1-9][0-9]{0,5}/(second|minute|hour|day)$"
+RateText = Annotated[str, AfterValidator(check_rate)]
 
 
 class Limits(BaseModel):
@@ -26,14 +29,12 @@ class Limits(BaseModel):
         description="Answers, and relayed streams, being written at once for one user, who must not take all places. "
         "By default 50; in demo mode, where all are one user, no bound.",
     )
-    publish_rate: str | None = Field(
+    publish_rate: RateText | None = Field(
         None,
-        pattern=_RATE,
         description="Publishes of one user, such as `100/second`. By default that; in demo mode no bound.",
     )
-    connect_rate: str | None = Field(
+    connect_rate: RateText | None = Field(
         None,
-        pattern=_RATE,
         description="Streams that one user, or one address of nobody known, may open. By default `300/minute`; in demo "
         "mode no bound.",
     )
