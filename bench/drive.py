@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +56,8 @@ class Readers:
         """Waits until each reader has had so many events (None: as many as it was started with)."""
         assert self._process.stdin is not None
         if each is not None:
-            self._process.stdin.write(f"{each}\n")
-            self._process.stdin.flush()
+            with suppress(BrokenPipeError):  # then it has ended, and says nothing
+                os.write(self._process.stdin.fileno(), f"{each}\n".encode())
         return Arrived(**self._line())
 
     def end(self) -> Arrived:

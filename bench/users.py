@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ __all__ = ["idle_users", "message_to_room"]
 
 _HEARTBEAT = 15  # seconds between heartbeats: Yeoul's default, and sse-starlette's
 _SAY_EVERY = 0.2
+_PATIENCE = 120.0  # seconds until all readers are there, and until they have had everything
 
 _SECRET = secrets.token_urlsafe(48)
 _TOKEN_S = 3_600
@@ -41,11 +42,18 @@ class Room:
     before: str | None = None
 
 
-_YEOUL = Room("Yeoul", partial(yeoul, YEOUL_JWT_SECRET=_SECRET), "/topics/chat/bench", "/topics/chat/bench")
+_YEOUL = Room(
+    "Yeoul",
+    partial(yeoul, YEOUL_JWT_SECRET=_SECRET),
+    "/chat/send",
+    "/chat/stream?room=bench",
+    body='{"roomId": "bench", "message": "STAMP"}',
+    before='"message": "',
+)
 _QUEUES = Room("sse-starlette, queues, JWT", partial(queues, BENCH_JWT_SECRET=_SECRET), "/publish", "/follow")
 _LIMIT = Room("C, one send() each", limit, "/publish", "/follow")
 
-_IDLING = (_YEOUL, _QUEUES)
+_IDLING = (replace(_YEOUL, follow="/notifications/stream"), _QUEUES)
 _ROOMS = (_YEOUL, _LIMIT)
 
 
@@ -90,7 +98,7 @@ def _idle(server: Room, count: int, seconds: float) -> Measured:
 def _say(server: Room, count: int, messages: int) -> Measured:
     """From sending a message until the last one in the room has it."""
     options = ["-T", str(_tokens(count)), "-l", *(["-a", server.before] if server.before else [])]
-    with server.run() as running, readers(running.port, server.follow, count, *options) as reading:
+    with server.run() as running, readers(running.port, server.follow, count, *options, seconds=_PATIENCE) as reading:
         time.sleep(1.0)  # who is there is told, and some subscribe after their head is sent
         said = ["-H", f"Authorization: Bearer {_token('user-0')}", *(["-d", server.body] if server.body else [])]
         # The half: a message more would come with the end of the time, or would not.

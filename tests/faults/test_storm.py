@@ -79,8 +79,9 @@ class Client(asyncio.Protocol):
 
 
 @contextmanager
-def probing(port: int, token: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(Path(__file__).with_name("prober.py")), str(port), token, *TOPICS]
+def probing(served: Served, token: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(Path(__file__).with_name("prober.py"))]
+    command += [str(served.port), str(served.process.pid), token, *TOPICS]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -166,7 +167,7 @@ async def test_five_thousand_who_come_back_at_once_miss_nothing_and_hold_up_nobo
             published[topic] = await publish(port, sender, topic, [*texts, "all before"])
         await all_are(clients, "has_all", 30)
 
-        with probing(port, sender) as prober:
+        with probing(served, sender) as prober:
             had = [draw.choice(client.items)[0] for client in clients]  # what came after it never arrived
             epoch = _EVENT.findall(clients[0].body)[0][0].decode().rpartition("-")[0]
             for client in clients:

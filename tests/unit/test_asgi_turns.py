@@ -35,23 +35,23 @@ async def test_what_is_alone_is_done_in_the_next_turn_of_the_loop() -> None:
 async def test_each_kind_is_done_in_the_order_in_which_it_came() -> None:
     turns, done = Turns(), list[str]()
     for number in range(50):
-        turns.take(Turn.RETURNING, noting(done, str(number)))
+        turns.take(Turn.RETURNING_REQUEST, noting(done, str(number)))
     await until_done(done, 50)
     assert done == [str(number) for number in range(50)]
 
 
 async def test_newcomers_pass_readers_that_come_back_and_those_pass_what_is_left_of_the_gone() -> None:
     turns, done = Turns(), list[str]()
-    for kind in (Turn.LEAVING, Turn.RETURNING, Turn.REQUEST, Turn.CONNECTION):
+    for kind in reversed(Turn):
         turns.take(kind, noting(done, kind.name))
-    await until_done(done, 4)
-    assert done == ["CONNECTION", "REQUEST", "RETURNING", "LEAVING"]
+    await until_done(done, len(Turn))
+    assert done == ["LOOK", "REQUEST", "CONNECTION", "RETURNING_REQUEST", "RETURNING_CONNECTION", "LEAVING"]
 
 
 async def test_somebody_new_waits_for_one_turn_however_many_come_back() -> None:
     turns, done = Turns(), list[str]()
     for _ in range(1_000):
-        turns.take(Turn.RETURNING, noting(done, "back"))
+        turns.take(Turn.RETURNING_REQUEST, noting(done, "back"))
         turns.take(Turn.LEAVING, noting(done, "gone"))
     await asyncio.sleep(0)
     before = len(done)
@@ -65,7 +65,7 @@ async def test_somebody_new_waits_for_one_turn_however_many_come_back() -> None:
 async def test_nobody_waits_for_ever_for_those_before() -> None:
     turns, done = Turns(), list[str]()
     turns.take(Turn.LEAVING, noting(done, "gone"))
-    turns.take(Turn.RETURNING, noting(done, "back"))
+    turns.take(Turn.RETURNING_REQUEST, noting(done, "back"))
     for _ in range(1_000):
         turns.take(Turn.REQUEST, noting(done, "new"))
     await asyncio.sleep(0)

@@ -70,13 +70,16 @@ class Acceptor:
                 self._resume = self._loop.call_later(_PAUSE, self._loop.add_reader, self._listener, self._accept)
                 return
             connection.setblocking(False)
-            self._turns.take(Turn.CONNECTION, partial(self._look, connection))
+            self._turns.take(Turn.LOOK, partial(self._look, connection))
 
     def _look(self, connection: socket.socket) -> None:
-        if _comes_back(connection):
-            self._turns.take(Turn.RETURNING, partial(self._open, connection))
-        else:
+        request = _peek(connection)
+        if not request:  # nothing to do but to wait for it
             self._open(connection)
+            return
+        back = b"last-event-id:" in request.lower() or b"lastEventId=" in request
+        kind = Turn.RETURNING_CONNECTION if back else Turn.CONNECTION
+        self._turns.take(kind, partial(self._open, connection))
 
     def _open(self, connection: socket.socket) -> None:
         if self._closed:
@@ -93,10 +96,9 @@ class Acceptor:
             connection.close()  # it was reset meanwhile
 
 
-def _comes_back(connection: socket.socket) -> bool:
-    """Whether its request, where that is here already, names a position."""
+def _peek(connection: socket.socket) -> bytes:
+    """What it has sent so far."""
     try:
-        seen = connection.recv(_PEEKED, socket.MSG_PEEK)
+        return connection.recv(_PEEKED, socket.MSG_PEEK)
     except OSError:
-        return False
-    return b"last-event-id:" in seen.lower() or b"lastEventId=" in seen
+        return b""

@@ -83,7 +83,7 @@ class Protocol(BoundedHeads):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
-        kind = Turn.RETURNING if _comes_back(cycle.scope) else Turn.REQUEST
+        kind = Turn.RETURNING_REQUEST if _comes_back(cycle.scope) else Turn.REQUEST
         turns_of(self.loop).take(kind, partial(self._begin, cycle, _withdrawn_if_encoded(app)))
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:

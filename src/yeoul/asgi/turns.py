@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
+from enum import Enum, auto
 from weakref import WeakKeyDictionary
 
 from ..observe import logger
@@ -19,13 +19,27 @@ __all__ = ["Turn", "Turns", "turns_of"]
 
 
 class Turn(Enum):
-    """Kinds of work in the order in which they have their turn; the value is how much of a kind is done in one.
-    Together they take a few milliseconds, and none waits for ever for those before it."""
+    """Kinds of work, in the order in which they have their turn."""
 
-    CONNECTION = 256
-    REQUEST = 16
-    RETURNING = 8
-    LEAVING = 15
+    LOOK = auto()  # at a connection that nothing was read from: who comes?
+    REQUEST = auto()
+    CONNECTION = auto()
+    RETURNING_REQUEST = auto()
+    RETURNING_CONNECTION = auto()
+    LEAVING = auto()
+
+
+# How much of a kind is done in one turn: all of it together takes a few milliseconds, and none waits for ever for those
+# before it. Not more connections than requests: what is read of those that wait for their turn would fill the memory.
+# More that leave than that come: whoever has left still counts in the bounds on streams.
+_AT_ONCE = {
+    Turn.LOOK: 256,
+    Turn.REQUEST: 16,
+    Turn.CONNECTION: 16,
+    Turn.RETURNING_REQUEST: 8,
+    Turn.RETURNING_CONNECTION: 8,
+    Turn.LEAVING: 64,
+}
 
 
 class Turns:
@@ -43,7 +57,7 @@ class Turns:
 
     def _turn(self) -> None:
         for kind, waiting in self._waiting.items():
-            for _ in range(min(len(waiting), kind.value)):
+            for _ in range(min(len(waiting), _AT_ONCE[kind])):
                 try:
                     waiting.popleft()()
                 except Exception:
