@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from .cli_note import note
 from .documents.document import FORMATS, find_files, read_file
 from .documents.library import COLLECTION, OWN, Library, check_collection
 from .documents.manual import shelve_manual
@@ -45,11 +46,11 @@ def _add(
         files = list(find_files(paths))
         counts, skipped = _add_all(library, files, collection)
     for path, why in skipped:
-        _say(f"skipped {path}: {why}")
+        note(f"skipped {path}: {why}")
     if not files:
-        _say(f"there is nothing to read: no file ends with {', '.join(FORMATS)}")
+        note(f"there is nothing to read: no file ends with {', '.join(FORMATS)}")
     told = ", ".join(f"{counts[what]} {what}" for what in ("added", "updated", "unchanged"))
-    _say(f"{told}, {len(skipped)} skipped in collection {collection!r}")
+    note(f"{told}, {len(skipped)} skipped in collection {collection!r}")
     if not counts.total():
         raise typer.Exit(1)
 
@@ -60,7 +61,7 @@ def _list(collection: Collection = None) -> None:
     with _library() as library:
         entries = library.list(collection)
     if not entries:
-        _say("no documents yet: `yeoul docs add PATH` adds some")
+        note("no documents yet: `yeoul docs add PATH` adds some")
         return
     table = _table("id", "collection", "title", "passages", "from")
     for entry in entries:
@@ -77,9 +78,9 @@ def _remove(
     """Forget a document."""
     with _library() as library:
         entry = library.remove(which, collection)
-    _say(f"removed {entry.title!r} from collection {entry.collection!r}")
+    note(f"removed {entry.title!r} from collection {entry.collection!r}")
     if entry.collection == OWN:
-        _say("it comes back by itself; without Yeoul's own documentation: YEOUL_OWN_DOCUMENTS=false")
+        note("it comes back by itself; without Yeoul's own documentation: YEOUL_OWN_DOCUMENTS=false")
 
 
 @docs.command("search")
@@ -92,7 +93,7 @@ def _search(
     with _library() as library:
         passages = library.search(question, top_k, collection)
     if not passages:
-        _say("nothing found: ask in other words, or add documents")
+        note("nothing found: ask in other words, or add documents")
         raise typer.Exit(1)
     table = _table("n", "score", "title", "passage")
     for n, passage in enumerate(passages, 1):
@@ -115,10 +116,10 @@ def _library() -> Iterator[Library]:
             library.close()
     except ValidationError as error:
         for complaint in complaints(error):
-            _say(complaint)
+            note(complaint)
         raise typer.Exit(2) from error
     except (YeoulError, ValueError) as error:
-        _say(str(error))
+        note(str(error))
         raise typer.Exit(1) from error
 
 
@@ -151,7 +152,3 @@ def _table(*columns: str) -> Table:
 
 def _show(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
-
-
-def _say(text: str) -> None:
-    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(f"yeoul: {text}")

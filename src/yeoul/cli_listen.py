@@ -16,7 +16,8 @@ from typing import Annotated
 import aiohttp
 import typer
 
-from .cli_remote import DEFAULT_URL, BaseUrl, Remote, Token, note
+from .cli_note import note
+from .cli_remote import DEFAULT_URL, BaseUrl, Remote, Token
 from .client import EventStream, Timeouts, new_session, open_stream
 from .errors import UpstreamError, UpstreamGarbage, UpstreamRefused
 from .observe import logger
@@ -131,6 +132,8 @@ class _Listener:
 
     async def _connection(self, session: aiohttp.ClientSession) -> int | None:
         """One connection to its end: an exit code where it was the last, None to come back. Raises _Failed."""
+        if not self.last_event_id.isprintable():  # no header may hold it
+            raise _Failed(f"its last event's id cannot be sent back: {self.last_event_id}", final=True)
         try:
             async with open_stream(
                 session,
@@ -167,7 +170,7 @@ class _Listener:
                         return _OVER
                 sys.stdout.flush()
         except UpstreamError as error:
-            self._say(printable(str(error)))
+            self._say(str(error))
         finally:
             self.last_event_id = stream.last_event_id
             if stream.retry_ms is not None:
@@ -200,7 +203,7 @@ class _Failed(Exception):
     """No stream. `wait`: the server's own wish in seconds; `final`: asking again would not help."""
 
     def __init__(self, text: str, wait: float | None = None, *, final: bool = False) -> None:
-        super().__init__(printable(text))
+        super().__init__(text)
         self.wait = wait
         self.final = final
 
@@ -216,15 +219,15 @@ def _fields(event: Event) -> Mapping[str, object]:
 def _told(type: str, said: Mapping[str, object]) -> str:
     match type:
         case "stream.hello":
-            return printable(f"at {said.get('cursor')}, a sign of life every {said.get('heartbeat')} s")
+            return f"at {said.get('cursor')}, a sign of life every {said.get('heartbeat')} s"
         case "stream.gap":
-            return printable(f"GAP: what came after {said.get('requested')} is gone ({said.get('reason')})")
+            return f"GAP: what came after {said.get('requested')} is gone ({said.get('reason')})"
         case "stream.bye":
             back = "" if said.get("reconnect") is not False else ", and asks not to come back"
-            return printable(f"the server ends this stream: {said.get('reason')}{back}")
+            return f"the server ends this stream: {said.get('reason')}{back}"
         case "stream.reauth":
-            return printable(f"the token ends in {said.get('in')} s")
-    return printable(f"{type} {dict(said)}")
+            return f"the token ends in {said.get('in')} s"
+    return f"{type} {dict(said)}"
 
 
 def _show(event: Event) -> None:

@@ -6,20 +6,24 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import aiohttp
 import typer
 
-from .cli_remote import DEFAULT_URL, BaseUrl, Refused, Remote, Token, Unreachable, fail, note
+from .cli_note import fail, note
+from .cli_remote import DEFAULT_URL, BaseUrl, Refused, Remote, Token, Unreachable
 from .printable import printable
 from .stream.retry import RETRYABLE_STATUSES, RetryPolicy
 
 __all__ = ["publish"]
 
-# What is read of a pipe at once: its lines, as JSON, stay below what a request may have (1 MiB by default).
+# What is read of a pipe at once.
 _READ_BYTES = 64 * 1024
+# What a request with several events has at most: below what it may have (1 MiB by default). As JSON, short lines are
+# many times as long.
+_MAX_BODY_BYTES = 512 * 1024
 # One line; over it the server would refuse the event anyway (256 KiB by default).
 _MAX_LINE_BYTES = 512 * 1024
 
@@ -38,7 +42,7 @@ def publish(
     url: BaseUrl = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Publish to a topic; prints the event's id (with --lines, the last id of each batch)."""
+    """Publish to a topic; prints the event's id (with --lines, the last id of each request)."""
     remote = Remote(url, token)
     if lines and data not in (None, "-"):
         raise typer.BadParameter("--lines reads stdin: leave DATA out")
@@ -47,7 +51,8 @@ def publish(
     try:
         if lines:
             for batch in _batches(sys.stdin.fileno()):
-                _send(remote, topic, [_event(line, type, as_json, f"line {n}: ") for n, line in batch], None)
+                for events in _requests([_event(line, type, as_json, f"line {n}: ") for n, line in batch]):
+                    _send(remote, topic, events, None)
         else:
             _send(remote, topic, [_event(_data(data), type, as_json)], key)
     except KeyboardInterrupt:
@@ -62,18 +67,28 @@ def _data(given: str | None) -> str:
     return _text(sys.stdin.buffer.read(), "").removesuffix("\n").removesuffix("\r")
 
 
-def _event(text: str, type: str, as_json: bool, where: str = "") -> dict[str, Any]:
-    if not as_json:
-        return {"data": text, "type": type}
+def _event(text: str, type: str, as_json: bool, where: str = "") -> bytes:
     try:
-        return {"data": json.loads(text), "type": type}
+        data = json.loads(text) if as_json else text
     except ValueError as error:
-        fail(f"{where}the data is not JSON: {printable(str(error))}", 2)
+        fail(f"{where}the data is not JSON: {error}", 2)
+    return json.dumps({"data": data, "type": type}).encode()
 
 
-def _send(remote: Remote, topic: str, events: list[dict[str, Any]], key: str | None) -> None:
-    if not events:
-        return
+def _requests(events: Iterable[bytes]) -> Iterator[list[bytes]]:
+    some: list[bytes] = []
+    size = 0
+    for event in events:
+        if some and size + len(event) > _MAX_BODY_BYTES:
+            yield some
+            some, size = [], 0
+        some.append(event)
+        size += len(event) + 1
+    if some:
+        yield some
+
+
+def _send(remote: Remote, topic: str, events: list[bytes], key: str | None) -> None:
     try:
         answer = asyncio.run(_post(remote, topic, events, key))
     except Refused as refused:
@@ -83,17 +98,16 @@ def _send(remote: Remote, topic: str, events: list[dict[str, Any]], key: str | N
     typer.echo(printable(str(answer["id"])))
 
 
-async def _post(remote: Remote, topic: str, events: list[dict[str, Any]], key: str | None) -> Any:
+async def _post(remote: Remote, topic: str, events: list[bytes], key: str | None) -> Any:
     """Tried again only with a key: without one, an answer that was lost on its way would make two events of one."""
     headers = {"Content-Type": "application/x-ndjson" if len(events) > 1 else "application/json"}
     if key is not None:
         headers["Idempotency-Key"] = key
-    body = "\n".join(json.dumps(event) for event in events).encode()
     policy = RetryPolicy(attempts=1 if key is None else 4)
     async with aiohttp.ClientSession() as session:
         for delay in (*policy.delays(), None):
             try:
-                return await remote.ask(session, "POST", f"/topics/{topic}", headers=headers, body=body)
+                return await remote.ask(session, "POST", f"/topics/{topic}", headers=headers, body=b"\n".join(events))
             except Refused as refused:
                 wait = refused.retry_after if refused.retry_after is not None else delay
                 if delay is None or wait is None or refused.status not in RETRYABLE_STATUSES or wait > 30:

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -16,7 +16,7 @@ import typer
 from .client.refusal import complaint
 from .printable import printable
 
-__all__ = ["BaseUrl", "Refused", "Remote", "Token", "Unreachable", "fail", "note"]
+__all__ = ["BaseUrl", "Refused", "Remote", "Token", "Unreachable"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -123,7 +123,7 @@ class Remote:
         wait = response.headers.get("Retry-After", "")
         seconds = float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 6 else None
         text = complaint(_detail(said), response.content_type, "utf-8", self.secrets)
-        return Refused(response.status, f"{response.status} {printable(response.reason or '')}: {text}", seconds)
+        return Refused(response.status, f"{response.status} {response.reason}: {text}", seconds)
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
@@ -152,13 +152,3 @@ def _why(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return "the connection was lost" if isinstance(error, aiohttp.ServerDisconnectedError) else type(error).__name__
-
-
-def note(text: str) -> None:
-    """For whoever runs the command, on stderr."""
-    typer.echo(f"yeoul: {text}", err=True)
-
-
-def fail(text: str, code: int = 1) -> NoReturn:
-    note(text)
-    raise typer.Exit(code)

@@ -26,6 +26,7 @@ from .auth.explanation import Explanation, Finding, explain
 from .auth.identity import Identity
 from .auth.keys import Key, secret_key
 from .auth.signing import sign, signing_key
+from .cli_note import note
 from .errors import InvalidToken, KeysUnavailable
 from .printable import json_line, printable
 from .settings import Settings, complaints
@@ -69,7 +70,7 @@ def _create(
             if grants or expires is not None:
                 raise ValueError("a demo token has no grants and does not expire: set YEOUL_JWT_SECRET, or give --key")
             typer.echo(make_demo_token(user, name or "", email or "", role or ()))
-            _say("this is a demo token, because no key is set here: only a server on this machine takes it")
+            note("this is a demo token, because no key is set here: only a server on this machine takes it")
             return
         made = _claims(settings, user, parse_duration(expires or _LIFE))
         said = {"name": name, "email": email, "roles": role, "yeoul": grants}
@@ -80,7 +81,7 @@ def _create(
             raise ValueError(f"it would be longer than {MAX_TOKEN_BYTES // 1024} KiB: put less into it")
     typer.echo(text)
     if key is not None and not asyncio.run(_has_key(authenticator, text)):
-        _say("note: the server that is set up here has not the public key for it, and would not take it")
+        note("note: the server that is set up here has not the public key for it, and would not take it")
 
 
 @token.command("explain")
@@ -163,7 +164,7 @@ def _signer(settings: Settings, file: Path | None) -> Key:
 
 def _read() -> str:
     if sys.stdin.isatty():
-        _say("paste the token, then Enter and Ctrl+D")
+        note("paste the token, then Enter and Ctrl+D")
     # A little more than any token: one that is too long is to be told so.
     text = sys.stdin.buffer.read(4 * MAX_TOKEN_BYTES).decode("latin-1").strip()
     return text.removeprefix("Bearer ").strip()
@@ -215,12 +216,8 @@ def _complaining() -> Iterator[None]:
         yield
     except ValidationError as error:
         for complaint in complaints(error):
-            _say(complaint)
+            note(complaint)
         raise typer.Exit(2) from error
     except (InvalidToken, ValueError) as error:
-        _say(str(error))
+        note(str(error))
         raise typer.Exit(2) from error
-
-
-def _say(text: str) -> None:
-    typer.echo(f"yeoul: {printable(text)}", err=True)

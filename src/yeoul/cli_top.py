@@ -15,7 +15,8 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from .cli_frame import Frame, draw
-from .cli_remote import DEFAULT_URL, BaseUrl, Refused, Remote, Token, Unreachable, fail
+from .cli_note import fail
+from .cli_remote import DEFAULT_URL, BaseUrl, Refused, Remote, Token, Unreachable
 from .client import new_session
 
 __all__ = ["top"]

@@ -214,3 +214,13 @@ async def test_a_reader_of_its_output_that_has_had_enough_ends_it(server: int) -
 
 async def _nobody(port: int) -> bool:
     return (await metrics(port))["yeoul_connections"] == 0
+
+
+async def test_what_a_server_calls_its_events_is_not_obeyed() -> None:
+    hostile = b"retry: 100\nid: \x1b[2J\nevent: stream.x\x1b[2J\ndata: {}\n\n"
+    async with answering(STREAM + hostile, heads := []) as url:
+        done = await asyncio.to_thread(yeoul, "listen", "t", YEOUL_URL=url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "its last event's id cannot be sent back: \\u001b[2J" in done.stderr
+    assert done.stderr.replace("\n", "").isprintable()
+    assert len(heads) == 1

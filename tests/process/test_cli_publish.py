@@ -84,6 +84,19 @@ async def test_many_lines_are_all_published_in_order(server: int) -> None:
     assert [int(event.data[:5]) for event in events[1:]] == list(range(count))
 
 
+async def test_short_lines_are_no_longer_than_a_request_may_be(server: int) -> None:
+    """Each takes twenty times as much as JSON: 64 KiB of them are over a MiB."""
+    count = 40_000
+    async with await open_stream(server, "/topics/lines/short") as stream:
+        await stream.take(1)
+        sending = asyncio.to_thread(
+            yeoul, "publish", "--lines", "lines/short", given="y\n" * count, YEOUL_URL=f"http://127.0.0.1:{server}"
+        )
+        done, events = await asyncio.gather(sending, stream.take(count + 1))
+    assert done.returncode == 0, done.stderr
+    assert {event.data for event in events[1:]} == {"y"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "given", "code", "said"),
     [
