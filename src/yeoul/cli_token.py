@@ -65,7 +65,7 @@ def _create(
     """Print a token for this server, signed with its secret or with a private key. In demo mode, a demo token."""
     grants = {kind: list(patterns) for kind, patterns in (("subscribe", subscribe), ("publish", publish)) if patterns}
     with _complaining():
-        settings, authenticator = _server()
+        settings, authenticator, rules = _server()
         if authenticator.demo and key is None:
             if grants or expires is not None:
                 raise ValueError("a demo token has no grants and does not expire: set YEOUL_JWT_SECRET, or give --key")
@@ -75,7 +75,7 @@ def _create(
         made = _claims(settings, user, parse_duration(expires or _LIFE))
         said = {"name": name, "email": email, "roles": role, "yeoul": grants}
         made |= {claim: value for claim, value in said.items() if value}
-        _rules(settings).read(made, time.time())
+        rules.read(made, time.time())
         text = sign(made, _signer(settings, key))
         if len(text) > MAX_TOKEN_BYTES:
             raise ValueError(f"it would be longer than {MAX_TOKEN_BYTES // 1024} KiB: put less into it")
@@ -93,7 +93,7 @@ def _explain(
     What is given as an argument stays in the shell's history: pipe it in.
     """
     with _complaining():
-        _, authenticator = _server()
+        _, authenticator, _ = _server()
     if text == "-":
         text = _read()
     told, identity, refused = asyncio.run(_judge(authenticator, text))
@@ -137,15 +137,11 @@ async def _has_key(authenticator: Authenticator, text: str) -> bool:
     return True
 
 
-def _server() -> tuple[Settings, Authenticator]:
-    from .parts.access import make_authenticator  # noqa: PLC0415 (the other commands need not wait for the whole server)
+def _server() -> tuple[Settings, Authenticator, Rules]:
+    from .parts.access import make_authenticator, token_rules  # noqa: PLC0415 (the other commands need not wait for it)
 
     settings = Settings()
-    return settings, make_authenticator(settings)
-
-
-def _rules(settings: Settings) -> Rules:
-    return Rules(settings.jwt_audience, settings.jwt_issuer, settings.jwt_leeway_s, settings.max_token_s)
+    return settings, make_authenticator(settings), token_rules(settings)
 
 
 def _claims(settings: Settings, user: str, seconds: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..auth.loopback import is_loopback
 from ..auth.tokens import Tokens
 from ..settings import Settings
 
-__all__ = ["make_authenticator", "make_rates", "origins_of"]
+__all__ = ["make_authenticator", "make_rates", "origins_of", "token_rules"]
 
 
 def make_authenticator(
@@ -55,8 +55,12 @@ def _tokens(settings: Settings) -> Tokens | None:
             jwks = Jwks(settings.jwt_jwks_url)
     if not keys and jwks is None:
         return None
-    rules = Rules(settings.jwt_audience, settings.jwt_issuer, settings.jwt_leeway_s, settings.max_token_s)
-    return Tokens(keys, rules, jwks=jwks)
+    return Tokens(keys, token_rules(settings), jwks=jwks)
+
+
+def token_rules(settings: Settings) -> Rules:
+    """What a token's claims have to say."""
+    return Rules(settings.jwt_audience, settings.jwt_issuer, settings.jwt_leeway_s, settings.max_token_s)
 
 
 @contextmanager
