@@ -42,6 +42,7 @@ class RatesNow(BaseModel):
     bytes: float
     opened: float
     closed: float
+    gaps: float
 
 
 class Latency(BaseModel):

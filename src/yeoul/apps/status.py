@@ -25,7 +25,7 @@ __all__ = ["STATUS", "status"]
 STATUS = "system/status"
 
 # Seconds for which a sample is answered again to whoever asks without following: asking costs next to nothing, and two
-# samples right after each other would show rates of no time at all.
+# samples right after each other would show processors over no time at all.
 _FRESH = 0.5
 
 
@@ -36,7 +36,7 @@ def status(hub: Hub, pulse: Pulse, *, interval: float) -> APIRouter:
 
     @router.get("/status", response_model=Sample, openapi_extra=FOR_ALL, summary="How the server is")
     async def now(request: Request) -> Response:
-        """How the server is now. `seconds` says what time the rates are of."""
+        """How the server is now. `seconds` says what time the percentages of processors are of."""
         require_subscribe(request, [STATUS])
         return JSONResponse(sampler.newest().model_dump(), headers=NO_STORE)
 

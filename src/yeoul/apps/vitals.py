@@ -39,13 +39,15 @@ class Streams(BaseModel):
 
 
 class Rates(BaseModel):
+    """Over the last 10 seconds."""
+
     published: float = Field(description="events per second")
     delivered: float = Field(description="events handed to streams per second")
     gaps: float = Field(description="readers per second who were told that something is gone")
 
 
 class Sample(BaseModel):
-    """`seconds`: the time that the percentages of processors and the rates are of."""
+    """`seconds`: the time that the percentages of processors are of."""
 
     timestamp: str
     uptime: float = Field(description="seconds")
@@ -65,9 +67,6 @@ class _Counts:
     process: float  # of processor time
     busy: float  # of all processors
     total: float
-    published: int
-    deliveries: int
-    gaps: int
 
 
 class Vitals:
@@ -84,45 +83,33 @@ class Vitals:
         """Since the last sample, the first one since the start."""
         before, now = self._counts, self._count()
         self._counts = now
-        # Two samples within one tick of a clock: no rate can be said of so short a time, and none is infinite.
+        # Two samples within one tick of a clock: nothing can be said of so short a time, and nothing is infinite.
         seconds = max(now.at - before.at, 0.001)
         total = now.total - before.total
-        stats = self._hub.stats
+        stats, rates = self._hub.stats, self._pulse.rates()
         return Sample(
             timestamp=timestamp(),
             uptime=round(now.at - self._began, 1),
             seconds=round(seconds, 3),
             cpu=Cpu(
-                processPercent=_rate((now.process - before.process) * 100, seconds),
-                systemPercent=_rate((now.busy - before.busy) * 100, total) if total > 0 else 0.0,
+                processPercent=_percent(now.process - before.process, seconds),
+                systemPercent=_percent(now.busy - before.busy, total) if total > 0 else 0.0,
                 cores=os.cpu_count() or 1,
                 load=psutil.getloadavg(),
             ),
             memory=Memory(processBytes=self._process.memory_info().rss, systemPercent=psutil.virtual_memory().percent),
             eventLoop=EventLoop(lagMs=round(self._pulse.worst * 1_000, 2)),
             streams=Streams(connections=stats.readers, lagging=stats.lagging, topics=self._hub.followed),
-            rates=Rates(
-                published=_rate(now.published - before.published, seconds),
-                delivered=_rate(now.deliveries - before.deliveries, seconds),
-                gaps=_rate(now.gaps - before.gaps, seconds),
-            ),
+            rates=Rates(published=rates["published"], delivered=rates["deliveries"], gaps=rates["gaps"]),
         )
 
     def _count(self) -> _Counts:
-        used, system, stats = self._process.cpu_times(), psutil.cpu_times(), self._hub.stats
+        used, system = self._process.cpu_times(), psutil.cpu_times()
         # Of the kernel's columns `guest` is part of `user` (proc(5)): to add it would count it twice.
         total = sum(system) - getattr(system, "guest", 0.0) - getattr(system, "guest_nice", 0.0)
         idle = system.idle + getattr(system, "iowait", 0.0)
-        return _Counts(
-            at=monotonic(),
-            process=used.user + used.system,
-            busy=total - idle,
-            total=total,
-            published=stats.published,
-            deliveries=stats.deliveries,
-            gaps=stats.gaps,
-        )
+        return _Counts(at=monotonic(), process=used.user + used.system, busy=total - idle, total=total)
 
 
-def _rate(amount: float, per: float) -> float:
-    return round(max(0.0, amount / per), 2)
+def _percent(used: float, total: float) -> float:
+    return round(max(0.0, used * 100 / total), 2)

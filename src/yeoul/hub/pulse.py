@@ -89,4 +89,5 @@ class Pulse:
             "bytes": stats.delivered_bytes,
             "opened": stats.opened,
             "closed": sum(stats.closed.values()),
+            "gaps": stats.gaps,
         }
