@@ -15,7 +15,6 @@ from ..asgi.problem import problem
 from ..errors import HubClosed
 from ..hub import Hub
 from ..hub.probe import Probe
-from ..hub.pulse import Pulse
 
 __all__ = ["ops"]
 
@@ -24,9 +23,7 @@ __all__ = ["ops"]
 _STUCK = 60.0
 
 
-def ops(
-    hub: Hub, registry: CollectorRegistry, *, probe: Probe | None = None, pulse: Pulse | None = None, open: bool = True
-) -> APIRouter:
+def ops(hub: Hub, registry: CollectorRegistry, *, probe: Probe | None = None, open: bool = True) -> APIRouter:
     """`open`: whether `/metrics` is for everybody who can reach this server, or for admins alone. It has no name of a
     user, a topic or an address in it, but how much is going on."""
     router = APIRouter(tags=["operations"])
@@ -39,14 +36,13 @@ def ops(
         summary="Whether restarting this process would not help",
     )
     async def alive() -> Response:
-        """It fails only after a minute in which nothing was delivered although it was published, or in which the event
-        loop stood still; what is wrong elsewhere (a broker that cannot be reached) is told by `/readyz`."""
+        """It fails only after a minute in which nothing was delivered although it was published (while the event loop
+        stands still, nothing answers); what is wrong elsewhere (a broker that cannot be reached) is told by `/readyz`.
+        """
         with suppress(HubClosed, TimeoutError):
             await probe.begin()  # for the next one who asks: this one is answered at once
         if not hub.draining and probe.stuck >= _STUCK:
             return problem(503, f"nothing has been delivered for {probe.stuck:.0f} s: restart this process")
-        if pulse is not None and pulse.worst >= _STUCK:
-            return problem(503, f"the event loop has stood still for {pulse.worst:.0f} s: restart this process")
         return PlainTextResponse("ok\n")
 
     @router.get(

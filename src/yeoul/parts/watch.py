@@ -42,7 +42,7 @@ class Watch:
             gauges=_gauges(hub, revocations, app.state.idempotency_keys),
             bounds=_bounds(settings),
         )
-        app.include_router(ops(hub, registry, pulse=self.pulse, open=settings.open_metrics))
+        app.include_router(ops(hub, registry, open=settings.open_metrics))
         overview = overview_of(
             hub,
             generations,
