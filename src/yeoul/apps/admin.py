@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from heapq import nsmallest
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -176,8 +177,8 @@ def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
         limit: Limit = 100,
     ) -> TopicList:
         found = await _first(hub.topics(), lambda topic: topic.name.startswith(prefix) and topic.name != PROBE_TOPIC)
-        found.sort(key=lambda topic: (-topic.readers, topic.name))
-        return TopicList(topics=[TopicOut.of(topic, hub.epoch) for topic in found[:limit]], total=len(found))
+        shown = nsmallest(limit, found, key=lambda topic: (-topic.readers, topic.name))
+        return TopicList(topics=[TopicOut.of(topic, hub.epoch) for topic in shown], total=len(found))
 
     @router.delete("/topics/{topic:rest}", responses=problems(404), summary="Forget its events")
     async def forget(topic: str) -> Forgotten:
