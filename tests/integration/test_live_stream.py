@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -11,6 +12,8 @@ from fastapi import APIRouter, FastAPI
 from support.reader import ask, open_stream
 from support.serving import serving
 from yeoul import Event, Hub, live_stream
+from yeoul.asgi.rates import Rates
+from yeoul.hub.producer import Producer
 
 hubs = pytest.mark.parametrize("direct", [True, False], ids=["direct", "portable"])
 
@@ -49,6 +52,35 @@ async def test_each_set_of_values_runs_once_however_many_read(direct: bool) -> N
         assert (long.status, long.headers["content-type"]) == (422, "application/problem+json")
         assert (await ask(port, "/of/b/3/stream", method="HEAD")).status == 200
         assert len(runs) == 2
+
+
+async def test_whoever_is_refused_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    class Noted(Producer):
+        def __init__(self, hub: Hub, topic: str, *arguments: Any, **options: Any) -> None:
+            made.append(topic)
+            super().__init__(hub, topic, *arguments, **options)
+
+    monkeypatch.setattr("yeoul.asgi.live_stream.Producer", Noted)
+    hub = Hub(max_connections=2)
+    app = FastAPI(lifespan=hub.lifespan)
+    app.state.rates = Rates(connect="2/minute")
+
+    @live_stream(app, hub, "/of/{name}")
+    async def stream(name: str) -> AsyncIterator[str]:
+        yield name
+        await asyncio.Event().wait()
+
+    async with serving(app) as port, await open_stream(port, "/of/a") as one, await open_stream(port, "/of/a") as two:
+        for reader in (one, two):
+            await reader.take(2)
+        refused = await ask(port, "/of/b")
+        assert (refused.status, "2/minute" in refused.json()["detail"]) == (429, True)
+        app.state.rates = Rates()
+        refused = await ask(port, "/of/c")
+        assert (refused.status, "as many streams are open" in refused.json()["detail"]) == (429, True)
+    assert made == ["of/a"]
 
 
 async def test_a_router_does_as_well_and_options_are_those_of_routes() -> None:

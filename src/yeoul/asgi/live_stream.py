@@ -15,8 +15,9 @@ from ..errors import YeoulError
 from ..hub import Hub
 from ..hub.producer import Producer
 from ..sse import Event, json_data
-from .caller import IDENTITY, require_subscribe
-from .problem import problem_of
+from .caller import IDENTITY, principal_of, require_subscribe
+from .problem import Problem, problem_of
+from .rates import count_connect
 from .routing import stream_route
 from .stream_response import EventStream
 
@@ -56,10 +57,12 @@ def live_stream(
                     producers.pop(topic).close()
 
                 try:
+                    count_connect(request)
+                    hub.check_admission(principal_of(request))  # or whoever is refused could make any number of them
                     producers[topic] = Producer(
                         hub, topic, lambda: _events(source(**values)), linger=linger, on_idle=forget
                     )
-                except YeoulError as error:
+                except (Problem, YeoulError) as error:
                     return problem_of(error)
             return EventStream(hub, topic, request, newest=newest)
 
