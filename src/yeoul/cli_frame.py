@@ -18,8 +18,8 @@ __all__ = ["Frame", "draw"]
 # Columns of characters below which the tables have fewer columns, and the facts stand one below another.
 _NARROW = 66
 _MEDIUM = 92
-# Lines that are not rows of the tables.
-_HEAD_LINES = 13
+# Lines that are neither facts nor rows of the tables: the title, empty ones, the tables' heads, and one to spare.
+_OTHER_LINES = 7
 
 _Fact = tuple[str, Text]
 
@@ -52,12 +52,13 @@ def draw(
         parts.append(Text(f"{printable(trouble)}{since}; trying again", style="bold red"))
     if frame is None:
         return Group(*parts, Text("" if trouble else f"asking {url} …", style="dim"))
-    rows = max(2, height - _HEAD_LINES - (len(_facts(frame)) if width < _NARROW else 4) + 4)
+    facts = _fact_table(_facts(frame), width)
+    rows = max(2, height - len(parts) - facts.row_count - _OTHER_LINES)
     of_topics = min(len(frame.topics), max(1, rows // 2))
     of_readers = max(1, rows - of_topics)
     parts += [
         _title(frame),
-        Padding(_fact_table(_facts(frame), width), (1, 0, 1, 0)),
+        Padding(facts, (1, 0, 1, 0)),
         _topics(frame, of_topics, width),
         Text(),
         _readers(frame, of_readers, width),

@@ -60,12 +60,8 @@ class Tally:
         self.labels = labels
         self.counts: dict[tuple[str, ...], int] = {}
 
-    def add(self, *values: str, count: int = 1) -> None:
-        self.counts[values] = self.counts.get(values, 0) + count
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
+    def add(self, *values: str) -> None:
+        self.counts[values] = self.counts.get(values, 0) + 1
 
 
 @dataclass(slots=True)

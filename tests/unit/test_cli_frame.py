@@ -85,12 +85,13 @@ def test_no_line_is_wider_than_the_terminal(width: int, height: int) -> None:
     assert all(len(line) <= width for line in lines)
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 30), (92, 40), (66, 24)])
-def test_it_fits_the_terminals_height(width: int, height: int) -> None:
+@pytest.mark.parametrize("trouble", [None, "gone"])
+@pytest.mark.parametrize(("width", "height"), [(50, 24), (80, 24), (120, 30), (92, 40), (66, 24)])
+def test_it_fills_the_terminal_and_no_more(width: int, height: int, trouble: str | None) -> None:
     topics = [topic(f"t{number}") for number in range(100)]
     readers = [reader(f"u{number}") for number in range(100)]
-    lines = drawn(frame(topics, readers), width, height)
-    assert height - 4 <= len(lines) <= height
+    lines = drawn(frame(topics, readers), width, height, trouble=trouble)
+    assert len(lines) == height - 1
     assert any("more)" in line for line in lines)
 
 
