@@ -10,15 +10,11 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from ..asgi.caller import require_publish, require_subscribe, require_user
 from ..asgi.json_body import JsonBody
-from ..asgi.problem import Problem
 from ..asgi.publish_route import PublishRoute
 from ..asgi.routing import stream_route
 from ..asgi.stream_response import EventStream
-from ..auth.topic_part import topic_part
-from ..errors import InvalidTopic
 from ..hub import Hub
-from ..hub.topic import check_topic
-from .senders import SenderOut, Text, accepted, draw_id, hinted, news, sender_of, timestamp
+from .senders import SenderOut, Text, accepted, draw_id, hinted, news, sender_of, timestamp, topic_of
 
 __all__ = ["notifications"]
 
@@ -98,11 +94,4 @@ def notifications(hub: Hub) -> APIRouter:
 
 
 def _topic_of(user: str | None) -> str:
-    """Raises Problem for a user whose id is too long for a topic's name."""
-    if user is None:
-        return _EVERYBODY
-    try:
-        return check_topic(f"{_EVERYBODY}/{topic_part(user)}")
-    except InvalidTopic as error:
-        wrong = "too long for a topic's name, of which each character but letters and digits takes several"
-        raise Problem(422, f"userId: {wrong}", fields=[("userId", wrong)]) from error
+    return _EVERYBODY if user is None else topic_of(_EVERYBODY, "userId", user)

@@ -15,13 +15,10 @@ from ..asgi.problem import Problem
 from ..asgi.publish_route import PublishRoute
 from ..asgi.routing import stream_route
 from ..asgi.stream_response import EventStream
-from ..auth.topic_part import topic_part
-from ..errors import InvalidTopic
 from ..hub import Hub
-from ..hub.topic import check_topic
 from ..sse import Event
 from ..stream import Cursor
-from .senders import SenderOut, accepted, draw_id, hinted, news, sender_of, timestamp
+from .senders import SenderOut, accepted, draw_id, hinted, news, sender_of, timestamp, topic_of
 
 __all__ = ["realtime"]
 
@@ -122,14 +119,9 @@ def _followed(kind: str | None, ids: Sequence[str], most: int) -> list[str]:
 
 
 def _topic_of(kind: str, id: str | None = None) -> str:
-    """Raises Problem for words that are too long for a topic's name."""
-    parts = [_EVERYTHING, topic_part(kind)] if id is None else [_EVERYTHING, topic_part(kind), topic_part(id)]
-    try:
-        return check_topic("/".join(parts))
-    except InvalidTopic as error:
-        field = "entityType" if id is None else "entityId"
-        wrong = "too long for a topic's name, of which each character but letters and digits takes several"
-        raise Problem(422, f"{field}: {wrong}", fields=[(field, wrong)]) from error
+    if id is None:
+        return topic_of(_EVERYTHING, "entityType", kind)
+    return topic_of(_EVERYTHING, "entityId", kind, id)
 
 
 async def _publish_to_all(hub: Hub, topics: Sequence[str], event: Event) -> Cursor:

@@ -13,6 +13,9 @@ from pydantic import AfterValidator, BaseModel, StringConstraints
 
 from ..asgi.problem import Problem
 from ..auth.identity import Identity
+from ..auth.topic_part import topic_part
+from ..errors import InvalidTopic
+from ..hub.topic import check_topic
 from ..sse import Event, json_data
 from ..stream import Cursor
 
@@ -28,6 +31,7 @@ __all__ = [
     "sendable",
     "sender_of",
     "timestamp",
+    "topic_of",
 ]
 
 # Of answers to one caller: no cache may keep them.
@@ -65,6 +69,15 @@ def sendable(text: str) -> str:
 def timestamp() -> str:
     """Now, as ISO 8601 in UTC with milliseconds: `2026-01-31T09:30:00.125Z`."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def topic_of(app: str, field: str, *words: str) -> str:
+    """An app's topic for these words. Raises Problem, for this field, where they are too long for a topic's name."""
+    try:
+        return check_topic("/".join([app, *map(topic_part, words)]))
+    except InvalidTopic as error:
+        wrong = "too long for a topic's name, of which each character but letters and digits takes several"
+        raise Problem(422, f"{field}: {wrong}", fields=[(field, wrong)]) from error
 
 
 def draw_id() -> str:
