@@ -88,9 +88,9 @@ async def test_a_reader_of_one_topic_stands_with_those_of_its_encoding() -> None
 async def test_a_reader_of_several_topics_stands_apart_in_each() -> None:
     async with Hub() as hub:
         reader, _ = await follow(hub, "a", "b")
-        assert [list(topic.mixed) for topic in reader.topics] == [[reader], [reader]]
+        assert [[*topic.mixed.values()] for topic in reader.topics] == [[{reader: None}], [{reader: None}]]
         reader.close()
-        assert [list(topic.mixed) for topic in reader.topics] == [[], []]
+        assert [topic.mixed for topic in reader.topics] == [{}, {}]
 
 
 async def test_a_reader_whose_outlet_is_full_stands_nowhere() -> None:

@@ -120,14 +120,17 @@ class Fanout:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiting.clear()
+        # With nothing else in the round, readers of several topics are given the same as those of this one.
+        alone = len(taken) == 1
         for topic, frames in taken:
-            for encoding, group in list(topic.groups.items()):
+            for encoding, group in [*topic.groups.items(), *(topic.mixed.items() if alone else ())]:
                 for _ in self._deliver_to_group(list(group), _join(encoding, frames), frames, now):
                     written += 1
                     if written % _SLICE == 0:
                         yield
-            for reader in topic.mixed:
-                mixed.setdefault(reader, []).extend(frames)
+            for group in () if alone else topic.mixed.values():
+                for reader in group:
+                    mixed.setdefault(reader, []).extend(frames)
         joined: dict[tuple[Encoding, tuple[int, ...]], bytes | None] = {}
         for reader, frames in mixed.items():
             self._deliver_mixed(reader, frames, joined, now)

@@ -53,7 +53,7 @@ class Topic:
         self.readers = 0  # all of them, lagging ones too
         # Readers of this topic alone, by encoding: they all get the very same bytes. Dicts keep the order of joining.
         self.groups: dict[Encoding, dict[Subscription, None]] = {}
-        self.mixed: dict[Subscription, None] = {}  # readers of several topics
+        self.mixed: dict[Encoding, dict[Subscription, None]] = {}  # readers of several topics
         self.pending: list[Frame] = []  # appended, not yet handed to the readers above
 
     @property
@@ -67,20 +67,18 @@ class Topic:
         return self.journal.size
 
     def join(self, reader: Subscription) -> None:
-        if len(reader.topics) > 1:
-            self.mixed[reader] = None
-        else:
-            self.groups.setdefault(reader.encoding, {})[reader] = None
+        self._groups_of(reader).setdefault(reader.encoding, {})[reader] = None
 
     def leave(self, reader: Subscription) -> None:
-        if len(reader.topics) > 1:
-            self.mixed.pop(reader, None)
-            return
-        group = self.groups.get(reader.encoding)
+        groups = self._groups_of(reader)
+        group = groups.get(reader.encoding)
         if group is not None:
             group.pop(reader, None)
             if not group:
-                del self.groups[reader.encoding]
+                del groups[reader.encoding]
+
+    def _groups_of(self, reader: Subscription) -> dict[Encoding, dict[Subscription, None]]:
+        return self.mixed if len(reader.topics) > 1 else self.groups
 
     def __repr__(self) -> str:
         return f"<Topic {self.name!r} {self.readers} readers, {self.journal!r}>"
