@@ -89,9 +89,11 @@ async def _look(remote: Remote, session: Any) -> Frame:
     """Raises Refused, Unreachable."""
     overview = await remote.ask(session, "GET", "/admin/overview")
     topics = await remote.ask(session, "GET", "/admin/topics", query={"limit": _MOST_ROWS})
-    connections = await remote.ask(session, "GET", "/admin/connections", query={"limit": _MOST_ROWS})
+    first = await remote.ask(session, "GET", "/admin/connections", query={"limit": _MOST_ROWS})
+    slow = await remote.ask(session, "GET", "/admin/connections", query={"limit": _MOST_ROWS, "lagging": "true"})
     try:
-        return Frame(remote.shown, overview, topics["topics"], topics["total"], connections["connections"], time.time())
+        readers = {reader["id"]: reader for reader in slow["connections"] + first["connections"]}
+        return Frame(remote.shown, overview, topics["topics"], topics["total"], list(readers.values()), time.time())
     except (TypeError, KeyError) as error:
         raise Unreachable(f"{remote.shown} does not answer as a Yeoul server of this version does") from error
 

@@ -109,6 +109,10 @@ async def test_a_reader_that_takes_nothing_is_shown_as_lagging(port: int) -> Non
         (shown,) = (await get(port, "/admin/connections"))["connections"]
         assert shown["lagging"]
         assert lagging["id"] == shown["id"]
+        async with await open_stream(port, "/topics/other") as other:
+            await other.take(1)
+            found = (await ask(port, "/admin/connections?lagging=true")).json()["connections"]
+            assert [reader["id"] for reader in found] == [shown["id"]]
         assert lagging["behind"] >= 1
 
 

@@ -136,6 +136,7 @@ def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
     async def connections(
         user: Annotated[str | None, Query(max_length=1_000, description="only this user's")] = None,
         topic: Annotated[str | None, Query(max_length=200, description="only those that follow it")] = None,
+        lagging: Annotated[bool, Query(description="only those whose client takes less than is sent")] = False,
         after: Annotated[str | None, Query(max_length=100, description="`next` of the page before")] = None,
         limit: Limit = 100,
     ) -> Connections:
@@ -145,6 +146,7 @@ def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
             return (
                 (user is None or reader.principal.user == user)
                 and (topic is None or any(followed.name == topic for followed in reader.topics))
+                and (reader.lagging or not lagging)
                 and (seen is None or (reader.since, reader.id) > seen)
                 and not reader.closed
             )
