@@ -18,7 +18,7 @@ from .scenarios import SCENARIOS
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Yeoul against a physical limit and peers.")
-    parser.add_argument("--quick", action="store_true", help="one short round instead of three (a minute and a half)")
+    parser.add_argument("--quick", action="store_true", help="one short round instead of three (two minutes)")
     parser.add_argument("--only", default=",".join(SCENARIOS), metavar="A,E", help="these scenarios (default: all)")
     asked = parser.parse_args()
     names = [name.strip().upper() for name in asked.only.split(",")]
