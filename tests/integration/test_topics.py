@@ -338,3 +338,13 @@ async def test_a_silent_stream_has_a_comment_now_and_then(port: int) -> None:
         assert len(stream.events) == 1
         await publish(port, "t", "1")
         assert (await stream.take(2))[1].data == "1"
+
+
+@pytest.mark.parametrize(("lines", "status"), [(10_000, 202), (10_001, 422)])
+async def test_one_request_brings_so_many_events(port: int, lines: int, status: int) -> None:
+    body = b"\n".join([b'{"data":1}'] * lines)
+    headers = {"Content-Type": "application/x-ndjson"}
+    answer = await ask(port, "/topics/t", method="POST", headers=headers, body=body)
+    assert answer.status == status
+    if status == 422:
+        assert "up to 10000" in answer.json()["detail"]

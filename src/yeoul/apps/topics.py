@@ -30,6 +30,9 @@ _ROUTES = {
     "system": None,
 }
 
+# Events of one request, which counts as one publish: what they cost together is in proportion to that.
+_MAX_LINES = 10_000
+
 TopicName = Annotated[str, Path(description="such as chat/general")]
 Newest = Annotated[int, Digits, Query(ge=0, description="how many kept events a new reader begins with")]
 
@@ -162,6 +165,8 @@ def _events(content_type: str, body: bytes) -> list[Event]:
         return [_parsed(body, "the body")]
     if kind == "application/x-ndjson":
         lines = body.replace(b"\r\n", b"\n").split(b"\n")
+        if len(lines) > _MAX_LINES:
+            raise Problem(422, f"the body has {len(lines)} lines: send up to {_MAX_LINES}, and the others after them")
         events = [_parsed(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()]
         if not events:
             raise Problem(422, "the body has no event: send one JSON object per line")
