@@ -9,7 +9,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from ..errors import YeoulError
@@ -34,10 +33,6 @@ def answer_errors_with_problems(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
         return problem(500, FAILED)  # Starlette raises it again after this, and the server logs it
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # in the midst of its body: nobody reads this, and nothing has failed here
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
