@@ -31,14 +31,15 @@ class Turn(Enum):
 
 # How much of a kind is done in one turn: all of it together takes a few milliseconds, and none waits for ever for those
 # before it. Not more connections than requests: what is read of those that wait for their turn would fill the memory.
-# More that leave than that come: whoever has left still counts in the bounds on streams.
+# More that leave than that come: whoever has left still counts in the bounds on streams. With twice of each, events
+# took more than two seconds to their readers on a busy machine: rounds of delivery have their slices in between.
 _AT_ONCE = {
-    Turn.LOOK: 256,
-    Turn.REQUEST: 16,
-    Turn.CONNECTION: 16,
-    Turn.RETURNING_REQUEST: 8,
-    Turn.RETURNING_CONNECTION: 8,
-    Turn.LEAVING: 64,
+    Turn.LOOK: 512,
+    Turn.REQUEST: 8,
+    Turn.CONNECTION: 8,
+    Turn.RETURNING_REQUEST: 4,
+    Turn.RETURNING_CONNECTION: 4,
+    Turn.LEAVING: 32,
 }
 
 
