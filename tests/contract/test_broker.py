@@ -287,6 +287,17 @@ async def test_a_cursor_from_before_a_topic_was_forgotten_gets_a_gap(
         assert await offsets(broker, "a", 2) == []
 
 
+async def test_a_topic_that_was_forgotten_takes_nothing_from_one_that_never_had_events(
+    make: Factory, pushed: Pushed, clock: Clock
+) -> None:
+    async with make(pushed, clock, Retention(seconds=60)) as broker:
+        await broker.publish("a", events("1"))
+        await broker.publish("b", events("2"))
+        clock.now += 61
+        broker.sweep()
+        assert await offsets(broker, "never", 1) == []
+
+
 async def test_the_order_goes_on_after_a_topic_was_forgotten(make: Factory, pushed: Pushed, clock: Clock) -> None:
     async with make(pushed, clock, Retention(seconds=60)) as broker:
         await broker.publish("a", events("1", "2"))

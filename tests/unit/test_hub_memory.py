@@ -54,3 +54,15 @@ async def test_sweeps_look_at_every_topic_in_turn() -> None:
         broker.sweep()
         left.append(len(broker._ring))
     assert left == [3_000, 1_000, 0]
+
+
+async def test_of_more_topics_than_can_be_remembered_the_unknown_are_answered_by_a_gap() -> None:
+    clock = [0.0]
+    broker = MemoryBroker(lambda topic: Retention(seconds=1), max_topics=3, clock=lambda: clock[0])
+    for number in range(5):
+        await broker.publish(f"t{number}", [Event("x")])
+        clock[0] += 2
+        broker.sweep()
+    assert len(broker._last) == 3
+    assert (await broker.history("never", 1, 100)) is None, "t0 and t1 are let go: it may be one of them"
+    assert (await broker.history("never again", 2, 100)) is not None

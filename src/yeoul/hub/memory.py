@@ -45,8 +45,9 @@ class MemoryBroker:
         self._ring: OrderedDict[str, None] = OrderedDict()  # every topic, in the order in which sweeps look at them
         self._attached: dict[str, int] = {}
         self._bytes = 0
-        # The newest offset among topics that were forgotten altogether: below it, an unknown topic may have had
-        # events, so a cursor from before must be answered by a gap.
+        # The last offsets of topics that nothing else is left of, forgotten longest ago first: a cursor from before must
+        # be answered by a gap. Where even that is let go, any unknown topic may have had events up to `_forgotten`.
+        self._last: OrderedDict[str, int] = OrderedDict()
         self._forgotten = 0
 
     @property
@@ -122,7 +123,8 @@ class MemoryBroker:
         if journal is None:
             if len(self._journals) >= self._max_topics:
                 self._let_one_go()
-            journal = self._journals[topic] = Journal(self._retention(topic), evicted=self._forgotten)
+            evicted = max(self._last.pop(topic, 0), self._forgotten)
+            journal = self._journals[topic] = Journal(self._retention(topic), evicted=evicted)
             self._ring[topic] = None
         return journal
 
@@ -135,8 +137,12 @@ class MemoryBroker:
         journal = self._journals[topic]
         if len(journal) or topic in self._attached:
             return False
-        self._forgotten = max(self._forgotten, journal.last)
         del self._journals[topic], self._ring[topic]
+        if journal.last > self._forgotten:
+            self._last[topic] = journal.last
+            if len(self._last) > self._max_topics:
+                _, last = self._last.popitem(last=False)
+                self._forgotten = max(self._forgotten, last)
         return True
 
     def _let_one_go(self) -> None:
