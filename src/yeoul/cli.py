@@ -19,7 +19,7 @@ from .log_writer import writing_logs
 from .logs import configure_logs
 from .observe import logger
 from .server import CannotListen, serve
-from .settings import Settings, complaints
+from .settings import Settings, complaints, empty_keys, misspelled, variables
 
 __all__ = ["main"]
 
@@ -42,10 +42,19 @@ _TRY = """\
 
   An answer, token by token:     curl -N '{url}/sse/chat?message=안녕'
   One that outlives its reader:  curl -N -H 'Accept: text/event-stream' --json '{{"prompt": "hello"}}' {url}/generations
-  Follow a topic:                curl -N {url}/topics/chat/general
-  Publish to it:                 curl -H 'Content-Type: text/plain' -d 'hello' {url}/topics/chat/general
+  Follow a topic:                curl -N {url}/topics/news
+  Publish to it:                 curl -H 'Content-Type: text/plain' -d 'hello' {url}/topics/news
   Ask the documentation:         curl -NG --data-urlencode 'question=연결이 끊기면?' {url}/ask
   In a browser:                  {url}/
+  Answers come from:             {provider}
+"""
+
+_TRY_WITH_KEY = """\
+
+  A token, with the same secret: TOKEN=$(yeoul token create --user ada --expires 1h)
+  Who it says you are:           curl -H "Authorization: Bearer $TOKEN" {url}/auth/me
+  A chat room:                   curl -N -H "Authorization: Bearer $TOKEN" '{url}/chat/stream?room=general'
+  An answer, token by token:     curl -N -H "Authorization: Bearer $TOKEN" '{url}/sse/chat?message=안녕'
   Answers come from:             {provider}
 """
 
@@ -79,7 +88,11 @@ def _serve(
     from .app import create_app  # noqa: PLC0415 (the other commands need not wait for all of it)
 
     given = {"host": host, "port": port, "workers": workers, "broker": broker}
+    for said in misspelled(variables()):
+        say(f"yeoul: {said}")
     try:
+        if empty := empty_keys(variables()):
+            raise ValueError("; ".join(empty))
         settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
         configure_logs(settings.log_format, settings.log_level)
         app = create_app(settings)
@@ -96,8 +109,9 @@ def _serve(
             logger.info("yeoul ready on %s", url, extra={"url": url, "version": __version__})
             return
         say(f"yeoul ready on {url}")
-        say(_TRY.format(url=url, provider=app.state.providers.describe()))
-        if app.state.authenticator.demo:
+        demo = app.state.authenticator.demo
+        say((_TRY if demo else _TRY_WITH_KEY).format(url=url, provider=app.state.providers.describe()))
+        if demo:
             say(_DEMO.format(url=url))
 
     try:

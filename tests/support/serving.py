@@ -54,9 +54,7 @@ class _InProcess(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(
-    app: Any, *, direct: bool = True, header_timeout: float = 10.0, **options: Any
-) -> AsyncIterator[int]:
+async def serving(app: Any, *, direct: bool = True, header_timeout: float = 10.0, **options: Any) -> AsyncIterator[int]:
     """Serves the application on this event loop; the value is its port. `direct` chooses the outlet."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))

@@ -45,8 +45,8 @@ class MemoryBroker:
         self._ring: OrderedDict[str, None] = OrderedDict()  # every topic, in the order in which sweeps look at them
         self._attached: dict[str, int] = {}
         self._bytes = 0
-        # The last offsets of topics that nothing else is left of, forgotten longest ago first: a cursor from before must
-        # be answered by a gap. Where even that is let go, any unknown topic may have had events up to `_forgotten`.
+        # The last offsets of topics that nothing else is left of, forgotten longest ago first: a cursor from before
+        # must be answered by a gap. Where even that is let go, any unknown topic may have had some up to `_forgotten`.
         self._last: OrderedDict[str, int] = OrderedDict()
         self._forgotten = 0
 

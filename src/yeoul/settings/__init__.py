@@ -5,5 +5,15 @@ from .complaints import complaints
 from .settings import Settings
 from .sources import environment
 from .streams import RetentionRule
+from .variables import empty_keys, misspelled, variables
 
-__all__ = ["RetentionRule", "Settings", "Upstream", "complaints", "environment"]
+__all__ = [
+    "RetentionRule",
+    "Settings",
+    "Upstream",
+    "complaints",
+    "empty_keys",
+    "environment",
+    "misspelled",
+    "variables",
+]

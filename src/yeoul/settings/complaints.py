@@ -27,6 +27,8 @@ def _complaint(entry: ErrorDetails) -> str:
         return f"setting {no_json[1]}: it is not JSON: {_JSON_EXAMPLE}"
     if "codec can't decode" in said:
         return f"a file with settings (.env or yeoul.toml) is not UTF-8: {said}"
+    if entry["type"] == "tuple_type":
+        return f"setting {name}: it is no list: {_JSON_EXAMPLE}{_shown(name, entry['input'])}"
     return f"setting {name}: {said}{_shown(name, entry['input'])}" if name else said
 
 
