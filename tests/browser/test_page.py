@@ -15,6 +15,7 @@ from support.browser import chromium
 from support.proxy import Fate, Proxy, proxying
 from support.serving import serving
 from support.settings import make_settings
+from support.tokens import SECRET, make_jwt
 from support.upstream import Answer, Exchange, Upstream, complete
 from yeoul.app import create_app
 
@@ -149,3 +150,20 @@ async def test_gaps_and_farewells_reach_the_browser() -> None:
         assert json.loads(events[1][1])["reason"] == "evicted"
         assert events[2][1] == "3"
         assert json.loads(events[3][1]) == {"reason": "lifetime", "reconnect": True}
+
+
+async def test_where_the_server_asks_who_one_is_the_page_lets_one_sign_in() -> None:
+    async with Upstream(Answer(TOKENS)) as upstream, site(upstream, jwt_secret=SECRET) as proxy, chromium() as page:
+        await page.goto(f"http://127.0.0.1:{proxy.port}/")
+        await page.fill("#question", "여울이 뭐예요?")
+        await page.click("#ask")
+        await expect(page.locator("#state")).to_have_attribute("data-state", "unknown")
+        await page.fill("#token", "no token")
+        await page.click("#enter")
+        await expect(page.locator("#state")).to_contain_text("token")
+        await page.fill("#token", make_jwt("ann"))
+        await page.click("#enter")
+        await expect(page.locator("#state")).to_have_attribute("data-state", "done")
+        await expect(page.locator("#signin")).to_be_hidden()
+        assert await page.inner_text("#answer") == TEXT
+        assert len(upstream.requests) == 1
