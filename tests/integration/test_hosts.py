@@ -26,7 +26,7 @@ async def test_a_name_that_was_made_to_point_here_is_no_name_of_this_server(port
         answer = await ask(port, path, headers={"Host": host})
         assert answer.status == 421
         assert answer.headers["content-type"] == "application/problem+json"
-        assert "`allowed_hosts`" in answer.json()["detail"]
+        assert "YEOUL_ALLOWED_HOSTS" in answer.json()["detail"]
 
 
 @one_outlet

@@ -46,7 +46,7 @@ async def test_a_page_of_another_origin_can_neither_publish_nor_start_work(
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["vary"] == "Origin"
     assert "access-control-allow-origin" not in answer.headers
-    assert "`cors_origins`" in answer.json()["detail"]
+    assert "YEOUL_CORS_ORIGINS" in answer.json()["detail"]
     assert headers.get("Origin", "") in answer.json()["detail"]
     assert upstream.requests == []
 

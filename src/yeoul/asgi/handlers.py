@@ -43,6 +43,8 @@ def answer_errors_with_problems(app: FastAPI) -> None:
         if error.status_code == 405:
             allowed = ", ".join(_methods_here(request)) or (error.headers or {}).get("Allow", "")
             return problem(405, f"there is no {request.method[:20]} here: use {allowed}", headers={"Allow": allowed})
+        if error.status_code == 404:
+            return problem(404, "nothing has this address: /docs lists what there is", headers=error.headers)
         return problem(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(RequestValidationError)

@@ -51,7 +51,7 @@ class Hosts:
         name = found["name"].removesuffix(".")
         if self._is_ours(name, scope):
             return None
-        return 421, f"this server is not {name!r}: if it should be, name it in the setting `allowed_hosts`"
+        return 421, f"this server is not {name!r}: if it should be, name it in YEOUL_ALLOWED_HOSTS"
 
     def _is_ours(self, name: str, scope: Scope) -> bool:
         if name in self._allowed or is_loopback(name) or name.endswith(".localhost"):

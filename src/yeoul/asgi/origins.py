@@ -32,7 +32,7 @@ _PREFLIGHT_S = 7_200
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
-_LINK_ONLY = "send it from a page of this server, or name that page's origin in the setting `cors_origins`"
+_LINK_ONLY = "send it from a page of this server, or name that page's origin in YEOUL_CORS_ORIGINS"
 _SHOWN_CHARS = 200
 _VARY = {"Vary": "Origin"}  # a cache must not give one page the answer that was for another
 
