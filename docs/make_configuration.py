@@ -23,7 +23,7 @@ that ends in `_s` is in seconds, `_ms` in milliseconds, `_bytes` in bytes.
 ```toml
 # yeoul.toml
 heartbeat_s = 10
-retention = [{ pattern = "chat/*", events = 200, seconds = 86400 }]
+retention = [{ pattern = "orders/*", events = 200, seconds = 86400 }]
 
 [upstreams.local]
 url = "http://127.0.0.1:11434/v1"
