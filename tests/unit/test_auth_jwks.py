@@ -353,3 +353,19 @@ def test_other_places_are_refused(url: str, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         Jwks(url)
     assert "pass@" not in str(caught.value)
+
+
+async def test_at_the_start_they_are_fetched_and_trouble_is_told_before_anybody_asks(
+    provider: Provider, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = Jwks("http://127.0.0.1:1/keys", clock=time, timeout=1)
+    gone.open()
+    with pytest.raises(KeysUnavailable):
+        await gone.keys("one")
+    await gone.close()
+    assert "no keys from http://127.0.0.1:1" in caplog.text
+    early = Jwks(provider.url, clock=time, timeout=1)
+    early.open()
+    await early.keys("one")
+    await early.close()
+    assert provider.requests == 1, "whoever comes meanwhile waits for the same request"

@@ -63,6 +63,12 @@ class Authenticator:
             way=way,
         )
 
+    def open(self) -> None:
+        """Begins to fetch keys, if any are to be fetched: who runs the server should hear at its start, not of the
+        first user, that they cannot be had."""
+        if self.tokens is not None:
+            self.tokens.open()
+
     async def close(self) -> None:
         if self.tokens is not None:
             await self.tokens.close()

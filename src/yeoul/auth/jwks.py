@@ -86,6 +86,10 @@ class Jwks:
             raise KeysUnavailable(f"the keys of whoever makes the tokens cannot be had: {self._failure}")
         return self._keys
 
+    def open(self) -> None:
+        """Fetches them in the background."""
+        self._begin()
+
     async def close(self) -> None:
         self._closed = True
         if self._fetching is not None:

@@ -62,6 +62,10 @@ class Tokens:
             why = "it was changed on its way, or another key made it"
             raise InvalidToken(f"the token's signature fits no key of this server: {why}")
 
+    def open(self) -> None:
+        if self._jwks is not None:
+            self._jwks.open()
+
     async def close(self) -> None:
         if self._jwks is not None:
             await self._jwks.close()

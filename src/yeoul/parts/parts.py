@@ -94,6 +94,7 @@ class Parts:
         life = self.settings.max_token_s + 2 * self.settings.jwt_leeway_s
         async with self.database, self.retriever:
             await self.revocations.load(keep_seconds=None if self.authenticator.demo else life)
+            self.authenticator.open()
             try:
                 async with self.hub.lifespan(app):
                     with self.watch.pulse.beating():

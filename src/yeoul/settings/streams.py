@@ -49,9 +49,9 @@ class Streams(BaseModel):
     )
     retention: tuple[RetentionRule, ...] = Field(
         (),
-        description="Other bounds by topic pattern, first match wins: a list of `{pattern, events, bytes, seconds}`. They come "
-        "before the built-in ones: `chat/*/presence` 500 events for a minute, `chat/*` 1000 events and 4 MiB for a day, "
-        "`system/status` 5 samples.",
+        description="Other bounds by topic pattern, first match wins: a list of `{pattern, events, bytes, seconds}`. "
+        "They come before the built-in ones: `chat/*/presence` 500 events for a minute, `chat/*` 1000 events and 4 MiB "
+        "for a day, `system/status` 5 samples.",
     )
     memory_max_topics: Count = Field(
         100_000,
