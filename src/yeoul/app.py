@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from . import __version__
 from .apps.ask import ask_app
@@ -65,9 +66,9 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     app.state.authenticator, app.state.tickets = parts.authenticator, parts.tickets
     app.state.rates, app.state.idempotency_keys = parts.rates, parts.idempotency_keys
     _stand_before(app, parts)
+    for router, dependencies in _routers(parts):
+        app.include_router(router, dependencies=dependencies)
     app.include_router(index())
-    _add_answers(app, parts)
-    _add_streams(app, parts)
     answer_errors_with_problems(app)
     demo = parts.authenticator.demo
     describe(
@@ -100,35 +101,32 @@ def _stand_before(app: FastAPI, parts: Parts) -> None:
     app.add_middleware(HideSecrets)
 
 
-def _add_answers(app: FastAPI, parts: Parts) -> None:
-    """What costs money: for those whose name is known, where names are asked for at all."""
-    generations, providers = parts.generations, parts.providers
-    lost_reader = DisconnectPolicy(parts.settings.lost_reader_s)
-    own_ticket = partial(parts.tickets.issue, internal=True)
+def _routers(parts: Parts) -> Iterator[tuple[APIRouter, list[Any]]]:
+    """With their dependencies, in the order in which a request tries them: a route of the gateway's table may stand in
+    for any other, and streams, to which thousands connect at once, come before what is asked now and then."""
+    settings, hub, generations, providers = parts.settings, parts.hub, parts.generations, parts.providers
+    lost_reader = DisconnectPolicy(settings.lost_reader_s)
+    # What costs money is for those whose name is known, where names are asked for at all.
     known = [Depends(require_unbound)]
-    if not (parts.authenticator.demo or parts.settings.open_answers):
+    if not (parts.authenticator.demo or settings.open_answers):
         known.append(Depends(require_user))
-    for router in (
-        gateway(parts.relays, parts.routes, lost_reader, environment, own_ticket),
+    own_ticket = partial(parts.tickets.issue, internal=True)
+    yield gateway(parts.relays, parts.routes, lost_reader, environment, own_ticket), known
+    for streams in (
+        topics(hub, max_newest=settings.max_newest),
+        notifications(hub),
+        realtime(hub),
+        chat(hub, history=settings.chat_history, grace=settings.chat_grace_s),
+        status(hub, parts.watch.pulse, interval=settings.status_interval_s),
+        auth_app(hub, parts.authenticator, parts.tickets, cookie=settings.cookie),
+        revocations_app(hub, parts.tickets, parts.revocations),
+    ):
+        yield streams, []
+    for answers in (
         lessons(generations, providers, lost_reader),
         generations_app(generations, providers),
         recipes_app(generations, providers, parts.recipes, lost_reader),
         challenges(generations, providers, parts.conversations, lost_reader),
         ask_app(generations, providers, parts.retriever, lost_reader),
     ):
-        app.include_router(router, dependencies=known)
-
-
-def _add_streams(app: FastAPI, parts: Parts) -> None:
-    """Live events, and the ways in to them."""
-    settings, hub = parts.settings, parts.hub
-    for router in (
-        auth_app(hub, parts.authenticator, parts.tickets, cookie=settings.cookie),
-        revocations_app(hub, parts.tickets, parts.revocations),
-        notifications(hub),
-        realtime(hub),
-        chat(hub, history=settings.chat_history, grace=settings.chat_grace_s),
-        status(hub, parts.watch.pulse, interval=settings.status_interval_s),
-        topics(hub, max_newest=settings.max_newest),
-    ):
-        app.include_router(router)
+        yield answers, known
