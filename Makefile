@@ -21,8 +21,14 @@ check: $(TEST_READY) ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(TEST_READY) ## all tests (ARGS="-k name")
+# Two at a time, since most of them wait; then those that measure or load the machine, one after the other.
+unit: $(TEST_READY) ## all tests (ARGS="-k name" for some)
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -q -m slow --durations 10
+endif
 
 bench: $(TEST_READY) ## measure against the reference and a peer (ARGS="--quick")
 	$(BIN)/python -m bench $(ARGS)

@@ -24,6 +24,7 @@ _READ_BYTES = 64 * 1024
 # What a request with several events has at most: below what it may have (1 MiB by default). As JSON, short lines are
 # many times as long.
 _MAX_BODY_BYTES = 512 * 1024
+_MAX_LINES = 10_000
 # One line; over it the server would refuse the event anyway (256 KiB by default).
 _MAX_LINE_BYTES = 512 * 1024
 
@@ -79,7 +80,7 @@ def _requests(events: Iterable[bytes]) -> Iterator[list[bytes]]:
     some: list[bytes] = []
     size = 0
     for event in events:
-        if some and size + len(event) > _MAX_BODY_BYTES:
+        if some and (size + len(event) > _MAX_BODY_BYTES or len(some) == _MAX_LINES):
             yield some
             some, size = [], 0
         some.append(event)

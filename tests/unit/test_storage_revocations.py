@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -117,13 +116,6 @@ async def test_it_is_in_force_before_it_is_on_the_disk(database: Database, clock
         assert not task.done()
     await task
     assert revocations.all() == [("ann", 1_000.0)]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes to every file")
-async def test_a_folder_that_may_not_be_written_is_told(database: Database, clock: Clock) -> None:
-    database.path.chmod(0o400)
-    with pytest.raises(DatabaseUnavailable):
-        await (await loaded(database, clock)).revoke("ann")
 
 
 async def test_what_cannot_be_written_is_not_claimed(

@@ -119,7 +119,8 @@ def chat(hub: Hub, *, history: int, grace: float) -> APIRouter:
             "sender": sender,
             "timestamp": timestamp(),
         }
-        return accepted(await hub.publish(topic, news(message)), message=message)
+        event = news(message)
+        return accepted(await hub.publish(topic, event), "message", event)
 
     @router.post(
         "/typing",

@@ -88,7 +88,8 @@ def notifications(hub: Hub) -> APIRouter:
             "sender": sender,
             "timestamp": timestamp(),
         }
-        return accepted(await hub.publish(topic, news(notification)), notification=notification)
+        event = news(notification)
+        return accepted(await hub.publish(topic, event), "notification", event)
 
     return router
 

@@ -100,7 +100,8 @@ def realtime(hub: Hub) -> APIRouter:
             "sender": sender,
             "timestamp": timestamp(),
         }
-        return accepted(await _publish_to_all(hub, topics, news(content)), update=content)
+        event = news(content)
+        return accepted(await _publish_to_all(hub, topics, event), "update", event)
 
     return router
 
