@@ -72,7 +72,7 @@ async def test_a_request_is_sent_as_its_command_says_with_the_token() -> None:
         await expect(command).to_contain_text("it'\\''s <b>me</b>")
         await send.get_by_role("button", name="Send").click()
         await expect(send.locator("pre").last).to_contain_text("202 Accepted")
-        await expect(send.locator("pre").last).to_contain_text('"sender":{"id":"ann"')
+        await expect(send.locator("pre").last).to_contain_text('"sender": {"id": "ann"')
         assert await send.locator("b", has_text="me").count() == 0, "an answer is text, not markup"
 
 

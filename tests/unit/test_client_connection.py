@@ -372,12 +372,12 @@ async def test_silence_in_mid_stream_is_a_time_out(session: Any) -> None:
 
 async def test_comments_count_as_activity(session: Any) -> None:
     async def beat(answer: Answer, exchange: Exchange) -> None:
-        for _ in range(6):
-            await asyncio.sleep(0.05)  # the pace of the upstream, not a synchronisation
+        for _ in range(8):
+            await asyncio.sleep(0.1)  # the pace of the upstream, not a synchronisation
             await exchange.chunk(b": still here\n\n")
         await exchange.end()
 
-    times = Timeouts(idle=0.2)
+    times = Timeouts(idle=0.7)
     async with Upstream(Answer(["a"], ending=beat)) as upstream, opened(session, upstream, timeouts=times) as events:
         assert len(await data_of(events)) == 2
 
