@@ -88,10 +88,11 @@ def _serve(
     from .app import create_app  # noqa: PLC0415 (the other commands need not wait for all of it)
 
     given = {"host": host, "port": port, "workers": workers, "broker": broker}
-    for said in misspelled(variables()):
+    found = variables()
+    for said in misspelled(found):
         say(f"yeoul: {said}")
     try:
-        if empty := empty_keys(variables()):
+        if empty := empty_keys(found):
             raise ValueError("; ".join(empty))
         settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
         configure_logs(settings.log_format, settings.log_level)
