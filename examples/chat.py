@@ -1,7 +1,7 @@
 """A chat endpoint around any async iterator of text.
 
     uvicorn examples.chat:app                                    # any ASGI server will do
-    uvicorn --http yeoul.asgi.direct:Protocol examples.chat:app  # the same, faster
+    uvicorn --http yeoul.server.protocol:Protocol examples.chat:app  # the same, faster
     curl -N 'http://127.0.0.1:8000/chat?question=hello'
 
 Cut the connection while the answer is being written and ask again with the last `id:` that came, as `EventSource` does

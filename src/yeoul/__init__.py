@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .asgi.event_stream import EventStream
     from .asgi.generate import generate
     from .asgi.live_stream import live_stream
-    from .asgi.stream_response import EventStream
     from .hub.hub import Hub
     from .sse.event import Event
     from .stream.journal import Retention
@@ -22,7 +22,7 @@ __all__ = ["Event", "EventStream", "Hub", "Retention", "generate", "live_stream"
 
 _HOMES = {
     "Event": ".sse.event",
-    "EventStream": ".asgi.stream_response",
+    "EventStream": ".asgi.event_stream",
     "Hub": ".hub.hub",
     "Retention": ".stream.journal",
     "generate": ".asgi.generate",

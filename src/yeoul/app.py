@@ -9,34 +9,29 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 
 from . import __version__
-from .apps.ask import ask_app
-from .apps.auth import auth_app
-from .apps.challenges import challenges
-from .apps.chat import chat
-from .apps.gateway import gateway
-from .apps.generations import generations_app
-from .apps.index import index
-from .apps.lessons import lessons
-from .apps.notifications import notifications
-from .apps.realtime import realtime
-from .apps.recipes import recipes_app
-from .apps.revocations import revocations_app
-from .apps.status import status
-from .apps.topics import topics
-from .asgi.caller import require_unbound, require_user
-from .asgi.credentials import HideSecrets
-from .asgi.handlers import answer_errors_with_problems
+from .apps.answers.ask import ask_app
+from .apps.answers.challenges import challenges
+from .apps.answers.gateway import gateway
+from .apps.answers.generations import generations_app
+from .apps.answers.lessons import lessons
+from .apps.answers.recipes import recipes_app
+from .apps.live.chat import chat
+from .apps.live.notifications import notifications
+from .apps.live.realtime import realtime
+from .apps.live.status import status
+from .apps.live.topics import topics
+from .apps.operations.auth import auth_app
+from .apps.operations.index import index
+from .apps.operations.revocations import revocations_app
+from .asgi.authentication import HideSecrets, Identify, require_unbound, require_user
+from .asgi.body import BodyLimit
+from .asgi.errors import ClearStart, answer_errors_with_problems
 from .asgi.hosts import Hosts
-from .asgi.identify import Identify
-from .asgi.limits import BodyLimit
 from .asgi.measure import Measure
 from .asgi.openapi import describe
 from .asgi.origins import Origins
-from .asgi.startup import ClearStart
-from .hub.work import DisconnectPolicy
-from .parts.access import origins_of
-from .parts.description import DESCRIPTION, TAGS
-from .parts.parts import Parts
+from .factories import DESCRIPTION, TAGS, Parts, origins_of
+from .hub.job import DisconnectPolicy
 from .relay.route import Route
 from .settings import Settings, environment
 

@@ -37,7 +37,7 @@ async def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         hubs.append(Hub(*args, **kwargs))
         return hubs[-1]
 
-    monkeypatch.setattr("yeoul.parts.parts.Hub", make)
+    monkeypatch.setattr("yeoul.factories.Hub", make)
     marker = request.node.get_closest_marker("settings")
     app = yeoul.app.create_app(make_settings(**(marker.kwargs if marker else {})))
     direct = request.param == "direct"

@@ -16,11 +16,11 @@ from starlette.responses import Response
 from support.reader import RawStream, open_stream
 from support.serving import serving
 from yeoul import Hub, generate
-from yeoul.asgi.caller import IDENTITY
-from yeoul.asgi.stream_response import EventStream
+from yeoul.asgi.authentication import IDENTITY
+from yeoul.asgi.event_stream import EventStream
 from yeoul.auth.identity import Identity
 from yeoul.errors import InvalidToken
-from yeoul.hub.principal import Principal
+from yeoul.hub.limits import Principal
 from yeoul.llm.generations import Generations
 from yeoul.sse import Event
 

@@ -13,7 +13,7 @@ from support.reader import ask, publish, read_head
 from support.serving import serving
 from support.settings import make_settings
 from yeoul.app import create_app
-from yeoul.asgi.heads import MAX_HEAD_BYTES
+from yeoul.server.protocol import MAX_HEAD_BYTES
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"

@@ -19,7 +19,7 @@ from support.settings import make_settings
 from support.tokens import bearer, demo_token
 from yeoul import __version__
 from yeoul.app import create_app
-from yeoul.hub.principal import Principal
+from yeoul.hub.limits import Principal
 
 one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 

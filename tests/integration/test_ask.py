@@ -20,7 +20,7 @@ from support.serving import serving
 from support.settings import make_settings
 from support.upstream import TOKENS, Answer, Upstream, eof, error, stall
 from yeoul.app import create_app
-from yeoul.apps.ask import prompt_of
+from yeoul.apps.answers.ask import prompt_of
 from yeoul.documents.document import read
 from yeoul.documents.library import Library
 from yeoul.documents.retriever import Passage

@@ -122,7 +122,7 @@ async def test_a_stream_that_the_server_ended_does_not_count_as_a_reader_who_lef
 async def test_a_promised_reader_who_never_comes_is_waited_for_then_given_up(
     port: int, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yeoul.hub.work._COME_BACK", 0.1)
+    monkeypatch.setattr("yeoul.hub.job._COME_BACK", 0.1)
     upstream.scripts = [Answer((), ending=stall)]
     answer = await open_stream(
         port,

@@ -39,7 +39,7 @@ async def test_the_countdown_says_a_number_a_second_then_lift_off_and_ends(port:
 async def test_a_countdown_that_was_heard_to_its_end_is_not_begun_again(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yeoul.apps.lessons._COUNTDOWN_PACE", 0.01)
+    monkeypatch.setattr("yeoul.apps.answers.lessons._COUNTDOWN_PACE", 0.01)
     source = EventSource(port, "/sse/countdown")
     events = await source.read_all([60, 30])
     assert [event.data for event in events] == ["5", "4", "3", "2", "1", "발사!"]
@@ -124,7 +124,7 @@ async def test_an_answer_at_once_that_is_not_whole_is_an_error(port: int, upstre
 async def test_an_answer_at_once_is_not_taken_for_one_that_nobody_reads(
     port: int, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yeoul.hub.work._COME_BACK", 0.05)
+    monkeypatch.setattr("yeoul.hub.job._COME_BACK", 0.05)
     go_on = asyncio.Event()
     upstream.scripts = [Answer(hold=(3, go_on))]
     asked = asyncio.create_task(ask(port, "/sse/chat-normal"))

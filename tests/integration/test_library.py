@@ -17,7 +17,7 @@ from support.event_source import EventSource
 from support.reader import open_stream
 from support.serving import serving
 from yeoul import Event, EventStream, Hub, generate
-from yeoul.hub.work import CANCEL
+from yeoul.hub.job import CANCEL
 
 outlets = pytest.mark.parametrize("direct", [True, False], ids=["direct", "portable"])
 

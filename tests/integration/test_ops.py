@@ -13,8 +13,8 @@ from support.polling import eventually, generation, metrics
 from support.reader import ask, open_stream, publish
 from support.serving import serving
 from support.upstream import TOKENS, Answer, Upstream, eof, error, stall
-from yeoul.apps.metrics import registry_of
-from yeoul.apps.ops import ops
+from yeoul.apps.operations.metrics import registry_of
+from yeoul.apps.operations.ops import ops
 from yeoul.hub import Hub
 from yeoul.llm.generations import Generations
 

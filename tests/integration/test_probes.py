@@ -16,11 +16,11 @@ from support.reader import ask, open_stream, publish
 from support.serving import serving
 from support.settings import make_settings
 from yeoul.app import create_app
-from yeoul.apps import ops as ops_module
-from yeoul.apps.metrics import registry_of
-from yeoul.apps.ops import ops
+from yeoul.apps.operations import ops as ops_module
+from yeoul.apps.operations.metrics import registry_of
+from yeoul.apps.operations.ops import ops
 from yeoul.hub import Hub
-from yeoul.hub.probe import PROBE_TOPIC, Probe
+from yeoul.hub.health import PROBE_TOPIC, Probe
 from yeoul.llm.generations import Generations
 
 # Nothing streams in these: the outlets do not differ.

@@ -35,7 +35,7 @@ from support.upstream import (
     stall,
 )
 from yeoul.app import create_app
-from yeoul.apps.recipes import recipe_prompt
+from yeoul.apps.answers.recipes import recipe_prompt
 from yeoul.asgi.routing import Number, NumberedRoute
 from yeoul.storage import database
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 SERVERS = {
     "uvicorn": ["-m", "uvicorn", "--port", "{port}", "{app}"],
-    "uvicorn, direct": ["-m", "uvicorn", "--http", "yeoul.asgi.direct:Protocol", "--port", "{port}", "{app}"],
+    "uvicorn, direct": ["-m", "uvicorn", "--http", "yeoul.server.protocol:Protocol", "--port", "{port}", "{app}"],
     "granian": ["-m", "granian", "--interface", "asgi", "--port", "{port}", "{app}"],
 }
 

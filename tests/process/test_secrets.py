@@ -97,7 +97,7 @@ def said(answers: list[Answer]) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", ["", "--http yeoul.asgi.direct:Protocol", "--http h11 --log-level debug"])
+@pytest.mark.parametrize("options", ["", "--http yeoul.server.protocol:Protocol", "--http h11 --log-level debug"])
 async def test_under_uvicorn_with_its_access_log(tmp_path: Path, options: str) -> None:
     with logged(f"uvicorn app:app --access-log {options}", tmp_path, YEOUL_JWT_SECRET=SECRET) as (port, log):
         secrets, answers = await visit(port, make_jwt("u1"), broken=True)

@@ -281,7 +281,7 @@ async def chat(request: Request, pace: float = 0.02):
 
 SERVERS = {
     "uvicorn": ["uvicorn", "app:app", "--port"],
-    "uvicorn-direct": ["uvicorn", "app:app", "--http", "yeoul.asgi.direct:Protocol", "--port"],
+    "uvicorn-direct": ["uvicorn", "app:app", "--http", "yeoul.server.protocol:Protocol", "--port"],
     "granian": ["granian", "app:app", "--interface", "asgi", "--port"],
 }
 

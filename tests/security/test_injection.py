@@ -14,7 +14,7 @@ from support.attacks import exchange
 from support.reader import Answer, RawStream, ask, open_stream
 from support.tickets import issue_ticket
 from support.tokens import bearer, make_jwt
-from yeoul.logs import configure_logs
+from yeoul.server.logs import configure_logs
 from yeoul.sse import Decoder
 
 ADMIN = make_jwt("root", roles=["admin"])

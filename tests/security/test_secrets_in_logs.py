@@ -17,7 +17,7 @@ from support.settings import make_settings
 from support.tickets import cookie_of, issue_ticket, revoke
 from support.tokens import SECRET, bearer, make_jwt
 from yeoul.app import create_app
-from yeoul.cli_token import token as token_command
+from yeoul.cli.token import token as token_command
 from yeoul.settings import complaints
 
 pytestmark = pytest.mark.timeout(60)

@@ -9,7 +9,7 @@ from typing import Any
 
 from yeoul.hub import Encoding, Hub, Subscription
 from yeoul.hub.encoding import WIRE
-from yeoul.hub.principal import NOBODY, Principal
+from yeoul.hub.limits import NOBODY, Principal
 from yeoul.sse import Decoder, Event
 from yeoul.stream import Cursor
 

@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 
 from support.settings import make_data_dir
-from yeoul.asgi.direct import Protocol
+from yeoul.server.protocol import Protocol
 
 READY_S = 15.0
 _READY = re.compile(r"yeoul ready on http://\S+?:(\d+)\b")

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from support.settings import make_settings
 from support.tokens import SECRET
 from yeoul.app import create_app
-from yeoul.parts.access import make_authenticator
+from yeoul.factories import make_authenticator
 
 ED = ed25519.Ed25519PrivateKey.generate()
 PUBLIC = ED.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from yeoul.apps.presence import Presence
+from yeoul.apps.live.presence import Presence
 
 GRACE = 10.0
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from support.outlets import MemoryOutlet
-from yeoul.apps import rooms as module
-from yeoul.apps.rooms import Rooms, check_room
+from yeoul.apps.live import rooms as module
+from yeoul.apps.live.rooms import Rooms, check_room
 from yeoul.hub import Hub, MemoryBroker, Subscription
-from yeoul.hub.principal import Principal
+from yeoul.hub.limits import Principal
 from yeoul.sse import Event
 from yeoul.stream import Cursor
 

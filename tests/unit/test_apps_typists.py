@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yeoul.apps.typists import Typists
+from yeoul.apps.live.typists import Typists
 
 
 def test_typing_is_told_once_per_pause() -> None:

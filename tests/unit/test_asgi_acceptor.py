@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 import uvloop
 
-from yeoul.asgi.acceptor import Acceptor
+from yeoul.server.acceptor import Acceptor
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Any]:
@@ -142,7 +142,7 @@ async def test_without_files_it_waits_and_says_so(
                 raise OSError(errno.EMFILE, "Too many open files")
             return super().accept()
 
-    monkeypatch.setattr("yeoul.asgi.acceptor._PAUSE", 0.02)
+    monkeypatch.setattr("yeoul.server.acceptor._PAUSE", 0.02)
     listener = Exhausted()
     listener.bind(("127.0.0.1", 0))
     listener.listen()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.requests import Request
 
-from yeoul.asgi.caller import (
+from yeoul.asgi.authentication import (
     IDENTITY,
     caller_of,
     principal_of,
@@ -14,7 +14,7 @@ from yeoul.asgi.caller import (
     require_subscribe,
     require_user,
 )
-from yeoul.asgi.problem import Problem
+from yeoul.asgi.errors import Problem
 from yeoul.auth.identity import OPERATOR, Grants, Identity
 
 USER = Identity(user="u1", name="Ann", grants=Grants.of(["chat/*"], ["chat/a"]), expires=9.0, way="bearer")

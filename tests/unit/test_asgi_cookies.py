@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import HTTPConnection
 
-from yeoul.asgi.cookies import cookie_text, pass_cookie, passes_of
+from yeoul.asgi.authentication import cookie_text, pass_cookie, passes_of
 from yeoul.asgi.origins import OWN_PAGE
 from yeoul.auth.tickets import Pass
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from starlette.requests import HTTPConnection
 
-from yeoul.asgi.credentials import HideSecrets, credential_of
-from yeoul.asgi.problem import Problem
+from yeoul.asgi.authentication import HideSecrets, credential_of
+from yeoul.asgi.errors import Problem
 
 
 async def hidden(query: bytes, *authorization: str, raw_path: bytes = b"/topics/a") -> dict[str, Any]:

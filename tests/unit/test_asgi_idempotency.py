@@ -10,9 +10,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from yeoul.asgi.caller import IDENTITY
+from yeoul.asgi.authentication import IDENTITY
+from yeoul.asgi.errors import Problem
 from yeoul.asgi.idempotency import IdempotencyKeys
-from yeoul.asgi.problem import Problem
 from yeoul.auth.identity import Identity
 
 

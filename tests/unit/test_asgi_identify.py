@@ -10,9 +10,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from support.tokens import SECRET, demo_token, make_jwt
-from yeoul.asgi.caller import IDENTITY
-from yeoul.asgi.credentials import HideSecrets
-from yeoul.asgi.identify import Identify
+from yeoul.asgi.authentication import IDENTITY, HideSecrets, Identify
 from yeoul.asgi.origins import OWN_PAGE
 from yeoul.auth.authenticator import Authenticator
 from yeoul.auth.claims import Rules

@@ -10,7 +10,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from yeoul.asgi.limits import BodyLimit
+from yeoul.asgi.body import BodyLimit
 
 
 async def run(pieces: Sequence[bytes], *, method: str = "POST", length: str | None = None) -> tuple[list[Any], bytes]:

@@ -12,8 +12,7 @@ from fastapi.responses import Response
 from support.settings import make_settings
 from support.tokens import SECRET
 from yeoul.app import create_app
-from yeoul.asgi.documented import problems
-from yeoul.asgi.openapi import FOR_ALL, POSITION, describe
+from yeoul.asgi.openapi import FOR_ALL, POSITION, describe, problems
 from yeoul.asgi.routing import stream_route
 from yeoul.errors import InvalidCursor
 from yeoul.stream import LastEventId

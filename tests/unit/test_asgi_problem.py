@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from yeoul.asgi.problem import Problem, problem, problem_of
+from yeoul.asgi.errors import Problem, problem, problem_of
 from yeoul.errors import (
     EventTooLarge,
     HubClosed,

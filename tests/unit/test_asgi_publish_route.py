@@ -9,10 +9,10 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
+from yeoul.asgi.errors import Problem, problem_of
 from yeoul.asgi.idempotency import IdempotencyKeys
-from yeoul.asgi.problem import Problem, problem_of
-from yeoul.asgi.publish_route import PublishRoute
 from yeoul.asgi.rates import Rates
+from yeoul.asgi.routing import PublishRoute
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from yeoul.asgi.caller import IDENTITY
-from yeoul.asgi.problem import Problem
+from yeoul.asgi.authentication import IDENTITY
+from yeoul.asgi.errors import Problem
 from yeoul.asgi.rates import Rate, Rates, count_connect, count_publish
 from yeoul.auth.identity import ANONYMOUS, OPERATOR, Identity
 

@@ -12,10 +12,10 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from yeoul.asgi.stream_response import DIRECT, EventStream, last_event_id
+from yeoul.asgi.event_stream import DIRECT, EventStream, last_event_id
 from yeoul.errors import InvalidCursor
 from yeoul.hub import Hub
-from yeoul.hub.principal import Principal
+from yeoul.hub.limits import Principal
 from yeoul.sse import Decoder, Event
 from yeoul.stream import LastEventId
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from yeoul.asgi.texts import Texts
 from yeoul.llm.provider import Delta, Finish
+from yeoul.llm.sources import Texts
 
 
 class Stream:

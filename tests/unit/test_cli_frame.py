@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from yeoul.cli_frame import Frame, draw
+from yeoul.cli.frame import Frame, draw
 
 OVERVIEW: dict[str, Any] = {
     "version": "1.2.3",

@@ -10,8 +10,8 @@ import pytest
 import typer
 
 from support.serving import free_port
-from yeoul import cli_remote
-from yeoul.cli_remote import Refused, Remote, Unreachable
+from yeoul.cli import remote as cli_remote
+from yeoul.cli.remote import Refused, Remote, Unreachable
 
 
 @asynccontextmanager

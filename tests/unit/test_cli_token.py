@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from support.tokens import SECRET, demo_token, make_jwt
-from yeoul.cli_token import token
+from yeoul.cli.token import token
 
 KEYED = {"YEOUL_JWT_SECRET": SECRET}
 ED = ed25519.Ed25519PrivateKey.generate()

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import aiohttp
 
-from yeoul.cli_remote import Remote
-from yeoul.cli_top import _look
+from yeoul.cli.remote import Remote
+from yeoul.cli.top import _look
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from yeoul.errors import TooManyConnections
-from yeoul.hub.admission import Admission
-from yeoul.hub.principal import NOBODY, Principal
+from yeoul.hub.limits import NOBODY, Admission, Principal
 
 
 def of(user: str | None = None, address: str | None = None) -> Principal:

@@ -7,7 +7,7 @@ import pytest
 
 from support.outlets import MemoryOutlet, follow, turns
 from yeoul.hub import Encoding, Hub
-from yeoul.hub.principal import Principal
+from yeoul.hub.limits import Principal
 from yeoul.sse import Event, encode
 
 

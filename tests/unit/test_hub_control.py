@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from yeoul.hub.control import bye_event, gap_event, reauth_event
+from yeoul.hub.encoding import bye_event, gap_event, reauth_event
 from yeoul.stream import Cursor, Gap
 
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from support.outlets import MemoryOutlet
-from yeoul.hub import Encoding, Hub, MemoryBroker, Subscription, fanout
-from yeoul.hub import catch_up as reading
+from yeoul.hub import Encoding, Hub, MemoryBroker, Subscription
+from yeoul.hub import delivery as fanout
+from yeoul.hub import position as reading
 from yeoul.sse import Decoder, Event, encode
 from yeoul.stream import Cursor, Frame, Retention
 from yeoul.stream.retention import Retentions

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from support.outlets import follow, turns
-from yeoul.hub import Encoding, Hub, MemoryBroker, fanout
+from yeoul.hub import Encoding, Hub, MemoryBroker
+from yeoul.hub import delivery as fanout
 from yeoul.sse import Event
 from yeoul.stream import Retention
 from yeoul.stream.retention import Retentions

@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from yeoul.hub.lifetime import Lifetime
+from yeoul.hub.subscription import Lifetime
 
 # Another number on each clock, as in life.
 NOW, UNIX = 1_000.0, 1_700_000_000.0

@@ -9,7 +9,7 @@ from support.faulty_broker import FaultyBroker
 from support.outlets import follow
 from yeoul.errors import HubClosed
 from yeoul.hub import Hub
-from yeoul.hub.probe import PROBE_TOPIC, Probe
+from yeoul.hub.health import PROBE_TOPIC, Probe
 from yeoul.sse import Event
 
 

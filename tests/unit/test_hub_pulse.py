@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from yeoul.hub import pulse as module
-from yeoul.hub.pulse import Pulse
+from yeoul.hub import health as module
+from yeoul.hub.health import Pulse
 from yeoul.observe import HubStats
 
 

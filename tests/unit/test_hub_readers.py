@@ -8,7 +8,7 @@ import pytest
 from support.outlets import MemoryOutlet, follow, turns
 from yeoul.errors import InvalidToken, InvalidTopic, TooManyConnections, TooManyTopics
 from yeoul.hub import Hub, MemoryBroker, Subscription
-from yeoul.hub.principal import Principal
+from yeoul.hub.limits import Principal
 from yeoul.sse import Event
 from yeoul.stream import Journal
 

@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 
 from support.outlets import WAIT_S
-from yeoul.hub.signals import before_signals
+from yeoul.hub.drain import before_signals
 
 
 @pytest.fixture(params=[signal.SIGTERM, signal.SIGINT])

@@ -10,7 +10,7 @@ import pytest
 from support.outlets import MemoryOutlet, follow, turns
 from yeoul.hub import Hub, MemoryBroker
 from yeoul.hub.broker import Sink
-from yeoul.hub.principal import Principal
+from yeoul.hub.limits import Principal
 from yeoul.sse import Event
 from yeoul.stream import Cursor, Frame, Journal, Retention, Slice
 from yeoul.stream.retention import Retentions

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from yeoul.hub.wheel import Wheel
+from yeoul.hub.timer import Wheel
 
 
 class Clockwork(asyncio.AbstractEventLoop):

@@ -10,7 +10,7 @@ import pytest
 
 from yeoul.errors import DatabaseUnavailable, UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamTimeout
 from yeoul.hub import Hub, Subscription
-from yeoul.hub.work import CANCEL, CONTINUE, DisconnectPolicy
+from yeoul.hub.job import CANCEL, CONTINUE, DisconnectPolicy
 from yeoul.llm.dialects import Json, OpenAI, Outcome, Plain, State
 from yeoul.llm.generation import Generation
 from yeoul.llm.generations import Generations
@@ -318,7 +318,7 @@ async def test_a_reader_that_this_server_sent_away_is_waited_for(hub: Hub) -> No
 
 
 async def test_nobody_who_ever_comes_stops_it_after_a_while(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yeoul.hub.work._COME_BACK", 0.01)
+    monkeypatch.setattr("yeoul.hub.job._COME_BACK", 0.01)
     generation, _ = await start(hub, CANCEL)
     assert (await end(generation)).state is State.CANCELLED
 
@@ -443,7 +443,7 @@ async def test_its_end_is_reached_even_if_it_cannot_be_published(
 async def test_a_source_that_never_lets_go_does_not_hold_up_the_end(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("yeoul.hub.work._RELEASE", 0.01)
+    monkeypatch.setattr("yeoul.hub.job._RELEASE", 0.01)
     source = Source(Delta("so far"), silent=True)
 
     async def hang() -> None:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from yeoul import log_writer
-from yeoul.log_writer import writing_logs
+from yeoul.server import logs as log_writer
+from yeoul.server.logs import writing_logs
 
 logger = logging.getLogger("test.log_writer")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from yeoul.logs import configure_logs, redact_secrets
+from yeoul.server.logs import configure_logs, redact_secrets
 
 FORGED = "u1\n2026-01-01T00:00:00Z ERROR yeoul: forged\r\x1b[31m\u2028\x85 user=admin"
 # In two parts, so that no scanner takes it for a real one.

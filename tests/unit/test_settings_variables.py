@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from yeoul.settings.variables import empty_keys, misspelled
+from yeoul.settings import empty_keys, misspelled
 
 
 def test_a_variable_that_is_misspelled_is_told_with_what_was_meant() -> None:

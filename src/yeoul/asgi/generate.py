@@ -12,16 +12,16 @@ from starlette.responses import Response
 
 from ..errors import YeoulError
 from ..hub import Hub
-from ..hub.work import CONTINUE, DisconnectPolicy
+from ..hub.job import CONTINUE, DisconnectPolicy
 from ..llm.dialects import DIALECTS, Answer, Dialect, Outcome, State
 from ..llm.generation import Generation
 from ..llm.generations import Generations
+from ..llm.sources import Source, Texts
 from ..sse import Event
-from .attach import attach_or_start, finite_stream
-from .caller import caller_of
-from .problem import problem_of
-from .stream_response import EventStream, departure
-from .texts import Source, Texts
+from .authentication import caller_of
+from .errors import problem_of
+from .event_stream import EventStream, departure
+from .resume import attach_or_start, finite_stream
 
 __all__ = [
     "dialect_named",

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..auth.loopback import is_loopback, plain_address
-from .problem import problem
+from .errors import problem
 
 __all__ = ["Hosts", "check_host"]
 

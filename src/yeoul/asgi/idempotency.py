@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .caller import caller_of
-from .problem import Problem
+from .authentication import caller_of
+from .errors import Problem
 
 __all__ = ["IdempotencyKeys", "once"]
 

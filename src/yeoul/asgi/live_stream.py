@@ -15,11 +15,11 @@ from ..errors import YeoulError
 from ..hub import Hub
 from ..hub.producer import Producer
 from ..sse import Event, json_data
-from .caller import IDENTITY, principal_of, require_subscribe
-from .problem import Problem, problem_of
+from .authentication import IDENTITY, principal_of, require_subscribe
+from .errors import Problem, problem_of
+from .event_stream import EventStream
 from .rates import count_connect
 from .routing import stream_route
-from .stream_response import EventStream
 
 __all__ = ["live_stream"]
 

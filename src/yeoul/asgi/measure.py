@@ -6,8 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..auth.identity import Identity
 from ..observe import Tally
-from .caller import IDENTITY
-from .credentials import way_of
+from .authentication import IDENTITY, way_of
 
 __all__ = ["Measure"]
 

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problem import FAILED, problem
+from .errors import FAILED, problem
 
 __all__ = ["DEMO_ORIGINS", "OWN_PAGE", "Origins", "check_origin", "led_here"]
 

@@ -10,9 +10,9 @@ from math import ceil
 
 from starlette.requests import HTTPConnection
 
-from ..hub.admission import network_of
-from .caller import caller_of
-from .problem import Problem
+from ..hub.limits import network_of
+from .authentication import caller_of
+from .errors import Problem
 
 __all__ = ["Rate", "Rates", "check_rate", "count_connect", "count_publish"]
 

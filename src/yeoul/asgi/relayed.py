@@ -13,16 +13,16 @@ from starlette.types import Scope
 
 from ..auth.identity import Identity
 from ..errors import InvalidParameters, UpstreamRefused, YeoulError
-from ..hub.work import CANCEL, CONTINUE, DisconnectPolicy
+from ..hub.job import CANCEL, CONTINUE, DisconnectPolicy
 from ..relay.failure import GONE, LOOP, Failure, failure_of
 from ..relay.relay import Relay
 from ..relay.relays import Relays
 from ..relay.route import Route
 from ..sse import Event
-from .attach import attach_or_start, finite_stream
-from .caller import caller_of
-from .problem import problem
-from .stream_response import EventStream
+from .authentication import caller_of
+from .errors import problem
+from .event_stream import EventStream
+from .resume import attach_or_start, finite_stream
 
 __all__ = ["OwnTicket", "own_address", "relayed"]
 

@@ -5,10 +5,10 @@ In paths `{name:rest}` is all that follows: Starlette's `path` stops at line bre
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, FastAPI, Path
+from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
@@ -16,7 +16,11 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match
 from starlette.types import Scope
 
-__all__ = ["STARTED", "STREAM", "Digits", "Number", "NumberedRoute", "stream_route"]
+from .authentication import require_anybody
+from .idempotency import once
+from .rates import count_publish
+
+__all__ = ["STARTED", "STREAM", "Digits", "Number", "NumberedRoute", "PublishRoute", "stream_route"]
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Awaitable[Response]])
 
@@ -105,3 +109,37 @@ Digits = BeforeValidator(_digits)
 
 # An id as SQLite has them.
 Number = Annotated[int, Digits, Path(ge=1, le=2**63 - 1)]
+
+
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Drawn by the client: the same request with the same key is done once, and answered alike.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
+
+
+class PublishRoute(APIRoute):
+    """`APIRouter(route_class=PublishRoute)` is all there is to do: nobody unknown may POST, each POST counts as a
+    publish of its caller (`rates.py`), and an `Idempotency-Key` is respected (`idempotency.py`). Other methods are left
+    alone."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        if "POST" in (options.get("methods") or ()):
+            extra = options.get("openapi_extra") or {}
+            parameters = extra.get("parameters", [])
+            if _KEY not in parameters:  # a router that is included makes its routes anew
+                options["openapi_extra"] = {**extra, "parameters": [*parameters, _KEY]}
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if "POST" not in (self.methods or ()):
+            return handle
+
+        async def publish(request: Request) -> Response:
+            require_anybody(request)
+            count_publish(request)
+            return await once(request, lambda: handle(request))
+
+        return publish

@@ -3,29 +3,247 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from ..errors import HubClosed
+from ..errors import EventTooLarge, HubClosed, InvalidToken, TooManyConnections
 from ..observe import HubStats, logger
 from ..sse import Event
 from ..stream import Cursor, Frame
-from .admission import Admission
 from .broker import Broker
+from .delivery import Fanout
+from .drain import Ending, Farewell, before_signals, end_all
 from .encoding import WIRE, Encoding
-from .fanout import Fanout
-from .farewell import Ending, Farewell, end_all
+from .limits import NOBODY, Admission, Principal
 from .memory import MemoryBroker
-from .principal import NOBODY, Principal
-from .publishing import check_events
-from .readers import Readers
-from .signals import before_signals
+from .position import place_of
 from .subscription import Subscription
+from .timer import Wheel
 from .topic import Topic, Topics, check_topic
-from .watchers import Watcher, Watchers
-from .wheel import Wheel
 
-__all__ = ["Hub", "Watcher"]
+if TYPE_CHECKING:
+    from .subscription import Subscription
+
+__all__ = ["Hub", "Readers", "Watcher", "Watchers", "check_events", "note_ended", "note_opened"]
+
+# Called when a reader joins a watched topic (reason None), and when it leaves, with the reason: "client" where the
+# client went away, anything else where this server ended the stream. Once for each of the reader's topics. A reader of
+# a stream that ends with its topic may be told of once more, as "reset": its end may not have arrived.
+Watcher = Callable[[str, "Subscription", str | None], None]
+
+_BELOW = "/*"
+
+
+class Watchers:
+    """One watcher per topic, one per kind of topic (its name's first part), one pace per topic."""
+
+    def __init__(self) -> None:
+        self.by_topic: dict[str, Watcher] = {}
+        self.by_kind: dict[str, Watcher] = {}
+        self.paces: dict[str, Callable[[], None]] = {}
+
+    def watch(self, name: str, watcher: Watcher | None) -> None:
+        """Raises InvalidTopic, ValueError."""
+        kind = name.removesuffix(_BELOW)
+        if kind == name:
+            table = self.by_topic
+        elif "/" in kind:
+            raise ValueError(f"{name!r} cannot be watched: watch a topic, or all below its first part, as in 'chat/*'")
+        else:
+            table = self.by_kind
+        check_topic(kind)
+        if watcher is None:
+            table.pop(kind, None)
+        else:
+            table[kind] = watcher
+
+    def watch_pace(self, topic: str, moved: Callable[[], None] | None) -> None:
+        if moved is None:
+            self.paces.pop(topic, None)
+        else:
+            self.paces[topic] = moved
+
+    def tell(self, reader: Subscription, reason: str | None) -> None:
+        if not self.by_topic and not self.by_kind:
+            return
+        for topic in reader.topics:
+            for watcher in self._of(topic.name):
+                try:
+                    watcher(topic.name, reader, reason)
+                except Exception:
+                    # It must not keep a reader from being let in, or what the reader held from being given back.
+                    logger.exception("whoever watches the readers of a topic has failed")
+
+    def moved(self, reader: Subscription) -> None:
+        """A reader that lags has been given more."""
+        if self.paces:
+            for topic in reader.topics:
+                pace = self.paces.get(topic.name)
+                if pace is not None:
+                    pace()
+
+    def _of(self, topic: str) -> Iterator[Watcher]:
+        exact = self.by_topic.get(topic)
+        if exact is not None:
+            yield exact
+        kind, _, below = topic.partition("/")
+        if below and kind in self.by_kind:
+            yield self.by_kind[kind]
+
+
+def check_events(events: Sequence[Event], max_bytes: int) -> None:
+    """`max_bytes` bounds each one's data. Raises EventTooLarge, ValueError."""
+    if not events:
+        raise ValueError("publish at least one event")
+    for event in events:
+        # Characters first: a cheap bound below which the bytes cannot be over it (UTF-8 has at most 4 a character).
+        if len(event.data) * 4 > max_bytes:
+            size = len(event.data.encode())
+            if size > max_bytes:
+                raise EventTooLarge(size, max_bytes)
+        if event.id is not None:
+            raise ValueError("publish an event without an id: the hub gives each its place in the order")
+        if event.type.startswith("stream."):
+            raise ValueError(f"event types that begin with 'stream.' are the server's own: {event.type!r}")
+
+
+# Characters of an unguessable name that are shown: enough to tell two apart, too few to read what it names.
+_SHOWN = 6
+
+
+def note_opened(reader: Subscription) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug("stream opened", extra=_about(reader))
+
+
+def note_ended(reader: Subscription, reason: str) -> None:
+    if logger.isEnabledFor(logging.INFO):
+        about = {
+            **_about(reader),
+            "reason": reason,
+            "seconds": round(reader.age, 3),
+            "events": reader.events,
+            "bytes": reader.sent,
+            "gaps": reader.gaps,
+        }
+        logger.info("stream ended", extra=about)
+
+
+def _about(reader: Subscription) -> dict[str, object]:
+    return {
+        "connection": reader.id,
+        "user": reader.principal.user,
+        "address": reader.principal.address,
+        "topics": [_shown(topic.name, reader.until_final) for topic in reader.topics],
+    }
+
+
+def _shown(topic: str, work: bool) -> str:
+    """Whoever holds the id of a piece of work may read it, and a log is read by more than its owner."""
+    kind, _, id = topic.rpartition("/")
+    return f"{kind}/{id[:_SHOWN]}…" if work and len(id) > _SHOWN else topic
+
+
+class Readers:
+    """Iterates over those that are open, in the order in which they came."""
+
+    def __init__(self, hub: Hub, topics: Topics, admission: Admission, watchers: Watchers) -> None:
+        self._hub = hub
+        self._topics = topics
+        self._admission = admission
+        self._watchers = watchers
+        self._open: dict[Subscription, None] = {}
+
+    async def let_in(
+        self,
+        topics: Sequence[str],
+        *,
+        after: Cursor | None,
+        newest: int | Mapping[str, int],
+        afresh: Collection[str],
+        encoding: Encoding,
+        until_final: bool,
+        principal: Principal,
+        internal: bool,
+    ) -> Subscription:
+        """`Hub.subscribe`, which says what these are."""
+        names = self._check(topics, principal)
+        if not internal:
+            self._counting_refusals(self._admission.enter, principal)
+        followed: list[Topic] = []
+        try:
+            followed = await self._topics.attach(names)
+            reader = Subscription(
+                self._hub,
+                followed,
+                place=place_of(self._hub.broker, followed, after, newest, afresh),
+                encoding=encoding,
+                until_final=until_final,
+                principal=principal,
+                budget=None if after is None or until_final else self._hub.max_replay_bytes,
+            )
+        except BaseException:
+            self._topics.detach(followed)
+            if not internal:
+                self._admission.leave(principal)
+            raise
+        if not internal:
+            self._note_opened(reader)
+        return reader
+
+    def release(self, reader: Subscription, reason: str) -> None:
+        """Takes back all that it held. Once, however it ended: `Connection.close` sees to that."""
+        self._topics.detach(reader.topics)
+        if reader not in self._open:
+            return  # an internal one
+        del self._open[reader]
+        self._admission.leave(reader.principal)
+        stats = self._hub.stats
+        stats.readers -= 1
+        stats.closed[reason] = stats.closed.get(reason, 0) + 1
+        stats.durations.observe(reader.age)
+        note_ended(reader, reason)
+        self._watchers.tell(reader, reason)
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(self._open)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _check(self, topics: Sequence[str], principal: Principal) -> list[str]:
+        names = list(dict.fromkeys(topics))
+        most = self._hub.max_topics_per_reader
+        if not 1 <= len(names) <= most:
+            raise ValueError(f"follow 1 to {most} topics with one stream, not {len(names)}")
+        for name in names:
+            check_topic(name)
+        if principal.expires is not None and principal.expires <= time.time():
+            raise InvalidToken("the token has expired: get a new one")
+        return names
+
+    def check_admission(self, principal: Principal) -> None:
+        """`Hub.check_admission`."""
+        self._counting_refusals(self._admission.check, principal)
+
+    def _counting_refusals(self, step: Callable[[Principal], None], principal: Principal) -> None:
+        try:
+            step(principal)
+        except TooManyConnections as error:
+            refused = self._hub.stats.refused
+            refused[error.bound] = refused.get(error.bound, 0) + 1
+            raise
+
+    def _note_opened(self, reader: Subscription) -> None:
+        self._open[reader] = None
+        self._hub.stats.readers += 1
+        self._hub.stats.opened += 1
+        note_opened(reader)
+        self._watchers.tell(reader, None)
+
 
 # Publishes after which the event loop gets its turn: one that never waits for anything else would keep it for itself.
 _UNBROKEN = 128

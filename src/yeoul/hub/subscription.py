@@ -7,26 +7,269 @@ drains. Replay, reconnect and slowness are the same walk.
 
 from __future__ import annotations
 
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from math import inf
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Protocol
 
 from ..observe import logger
 from ..sse import Event
 from ..stream import Cursor, Frame, Gap, GapReason, Slice
-from .catch_up import from_history, gap_of, newest_within, next_frames
-from .connection import Connection
-from .control import gap_event
-from .encoding import Encoding
-from .outlet import Outlet
-from .place import Place
-from .principal import Principal
+from ..stream.retry import jitter
+from .encoding import HEARTBEAT, Encoding, bye_event, gap_event, reauth_event
+from .limits import Principal
+from .position import Place, from_history, gap_of, newest_within, next_frames
 from .topic import Topic
 
 if TYPE_CHECKING:
     from .hub import Hub
 
-__all__ = ["Subscription"]
+__all__ = ["Connection", "Lifetime", "Outlet", "Subscription"]
+
+
+class Outlet(Protocol):
+    """Where a reader's bytes go. Calls `Subscription.resume` when it has room again, `close` when its client left."""
+
+    @property
+    def chunked(self) -> bool:
+        """Whether it wants the chunk framing of HTTP/1.1."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether its client takes nothing at the moment, so that what is written now would wait."""
+        ...
+
+    def write(self, payload: bytes) -> bool:
+        """Takes all the bytes; False when it wants no more until it has called `resume`."""
+        ...
+
+    def finish(self, payload: bytes) -> None:
+        """The last bytes, then the end of the response."""
+        ...
+
+    def abort(self) -> None:
+        """The end at once, without waiting for the client."""
+        ...
+
+
+# Seconds before a token's end at which its reader is told; a fifth of what is left where that is less.
+_REMINDER = 60.0
+
+
+class Lifetime:
+    """Times of the event loop, in seconds. `reminder`: when the reader is to be told that its token is about to end;
+    `ends`: when the stream has to, for `reason`.
+
+    `expires` is Unix time, as tokens have it, `unix` the same moment as `now`. The difference is taken once: setting
+    this machine's clock neither lengthens nor cuts the streams that are open.
+    """
+
+    __slots__ = ("_expiry", "ends", "expires", "reason", "reminder")
+
+    def __init__(self, now: float, unix: float, *, longest: float | None, expires: float | None) -> None:
+        self.ends = inf if longest is None else now + jitter(longest)
+        self.reason = "lifetime"
+        self.reminder = inf
+        self.expires = expires
+        self._expiry = inf
+        if expires is not None:
+            left = expires - unix
+            self._expiry = now + left
+            self.reminder = self._expiry - min(_REMINDER, left / 5)
+            if self._expiry <= self.ends:
+                self.ends, self.reason = self._expiry, "expired"
+
+    @property
+    def due(self) -> float:
+        """When something is to be done next."""
+        return min(self.reminder, self.ends)
+
+    def left(self, now: float) -> float:
+        """Seconds until the token's end."""
+        return max(0.0, self._expiry - now)
+
+    def reminded(self) -> None:
+        self.reminder = inf
+
+
+class Connection(ABC):
+    """What a reader is beside its place in the topics, which a subclass knows.
+
+    `id` is drawn at random, for those who run the server; `since` is Unix time. `events` of topics and bytes (`sent`)
+    that were written, and `gaps` that were told.
+    """
+
+    __slots__ = (
+        "_hub",
+        "_life",
+        "_outlet",
+        "_parting",
+        "_stalled",
+        "closed",
+        "encoding",
+        "events",
+        "gaps",
+        "id",
+        "live",
+        "principal",
+        "sent",
+        "since",
+        "touched",
+    )
+
+    def __init__(self, hub: Hub, principal: Principal, encoding: Encoding) -> None:
+        self.id = token_urlsafe(9)
+        self.since = time.time()
+        self.principal = principal
+        self.encoding = encoding
+        self.events = self.sent = self.gaps = 0
+        self.live = False  # stands with its topics, has all that they have handed out
+        self.closed = False
+        self.touched = 0.0  # when it was last written to
+        self._hub = hub
+        self._outlet: Outlet | None = None
+        # Why it leaves as soon as it has everything, or has left before its start, and whether it may come back.
+        self._parting: tuple[str, bool] | None = None
+        self._stalled: float | None = None  # since when its outlet has been full
+        self._life = Lifetime(hub.loop.time(), self.since, longest=hub.max_lifetime, expires=principal.expires)
+
+    @property
+    @abstractmethod
+    def cursor(self) -> Cursor: ...
+
+    @abstractmethod
+    def _leave(self) -> None:
+        """Stands with its topics no longer. Idempotent."""
+
+    @abstractmethod
+    def _release(self, reason: str) -> None:
+        """Gives back what it holds. Called once."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was opened."""
+        return max(0.0, time.time() - self.since)  # clocks are set back, too
+
+    @property
+    def send_timeout(self) -> float:
+        return self._hub.send_timeout
+
+    @property
+    def lagging(self) -> bool:
+        return self._stalled is not None
+
+    def bye(self, reason: str, *, reconnect: bool = True) -> None:
+        """The farewell event, then the end. Readers are told to come back at different times."""
+        if self._outlet is None:
+            if not self.closed:
+                self._parting = (reason, reconnect)
+                self.close(reason)
+            return
+        try:
+            self.end(reason, self._farewell(reason, reconnect=reconnect))
+        except Exception:
+            # It must not keep those after it from their farewell.
+            logger.exception("a reader could not be said farewell to")
+            self.fail(reason)
+
+    def part(self, reason: str) -> None:
+        """The farewell as soon as it has everything that has been published: at once for most."""
+        if self.live or self._outlet is None:
+            self.bye(reason)
+        else:
+            self._parting = (reason, True)
+
+    def dismiss(self, reason: str, *, reconnect: bool) -> None:
+        """The end now, whatever it has not had; with a farewell if there is room for one."""
+        if self._outlet is not None and self._outlet.full:
+            self.fail(reason)
+        else:
+            self.bye(reason, reconnect=reconnect)
+
+    def end(self, reason: str, payload: bytes = b"") -> None:
+        outlet = self._outlet
+        self.sent += len(payload)
+        self.close(reason)
+        if outlet is not None:
+            outlet.finish(payload)
+
+    def close(self, reason: str = "client") -> None:
+        """The reader is gone. Everything it held is given back."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._stalled is not None:
+            self._hub.stats.lagging -= 1
+            self._stalled = None
+        self._leave()
+        self._outlet = None
+        self._release(reason)
+
+    def fail(self, reason: str = "error") -> None:
+        """The end without a word: nothing can be said to it. It may come back with its cursor."""
+        outlet = self._outlet
+        self.close(reason)
+        if outlet is not None:
+            outlet.abort()
+
+    def on_time(self, now: float) -> float | None:
+        """`Wheel`: heartbeat, send deadline, lifetime, the end of its token."""
+        if self.closed:
+            return None
+        life = self._life
+        if now >= life.ends:
+            self.dismiss(life.reason, reconnect=True)
+            return None
+        if self._stalled is not None:
+            if now - self._stalled >= self._hub.send_timeout:
+                self.fail("send timeout")
+                return None
+            # It may have room again at any moment (on the portable outlet right after each write), and then its silence
+            # counts from the last write: to look again at the deadline alone would leave out heartbeats until then.
+            again = max(self.touched + self._hub.heartbeat, now + self._hub.heartbeat / 4)
+            return min(self._stalled + self._hub.send_timeout, again, life.due)
+        if now >= life.reminder:
+            self._remind(life, now)
+        elif self.live and now - self.touched >= self._hub.heartbeat:
+            self._hub.stats.heartbeats += 1
+            if not self._send(self.encoding.wrap(HEARTBEAT), now):
+                self._stall()
+        return min(self.touched + self._hub.heartbeat, life.due)
+
+    def _stall(self) -> None:
+        self._leave()
+        if self._stalled is None and not self.closed:
+            self._stalled = self._hub.loop.time()
+            self._hub.stats.lagging += 1
+
+    def _remind(self, life: Lifetime, now: float) -> None:
+        assert life.expires is not None
+        life.reminded()
+        if not self._control(reauth_event(life.expires, life.left(now))):
+            self._stall()
+
+    def _farewell(self, reason: str, *, reconnect: bool) -> bytes:
+        return self._encode_control(bye_event(reason, reconnect=reconnect, retry_ms=self._hub.retry_ms))
+
+    def _control(self, event: Event) -> bool:
+        return self._send(self._encode_control(event), self._hub.loop.time())
+
+    def _encode_control(self, event: Event) -> bytes:
+        if event.id is None:
+            event = replace(event, id=f"{self.encoding.id_prefix}{self.cursor}")
+        return self.encoding.wrap(self.encoding.control(event))
+
+    def _send(self, payload: bytes, now: float) -> bool:
+        if not payload:
+            return True
+        self.touched = now
+        self.sent += len(payload)
+        assert self._outlet is not None
+        return self._outlet.write(payload)
 
 
 class Subscription(Connection):

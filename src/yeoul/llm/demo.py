@@ -78,7 +78,7 @@ _ENGLISH = (
 )
 _NOTHING_ASKED = {_KOREAN: "빈 질문", _ENGLISH: "an empty question"}
 
-# To a prompt with numbered passages, as `apps/ask.py` writes it.
+# To a prompt with numbered passages, as `apps/answers/ask.py` writes it.
 _CITED_KOREAN = (
     "{quote}에 대한 데모 답변입니다 🌊 언어 모델이 아니라 데모 공급자가 찾은 글을 그대로 옮깁니다.\n\n{cited}\n\n"
     "진짜 답변을 받으려면 OPENAI_API_KEY 또는 HF_TOKEN을 설정하고 서버를 다시 시작하세요."

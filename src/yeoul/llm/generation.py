@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout, YeoulError
 from ..hub import Encoding, Hub
-from ..hub.work import CONTINUE, DisconnectPolicy, Work
+from ..hub.job import CONTINUE, DisconnectPolicy, Work
 from ..observe import Distribution, logger
 from ..sse import Event, json_data
 from ..stream import Cursor

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from ..hub import Hub
-from ..hub.work import CONTINUE, DisconnectPolicy
-from ..hub.works import Works
+from ..hub.job import CONTINUE, DisconnectPolicy, Works
 from .generation import Generation, GenerationStats
 from .provider import Item
 

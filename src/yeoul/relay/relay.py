@@ -13,8 +13,8 @@ from ..client import EventStream, Timeouts, open_stream
 from ..client.refusal import REDACTED
 from ..errors import UpstreamCut, UpstreamGarbage, UpstreamTimeout, YeoulError
 from ..hub import Encoding, Hub
+from ..hub.job import CONTINUE, DisconnectPolicy, Work
 from ..hub.subscription import Subscription
-from ..hub.work import CONTINUE, DisconnectPolicy, Work
 from ..observe import logger
 from ..sse import Event, encode
 from ..stream import Frame

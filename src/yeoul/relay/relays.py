@@ -9,8 +9,7 @@ import aiohttp
 
 from ..client import new_session
 from ..hub import Hub
-from ..hub.work import CONTINUE, DisconnectPolicy
-from ..hub.works import Works
+from ..hub.job import CONTINUE, DisconnectPolicy, Works
 from ..stream.retention import RELAY_RETENTION
 from .relay import Relay, RelayStats, first_event
 from .route import Outgoing, Route

@@ -1,0 +1,159 @@
+"""The gateway: the route table over HTTP, and the recipes' route, which is built in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from ...asgi.errors import Problem
+from ...asgi.openapi import PROBLEM, problems
+from ...asgi.relayed import OwnTicket, relayed
+from ...asgi.resume import find_work
+from ...asgi.routing import STARTED, stream_route
+from ...hub.job import DisconnectPolicy
+from ...relay.parameter import Parameter
+from ...relay.relays import Relays
+from ...relay.route import EndMarker, Route, Target
+
+__all__ = ["gateway", "recipes_route", "with_built_in"]
+
+# As OpenAPI has them.
+_SCHEMAS: Mapping[str, dict[str, Any]] = {
+    "string": {"type": "string"},
+    "integer": {"type": "integer"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "strings": {"type": "array", "items": {"type": "string"}},
+    "json": {},
+}
+_IN_JSON = ("strings", "json")
+
+
+def recipes_route(ai_service_url: str | None = None) -> Route:
+    """For `EventSource`, which can only GET: the recipe generator's POST. `ai_service_url`: where that is, by default
+    on this same server. All that goes wrong is told by an event."""
+    return Route(
+        path="/recipes/generate-ai-stream",
+        parameters=(
+            Parameter(
+                name="ingredients",
+                type="strings",
+                required="ingredients 파라미터가 필요합니다",
+                wrong='ingredients 파라미터는 문자열의 JSON 배열이어야 합니다: ["양파", "감자"]',
+            ),
+            Parameter(name="preferences", max_length=1_000),
+            Parameter(name="provider", max_length=100),
+        ),
+        errors="event",
+        messages={
+            "unreachable": "AI 서비스에 연결할 수 없습니다: 잠시 후 다시 시도해 주세요",
+            "timeout": "AI 서비스가 제때 응답하지 않았습니다: 다시 시도해 주세요",
+            "cut": "AI 서비스와의 연결이 끊겼습니다: 다시 시도해 주세요",
+        },
+        target=Target(
+            url=f"{(ai_service_url or '').rstrip('/')}/api/recipes/generate-stream",
+            name="the AI service",
+            body={"ingredients": "$ingredients", "preferences": "$preferences", "provider": "$provider"},
+            end=(EndMarker(field="done"), EndMarker(field="error")),
+        ),
+    )
+
+
+def with_built_in(routes: Iterable[Route], built_in: Iterable[Route]) -> list[Route]:
+    """The routes, and those built-in ones whose path none of them takes."""
+    routes = list(routes)
+    taken = {route.path for route in routes}
+    return [*routes, *(route for route in built_in if route.path not in taken)]
+
+
+def gateway(
+    relays: Relays,
+    routes: Sequence[Route],
+    policy: DisconnectPolicy,
+    variable: Callable[[str], str | None] = lambda name: None,
+    own_ticket: OwnTicket | None = None,
+) -> APIRouter:
+    """`policy`: what becomes of an upstream whose readers do not come back, where its route does not say. `variable`:
+    the environment, for credentials; `own_ticket`: for routes that lead to this same server. To be included before
+    routes whose paths have parameters.
+
+    Raises ValueError for a credential that is missing, or that no header can carry.
+    """
+    router = APIRouter(tags=["gateway"])
+
+    def add(route: Route) -> None:
+        credential = _credential(route, variable)
+
+        async def answer(request: Request) -> Response:
+            return await relayed(relays, request, route, credential=credential, own_ticket=own_ticket, policy=policy)
+
+        answers = _answers(route)
+        about = f"Relays {route.target.name}'s stream"
+        if "GET" in route.methods:
+            in_query = {"parameters": [_in_query(p) for p in route.parameters if p.where != "body"]}
+            stream_route(router, route.path, summary=about, responses=answers, openapi_extra=in_query)(answer)
+        if "POST" in route.methods:
+            router.add_api_route(
+                route.path,
+                answer,
+                methods=["POST"],
+                response_class=Response,
+                response_model=None,
+                summary=about,
+                responses=answers,
+                openapi_extra=_in_body(route),
+            )
+
+    for route in routes:
+        add(route)
+
+    @router.delete(
+        "/relays/{id}",
+        status_code=204,
+        responses=problems(404),
+        summary="Stop it: its upstream is let go, its readers are told",
+    )
+    async def stop(request: Request, id: Annotated[str, Path(max_length=64)]) -> None:
+        relay = find_work(relays, id, request)
+        if relay is None:
+            raise Problem(404, "no such stream: it was never here, or it is no longer kept")
+        relay.cancel()
+        await relay.ended()
+
+    return router
+
+
+def _credential(route: Route, variable: Callable[[str], str | None]) -> str | None:
+    auth = route.target.auth
+    if auth is None:
+        return None
+    value = (variable(auth.variable) or "").strip()
+    if not value:
+        raise ValueError(f"route {route.path!r}: set {auth.variable}, its credential, in the environment or in .env")
+    if not all(" " < char <= "~" for char in value):
+        raise ValueError(
+            f"route {route.path!r}: what {auth.variable} holds cannot be in a header: it has odd characters"
+        )
+    return value
+
+
+def _answers(route: Route) -> dict[int | str, dict[str, Any]]:
+    if route.errors == "event":
+        return STARTED
+    upstream = {"description": "As the upstream has it.", "content": {"application/problem+json": {"schema": PROBLEM}}}
+    return {**STARTED, **problems(422, 502, 504), "default": upstream}
+
+
+def _in_query(parameter: Parameter) -> dict[str, Any]:
+    schema = _SCHEMAS[parameter.type]
+    shape = {"content": {"application/json": {"schema": schema}}} if parameter.type in _IN_JSON else {"schema": schema}
+    return {"name": parameter.name, "in": "query", "required": bool(parameter.required), **shape}
+
+
+def _in_body(route: Route) -> dict[str, Any]:
+    fields = [parameter for parameter in route.parameters if parameter.where != "query"]
+    schema = {"type": "object", "properties": {field.name: _SCHEMAS[field.type] for field in fields}}
+    return {"requestBody": {"content": {"application/json": {"schema": schema}}}} if fields else {}

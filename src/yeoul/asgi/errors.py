@@ -1,0 +1,222 @@
+"""Errors over HTTP: `application/problem+json` (RFC 9457) that says what is wrong and what would be right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import (
+    DatabaseUnavailable,
+    EventTooLarge,
+    HubClosed,
+    InvalidCursor,
+    InvalidTopic,
+    KeysUnavailable,
+    TooManyConnections,
+    TooManyRevocations,
+    TooManyTickets,
+    TooManyTopics,
+    TooMuchWork,
+    TopicClosed,
+    UnknownCollection,
+    UnknownProvider,
+    YeoulError,
+)
+
+__all__ = ["FAILED", "ClearStart", "Problem", "answer_errors_with_problems", "problem", "problem_of"]
+
+# Where something fails that nobody foresaw. What the exception says may be a secret: it goes to the log.
+FAILED = "this server has failed: what happened is in its log"
+
+_STATUS: dict[type[Exception], int] = {
+    InvalidCursor: 400,
+    InvalidTopic: 422,
+    UnknownCollection: 404,
+    UnknownProvider: 422,
+    EventTooLarge: 413,
+    TopicClosed: 409,
+    TooManyConnections: 429,
+    TooMuchWork: 429,
+    TooManyRevocations: 503,
+    TooManyTickets: 503,
+    TooManyTopics: 503,
+    HubClosed: 503,
+    KeysUnavailable: 503,
+    DatabaseUnavailable: 503,
+}
+
+# Seconds to wait before the same request can succeed: another worker answers soon, a generation takes a while, and a
+# revocation is over after days.
+_RETRY_AFTER: dict[type[Exception], int] = {
+    DatabaseUnavailable: 5,
+    HubClosed: 1,
+    KeysUnavailable: 10,
+    TooManyConnections: 10,
+    TooManyRevocations: 3_600,
+    TooManyTickets: 10,
+    TooManyTopics: 60,
+    TooMuchWork: 5,
+}
+
+# The request's field that is to blame, where the error itself says which.
+_FIELD: dict[type[Exception], str] = {
+    InvalidCursor: "Last-Event-ID",
+    InvalidTopic: "topic",
+    UnknownCollection: "collection",
+    UnknownProvider: "provider",
+}
+
+
+class _Document(JSONResponse):
+    media_type = "application/problem+json"
+
+    def render(self, content: object) -> bytes:
+        # What is quoted from a request may hold half of a surrogate pair, which JSON can name and UTF-8 cannot carry.
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
+class Problem(Exception):
+    """Raised in a route, answered as a problem document. `fields`: (name, what would be right) of each wrong one."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        fields: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.fields = fields
+        self.headers = headers
+
+
+def problem(
+    status: int, detail: str, *, fields: Sequence[tuple[str, str]] = (), headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The response: `title` is the status's standard phrase, `detail` ours, `errors` one entry per wrong field."""
+    content: dict[str, object] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    if fields:
+        content["errors"] = [{"field": name, "detail": text} for name, text in fields]
+    return _Document(content, status, {"Cache-Control": "no-store", **(headers or {})})
+
+
+def problem_of(error: Exception) -> JSONResponse:
+    """The response for an error of ours."""
+    if isinstance(error, Problem):
+        return problem(error.status, error.detail, fields=error.fields, headers=error.headers)
+    status = _STATUS.get(type(error), 500 if isinstance(error, YeoulError) else 422)
+    wait = _RETRY_AFTER.get(type(error))
+    field = _FIELD.get(type(error))
+    fields = [(field, str(error))] if field else []
+    return problem(status, str(error), fields=fields, headers=None if wait is None else {"Retry-After": str(wait)})
+
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+# Fields that are named of a request that is wrong in many (a body of a megabyte can be wrong in half a million), and
+# characters of each name: the answer must not be larger than the request.
+_MOST_NAMED = 20
+_MOST_CHARS = 100
+
+
+def answer_errors_with_problems(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    @app.exception_handler(YeoulError)
+    async def ours(request: Request, error: Exception) -> Response:
+        return problem_of(error)
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> Response:
+        return problem(500, FAILED)  # Starlette raises it again after this, and the server logs it
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # in the midst of its body: nobody reads this, and nothing has failed here
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            allowed = ", ".join(_methods_here(request)) or (error.headers or {}).get("Allow", "")
+            return problem(405, f"there is no {request.method[:20]} here: use {allowed}", headers={"Allow": allowed})
+        if error.status_code == 404:
+            return problem(404, "nothing has this address: /docs lists what there is", headers=error.headers)
+        return problem(error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return _invalid(request, error)
+
+
+def _methods_here(request: Request) -> list[str]:
+    """All that the address can be asked for (RFC 9110, 15.5.6); the route that has refused the request knows its own
+    method alone."""
+    routes = request.app.router.routes
+    scopes = [{**request.scope, "method": method} for method in _METHODS]
+    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+
+
+def _invalid(request: Request, error: RequestValidationError) -> Response:
+    errors = error.errors()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and any(entry["loc"][:1] == ("body",) for entry in errors):
+        return problem(415, f"content type {kind or 'missing'!r}: send application/json")
+    if any(entry["type"] == "json_invalid" for entry in errors):
+        return problem(400, "the body is not JSON: " + str(errors[0].get("ctx", {}).get("error", "")))
+    fields = [(_name(entry), _said(entry)) for entry in errors[:_MOST_NAMED]]
+    said = [f"{name}: {text}" for name, text in fields]
+    if len(errors) > _MOST_NAMED:
+        said.append(f"and {len(errors) - _MOST_NAMED} more")
+    return problem(422, "; ".join(said), fields=fields)
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return (".".join(map(str, entry["loc"][1:])) or str(entry["loc"][0]))[:_MOST_CHARS]
+
+
+def _said(entry: dict[str, Any]) -> str:
+    """What is wrong with a field, in words for whoever sent it."""
+    if entry["type"] == "extra_forbidden":
+        return "there is no such field"
+    return str(entry["msg"]).removeprefix("Value error, ")
+
+
+class ClearStart:
+    """Middleware: an error of ours at the start reaches whoever starts the server as its text, not as a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        failed: Message | None = None
+
+        async def hold(message: Message) -> None:
+            nonlocal failed
+            if message["type"] == "lifespan.startup.failed":
+                failed = message
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold)
+        except BaseException as error:
+            if failed is not None:
+                ours = isinstance(error, YeoulError)
+                await send({**failed, "message": f"cannot start: {error}"} if ours else failed)
+            raise

@@ -1,0 +1,232 @@
+"""The one response that streams: topics of a hub, from a reader's cursor on, over either outlet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from ..errors import InvalidToken, YeoulError
+from ..hub import Encoding, Hub, Subscription
+from ..hub.encoding import WIRE
+from ..hub.limits import Principal
+from ..sse import Event, comment, json_data
+from ..stream import Cursor, LastEventId
+from .authentication import challenge, principal_of
+from .errors import Problem, problem_of
+from .rates import count_connect
+
+__all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "departure", "last_event_id"]
+
+# The ASGI scope extension by which a server of ours offers its transport: see direct.py.
+DIRECT = "yeoul.direct"
+
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    # no-store: a stream must never be answered from a cache; no-transform: nor compressed or batched on its way.
+    "cache-control": "no-store, no-transform",
+    "x-accel-buffering": "no",  # nginx: hand on each byte as it comes
+}
+
+
+def last_event_id(request: HTTPConnection) -> LastEventId | None:
+    """The position the client had: the Last-Event-ID header, else `lastEventId` in the query (for clients that cannot
+    set headers on a first request). None where there is none. Raises InvalidCursor, for one that does not count too."""
+    sent = (request.headers.get("last-event-id"), request.query_params.get("lastEventId"))
+    positions = [LastEventId.parse(text) for text in sent if text]
+    return positions[0] if positions else None
+
+
+async def departure(receive: Receive) -> None:
+    """Until the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class EventStream(Response):
+    """Answers a request with the topics' events.
+
+    A client that comes back with the last `id:` it had gets exactly what it missed, or one `stream.gap` event that
+    says so. A new client begins after the position `after`, else with the `newest` kept events (in each topic, or by
+    topic), else with what comes from now on; `opening` events come before. In the topics named by `afresh` it begins so
+    when it comes back, too. Whenever a client comes, again too, it is
+    told first: `hello`, for `stream.hello` (heartbeat interval in seconds, retention, current cursor), then the
+    `greeting` (where that is a function, it is asked when this reader has been counted among those of its topics).
+    `until_final`: end after the topic's final event, and answer 204 to a client that has had it (`EventSource` then
+    stops coming back). `principal`: the reader's, by default the one that `asgi/authentication.py` found; when its
+    token ends, so does the stream. A wrong position or topic name, and a bound on open streams, are answered with a
+    problem document, like a hub that is shutting down.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        topics: Sequence[str] | str,
+        request: HTTPConnection,
+        *,
+        after: Cursor | None = None,
+        newest: int | Mapping[str, int] = 0,
+        afresh: Collection[str] = (),
+        encoding: Encoding = WIRE,
+        hello: bool = True,
+        greeting: Sequence[Event] | Callable[[], Sequence[Event]] = (),
+        opening: Sequence[Event] = (),
+        until_final: bool = False,
+        headers: Mapping[str, str] | None = None,
+        principal: Principal | None = None,
+    ) -> None:
+        super().__init__(None, 200, {**STREAM_HEADERS, **(headers or {})})
+        del self.headers["content-length"]
+        self._hub = hub
+        self._topics = [topics] if isinstance(topics, str) else list(topics)
+        self._request = request
+        self._after = after
+        self._newest = newest
+        self._afresh = afresh
+        self._encoding = encoding
+        self._hello = hello
+        self._greeting = greeting
+        self._opening = opening
+        self._until_final = until_final
+        self._principal = principal or principal_of(request)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await send(self._start())
+            await send({"type": "http.response.body"})
+            return
+        try:
+            count_connect(self._request)
+            position = last_event_id(self._request)
+            reader = await self._hub.subscribe(
+                self._topics,
+                after=position.cursor if position else self._after,
+                newest=self._newest,
+                afresh=self._afresh,
+                encoding=self._encoding,
+                until_final=self._until_final,
+                principal=self._principal,
+            )
+        except InvalidToken as error:
+            await problem_of(challenge(str(error), invalid=True))(scope, receive, send)
+            return
+        except (Problem, YeoulError, ValueError) as error:
+            await problem_of(error)(scope, receive, send)
+            return
+        try:
+            if position is not None and self._until_final and reader.exhausted:
+                reader.close("over")
+                await Response(status_code=204, headers={"cache-control": "no-store"})(scope, receive, send)
+                return
+            await self._stream(reader, self._first_events(reader, position is None), scope, receive, send)
+        except BaseException:
+            reader.close("error")
+            raise
+
+    async def _stream(
+        self, reader: Subscription, opening: Sequence[Event], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        await send(self._start())
+        # Bytes at once, so that every hop commits the response. The `retry` line rides on the first event to come: a
+        # block of its own, without data, would break several readers.
+        first = comment("yeoul") + b"retry: %d\n" % self._hub.retry_ms
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        detach = scope.get("extensions", {}).get(DIRECT)
+        if detach is not None and detach(reader, opening):
+            return
+        await _pump(reader, opening, receive, send, self._hub.send_timeout)
+
+    def _start(self) -> Message:
+        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+
+    def _first_events(self, reader: Subscription, is_new: bool) -> list[Event]:
+        hello = [self._hello_event(reader)] if self._hello else []
+        greeting = self._greeting() if callable(self._greeting) else self._greeting
+        return [*hello, *greeting, *(self._opening if is_new else ())]
+
+    def _hello_event(self, reader: Subscription) -> Event:
+        kept = [topic.journal.retention for topic in reader.topics if topic.name not in self._afresh]
+        events, seconds = min((r.events for r in kept), default=0), min((r.seconds for r in kept), default=0)
+        data = {
+            "heartbeat": self._hub.heartbeat,
+            "replay": {"events": events, "seconds": seconds},
+            "cursor": str(reader.cursor),
+        }
+        return Event(json_data(data), "stream.hello")
+
+
+class _PortableOutlet:
+    """One slot between the hub, which never waits, and ASGI's `send`, which may."""
+
+    chunked = False
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.ended = False
+        self.gone = False
+        self.sending: asyncio.Timeout | None = None  # while `send` waits for the client
+        self._pending: list[bytes] = []
+
+    @property
+    def full(self) -> bool:
+        return self.sending is not None
+
+    def write(self, payload: bytes) -> bool:
+        self._pending.append(payload)
+        self.wake.set()
+        return False  # until the pump has sent it, the reader is only its cursor
+
+    def finish(self, payload: bytes) -> None:
+        self.ended = True
+        self.write(payload)
+
+    def abort(self) -> None:
+        self.gone = True
+        self.wake.set()
+        if self.sending is not None and not self.sending.expired():
+            self.sending.reschedule(0)
+
+    def take(self) -> bytes:
+        self.wake.clear()
+        payload = b"".join(self._pending)
+        self._pending.clear()
+        return payload
+
+
+async def _pump(
+    reader: Subscription, opening: Sequence[Event], receive: Receive, send: Send, send_timeout: float
+) -> None:
+    """One loop per connection: one joined `send` per wake-up, a deadline per send."""
+    outlet = _PortableOutlet()
+    watch = asyncio.create_task(_watch(outlet, receive))
+    try:
+        reader.start(outlet, *opening)
+        while not outlet.gone:
+            await outlet.wake.wait()
+            payload, ended = outlet.take(), outlet.ended
+            if outlet.gone:
+                break
+            async with asyncio.timeout(send_timeout) as outlet.sending:
+                await send({"type": "http.response.body", "body": payload, "more_body": not ended})
+            outlet.sending = None
+            if ended:
+                break
+            # A server whose client has left may answer `send` without ever giving the loop its turn (uvicorn).
+            await asyncio.sleep(0)
+            reader.resume()
+    except TimeoutError:
+        reader.close("client" if outlet.gone else "send timeout")
+    finally:
+        reader.close()
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+
+
+async def _watch(outlet: _PortableOutlet, receive: Receive) -> None:
+    await departure(receive)
+    outlet.abort()

@@ -1,0 +1,154 @@
+"""`yeoul docs`: the documents that `/ask` answers from."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..documents.document import FORMATS, find_files, read_file
+from ..documents.library import COLLECTION, OWN, Library, check_collection
+from ..documents.manual import shelve_manual
+from ..errors import UnreadableDocument, YeoulError
+from ..settings import Settings, complaints
+from .console import note
+
+__all__ = ["docs"]
+
+docs = typer.Typer(help="The documents that /ask answers from.", no_args_is_help=True)
+
+# Where no terminal says how wide it is, nothing is cut off.
+_WIDE = 200
+
+Collection = Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection.")]
+
+
+@docs.command("add")
+def _add(
+    paths: Annotated[list[Path], typer.Argument(help=f"Files ({', '.join(FORMATS)}), and folders of such files.")],
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Where to put them.")] = COLLECTION,
+) -> None:
+    """Add documents, or bring them up to date. What is there already stays as it is."""
+    with _library() as library:
+        check_collection(collection)
+        if collection == OWN:
+            raise ValueError(f"the collection {OWN!r} is for Yeoul's own documentation: choose another name")
+        files = list(find_files(paths))
+        counts, skipped = _add_all(library, files, collection)
+    for path, why in skipped:
+        note(f"skipped {path}: {why}")
+    if not files:
+        note(f"there is nothing to read: no file ends with {', '.join(FORMATS)}")
+    told = ", ".join(f"{counts[what]} {what}" for what in ("added", "updated", "unchanged"))
+    note(f"{told}, {len(skipped)} skipped in collection {collection!r}")
+    if not counts.total():
+        raise typer.Exit(1)
+
+
+@docs.command("list")
+def _list(collection: Collection = None) -> None:
+    """List the documents."""
+    with _library() as library:
+        entries = library.list(collection)
+    if not entries:
+        note("no documents yet: `yeoul docs add PATH` adds some")
+        return
+    table = _table("id", "collection", "title", "passages", "from")
+    for entry in entries:
+        cells = (entry.id, entry.collection, entry.title, entry.passages, entry.source)
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    _show(table)
+
+
+@docs.command("remove")
+def _remove(
+    which: Annotated[str, typer.Argument(metavar="ID|TITLE", help="The document's id, or its whole title.")],
+    collection: Collection = None,
+) -> None:
+    """Forget a document."""
+    with _library() as library:
+        entry = library.remove(which, collection)
+    note(f"removed {entry.title!r} from collection {entry.collection!r}")
+    if entry.collection == OWN:
+        note("it comes back by itself; without Yeoul's own documentation: YEOUL_OWN_DOCUMENTS=false")
+
+
+@docs.command("search")
+def _search(
+    question: Annotated[str, typer.Argument(help="As one would ask it.")],
+    collection: Collection = None,
+    top_k: Annotated[int, typer.Option(min=1, max=20, help="Passages to show.")] = 4,
+) -> None:
+    """Show what /ask would find for a question."""
+    with _library() as library:
+        passages = library.search(question, top_k, collection)
+    if not passages:
+        note("nothing found: ask in other words, or add documents")
+        raise typer.Exit(1)
+    table = _table("n", "score", "title", "passage")
+    for n, passage in enumerate(passages, 1):
+        title = f"{passage.title} › {passage.heading}".removesuffix(" › ")
+        table.add_row(str(n), f"{passage.score:.2f}", Text(title), Text(passage.snippet))
+    _show(table)
+
+
+@contextmanager
+def _library() -> Iterator[Library]:
+    """The library that the settings name. What goes wrong is told in one line."""
+    try:
+        settings = Settings()
+        library = Library(settings.data_dir / "documents.db")
+        try:
+            if settings.own_documents:
+                shelve_manual(library)
+            yield library
+        finally:
+            library.close()
+    except ValidationError as error:
+        for complaint in complaints(error):
+            note(complaint)
+        raise typer.Exit(2) from error
+    except (YeoulError, ValueError) as error:
+        note(str(error))
+        raise typer.Exit(1) from error
+
+
+def _add_all(
+    library: Library, files: Sequence[Path], collection: str
+) -> tuple[Counter[str], Sequence[tuple[Path, str]]]:
+    """How many became what, and which were skipped, and why."""
+    counts: Counter[str] = Counter()
+    skipped = []
+    bar = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(*bar, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(files))
+        for path in files:
+            progress.update(task, description=path.name)
+            try:
+                counts[library.add(read_file(path), collection)] += 1
+            except UnreadableDocument as error:
+                skipped.append((path, str(error)))
+            progress.advance(task)
+    return counts, skipped
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _show(table: Table) -> None:
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)

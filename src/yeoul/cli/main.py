@@ -1,0 +1,131 @@
+"""The command line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from .. import __version__
+from ..auth.demo import make_demo_token
+from ..observe import logger
+from ..server.logs import configure_logs, writing_logs
+from ..server.run import CannotListen, serve
+from ..settings import Settings, complaints, empty_keys, misspelled, variables
+from .docs import docs
+from .listen import listen
+from .publish import publish
+from .routes import routes
+from .token import token
+from .top import top
+
+__all__ = ["main"]
+
+cli = typer.Typer(
+    name="yeoul",
+    help="Streams to browsers over Server-Sent Events.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+cli.add_typer(docs, name="docs")
+cli.add_typer(routes, name="routes")
+cli.add_typer(token, name="token")
+cli.command("listen")(listen)
+cli.command("publish")(publish)
+cli.command("top")(top)
+
+_TRY = """\
+
+  An answer, token by token:     curl -N '{url}/sse/chat?message=안녕'
+  One that outlives its reader:  curl -N -H 'Accept: text/event-stream' --json '{{"prompt": "hello"}}' {url}/generations
+  Follow a topic:                curl -N {url}/topics/news
+  Publish to it:                 curl -H 'Content-Type: text/plain' -d 'hello' {url}/topics/news
+  Ask the documentation:         curl -NG --data-urlencode 'question=연결이 끊기면?' {url}/ask
+  In a browser:                  {url}/
+  Answers come from:             {provider}
+"""
+
+_TRY_WITH_KEY = """\
+
+  A token, with the same secret: TOKEN=$(yeoul token create --user ada --expires 1h)
+  Who it says you are:           curl -H "Authorization: Bearer $TOKEN" {url}/auth/me
+  A chat room:                   curl -N -H "Authorization: Bearer $TOKEN" '{url}/chat/stream?room=general'
+  An answer, token by token:     curl -N -H "Authorization: Bearer $TOKEN" '{url}/sse/chat?message=안녕'
+  Answers come from:             {provider}
+"""
+
+# The token names a user u1; what it names is taken for true by whoever is on this machine alone.
+_DEMO = f"""\
+  Demo mode, since no key is set: this machine's users may do everything, and others nothing.
+  As the user u1:                curl -N -H 'Authorization: Bearer {make_demo_token("u1", "Ann", roles=["user"])}' \
+{{url}}/notifications/stream
+"""
+
+
+@cli.callback()
+def _options() -> None:
+    """Streams to browsers over Server-Sent Events."""
+
+
+@cli.command("version")
+def _version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@cli.command("serve")
+def _serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 for any.", show_default="8000")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="1")] = None,
+    broker: Annotated[str | None, typer.Option(help="Where events live.", show_default="memory://")] = None,
+) -> None:
+    """Serve until SIGTERM or Ctrl+C. Everything else is set by YEOUL_* variables, .env or yeoul.toml."""
+    from ..app import create_app  # noqa: PLC0415 (the other commands need not wait for all of it)
+
+    given = {"host": host, "port": port, "workers": workers, "broker": broker}
+    found = variables()
+    for said in misspelled(found):
+        say(f"yeoul: {said}")
+    try:
+        if empty := empty_keys(found):
+            raise ValueError("; ".join(empty))
+        settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
+        configure_logs(settings.log_format, settings.log_level)
+        app = create_app(settings)
+    except ValidationError as error:
+        for complaint in complaints(error):
+            say(f"yeoul: {complaint}")
+        raise typer.Exit(2) from error
+    except ValueError as error:
+        say(f"yeoul: {error}")
+        raise typer.Exit(2) from error
+
+    def ready(url: str) -> None:
+        if settings.log_format == "json":  # machines read this: each line is a record
+            logger.info("yeoul ready on %s", url, extra={"url": url, "version": __version__})
+            return
+        say(f"yeoul ready on {url}")
+        demo = app.state.authenticator.demo
+        say((_TRY if demo else _TRY_WITH_KEY).format(url=url, provider=app.state.providers.describe()))
+        if demo:
+            say(_DEMO.format(url=url))
+
+    try:
+        with writing_logs():
+            serve(app, settings, ready)
+    except CannotListen as error:
+        say(f"yeoul: {error}")
+        raise typer.Exit(1) from error
+
+
+def say(text: str) -> None:
+    """For whoever started it: stderr, at once."""
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    cli()

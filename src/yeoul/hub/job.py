@@ -1,0 +1,345 @@
+"""Work: something that is produced into a topic of its own and outlives its readers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Generic, TypeVar
+
+from ..errors import HubClosed, TooMuchWork
+from ..observe import logger
+from ..sse import Event
+from ..stream import Cursor, draw_work_id
+from .hub import Hub
+from .subscription import Subscription
+
+__all__ = ["CANCEL", "CONTINUE", "DisconnectPolicy", "Work", "Works"]
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectPolicy:
+    """What becomes of work that nobody reads: `cancel_after` seconds without a reader it is stopped; 0 is at once,
+    None never."""
+
+    cancel_after: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.cancel_after is not None and not 0 <= self.cancel_after <= 86_400:
+            raise ValueError("cancel_after is 0 to 86400 seconds, or None")
+
+
+CONTINUE = DisconnectPolicy()
+CANCEL = DisconnectPolicy(0)
+
+# A reader that was told to come back, or that was promised by a Location, is given this long (seconds).
+_COME_BACK = 30.0
+
+# Seconds that a source has to let go: a library's `aclose` may wait for its server for ever, and the end must be told.
+_RELEASE = 5.0
+
+# Why a reader leaves that has had the end.
+_READ = ("final", "over")
+
+
+class Work(ABC):
+    """One piece of work, run in a task of its own. Its topic is `<kind>/<id>`; the id is unguessable, whoever holds it
+    may read. `origin` is the position just before its first event, `delivered` the furthest that any reader has been.
+    Times are Unix seconds.
+
+    A subclass says what is done (`produce`) and what stands at the end (`conclude`).
+    """
+
+    kind: str
+
+    def __init__(self, hub: Hub, *, owner: str | None = None, policy: DisconnectPolicy = CONTINUE) -> None:
+        self.id = draw_work_id()
+        self.topic = f"{self.kind}/{self.id}"
+        self.owner = owner
+        self.policy = policy
+        self.created = time.time()
+        self.ended_at: float | None = None
+        self.origin = Cursor(hub.epoch, 0)
+        self.readers: dict[Subscription, None] = {}
+        self.hub = hub
+        self._furthest = 0  # of those who have left
+        self._lost_at: float | None = None  # when the last reader left without having had the end
+        self._on_end: Callable[[], None] = lambda: None
+        self._task: asyncio.Task[None] | None = None
+        self._producing = False
+        self._held = False
+        self._stopped: str | None = None  # why, once it has been
+        self._timer: asyncio.TimerHandle | None = None
+        self._over = asyncio.Event()
+
+    @abstractmethod
+    async def produce(self) -> None:
+        """Publishes what there is to publish; cancelled when the work is stopped."""
+
+    @abstractmethod
+    async def release(self) -> None:
+        """Lets go of what `produce` uses; awaited once, also where that never began."""
+
+    @abstractmethod
+    def conclude(self, stopped: str | None, error: Exception | None) -> list[Event]:
+        """The topic's last events: `stopped` is "cancelled" or "interrupted" where it was stopped, `error` what
+        `produce` raised."""
+
+    @property
+    def running(self) -> bool:
+        return self.ended_at is None
+
+    @property
+    def delivered(self) -> int:
+        return max(self._furthest, self.foremost)
+
+    @property
+    def foremost(self) -> int:
+        """The furthest of those who read it now; of those who have left where nobody does."""
+        return max((reader.offset for reader in self.readers), default=self._furthest)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether its reader was lost before it had the end, and may be on its way back."""
+        if self.readers or self._lost_at is None:
+            return False
+        # What was stopped is not what it would come back for.
+        ended_lately = self._stopped is None and self.hub.loop.time() - self._lost_at < _COME_BACK
+        return self.running or ended_lately
+
+    async def begin(self, first: Event, on_end: Callable[[], None]) -> None:
+        try:
+            cursor = await self.hub.publish(self.topic, first)
+            # Held, so that the topic's end stays known when its frames have had to go: without it, a late reader would
+            # wait for an end that has been.
+            await self.hub.broker.attach(self.topic)
+        except BaseException:
+            await self._release()
+            raise
+        self._held = True
+        self.origin = Cursor(cursor.epoch, cursor.offset - 1)
+        self._on_end = on_end
+        self.hub.watch(self.topic, self._on_reader)
+        self._task = self.hub.loop.create_task(self._run())
+        self._wait_for_reader(_COME_BACK)
+
+    def cancel(self) -> None:
+        """Stops it, also while nothing comes; what was produced so far is kept."""
+        self._stop("cancelled")
+
+    def interrupt(self) -> None:
+        """Stops it because this server goes away."""
+        self._stop("interrupted")
+
+    def missed(self) -> None:
+        """Its first reader left before it was given a stream: as one whose reader was lost."""
+        self._lost_at = self.hub.loop.time()
+        if not self.readers:
+            self._wait_for_reader(0.0)
+
+    async def ended(self) -> None:
+        """Until it has ended."""
+        await self._over.wait()
+
+    def close(self) -> None:
+        """Forgotten: gives back what it holds."""
+        if self._held:
+            self._held = False
+            self.hub.broker.detach(self.topic)
+        self.hub.watch(self.topic, None)
+        self._cancel_timer()
+
+    async def _run(self) -> None:
+        failure: Exception | None = None
+        try:
+            if self._stopped is None:
+                self._producing = True
+                await self.produce()
+        except asyncio.CancelledError:
+            # The loop itself is ending where nobody has stopped it.
+            self._stopped = self._stopped or "interrupted"
+        except Exception as error:
+            failure = error
+        # From here on a stop comes too late: what is under way is the end.
+        self._producing = False
+        stopped = self._stopped
+        await self._release()
+        self.ended_at = time.time()
+        self._cancel_timer()
+        try:
+            await self.hub.publish(self.topic, *self.conclude(stopped, failure), final=True)
+        except Exception:
+            logger.exception("the end of a piece of work could not be published: %r", self)
+        self._on_end()
+        self._over.set()
+
+    async def _release(self) -> None:
+        try:
+            async with asyncio.timeout(_RELEASE):
+                await self.release()
+        except Exception:
+            logger.exception("a piece of work could not let go of its source: %r", self)
+
+    def _stop(self, reason: str) -> None:
+        if self._task is None or not self.running or self._stopped is not None:
+            return
+        self._stopped = reason
+        # A task cancelled before its first step would never conclude: it sees for itself that it was stopped.
+        if self._producing:
+            self._task.cancel()
+
+    def _on_reader(self, topic: str, reader: Subscription, reason: str | None) -> None:
+        if reason is None:
+            self.readers[reader] = None
+            self._cancel_timer()
+            return
+        self.readers.pop(reader, None)
+        self._furthest = max(self._furthest, reader.offset)
+        self._lost_at = None if reason in _READ else self.hub.loop.time()
+        if not self.readers:
+            self._wait_for_reader(0.0 if reason == "client" else _COME_BACK)
+
+    def _wait_for_reader(self, at_least: float) -> None:
+        """`at_least`: what a reader is given that this server itself sent away, or has yet to see."""
+        if self.policy.cancel_after is not None and self.running:
+            self._cancel_timer()
+            self._timer = self.hub.loop.call_later(max(at_least, self.policy.cancel_after), self.cancel)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+_W = TypeVar("_W", bound=Work)
+
+# Seconds that interrupted work has to let go of its source: a library's `aclose` may wait for its server for ever.
+_STOP = 2.0
+
+
+class Works(Generic[_W]):
+    """`max_running` at once, of which one owner has `max_per_owner` (None: no bound, as for what nobody owns).
+    `keep_seconds` after its end a piece of work is forgotten, sooner where more than
+    `max_kept` have ended. When the hub closes, running ones are given `grace_seconds`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        max_running: int = 1_000,
+        max_per_owner: int | None = None,
+        keep_seconds: float = 600.0,
+        max_kept: int = 10_000,
+        grace_seconds: float = 10.0,
+    ) -> None:
+        self.hub = hub
+        self._max_running = max_running
+        self._max_per_owner = max_per_owner
+        self._keep_seconds = keep_seconds
+        self._max_kept = max_kept
+        self._grace_seconds = grace_seconds
+        self._all: dict[str, _W] = {}
+        self._running: dict[str, _W] = {}
+        self._by_question: dict[bytes, list[_W]] = {}
+        self._questions: dict[str, bytes] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}  # of those that have ended, oldest first
+        self._closed = False
+        hub.before_close(self.close)
+
+    async def open(self, owner: str | None = None) -> None:
+        """Whether one more may be started. Raises HubClosed, TooMuchWork."""
+        if self._closed or self.hub.draining:
+            raise HubClosed("this server is shutting down: ask again, another one will answer")
+        if len(self._running) >= self._max_running:
+            raise TooMuchWork(f"{self._max_running} answers are being written at the moment: ask again shortly")
+        if owner is not None and self._max_per_owner is not None and self._running_of(owner) >= self._max_per_owner:
+            most = f"{self._max_per_owner} answers are being written for you, as many as may be"
+            raise TooMuchWork(f"{most}: wait for one of them, or stop it")
+        await self.hub.open()
+
+    async def launch(self, work: _W, first: Event, question: str | None = None) -> _W:
+        """Begins the work with its first event. `question`: what `orphan` finds it by."""
+        self._all[work.id] = self._running[work.id] = work
+        if question is not None:
+            self._questions[work.id] = _key(question)
+            self._by_question.setdefault(_key(question), []).append(work)
+
+        def keep() -> None:
+            del self._running[work.id]
+            self._timers[work.id] = self.hub.loop.call_later(self._keep_seconds, self._forget, work.id)
+            while len(self._timers) > self._max_kept:
+                self._forget(next(iter(self._timers)))
+
+        try:
+            await work.begin(first, keep)
+        except BaseException:
+            del self._running[work.id]
+            self._remove(work.id)
+            raise
+        return work
+
+    def get(self, id: str) -> _W | None:
+        return self._all.get(id)
+
+    def orphan(self, question: str) -> _W | None:
+        """The work that the same request began, if its reader was lost: a client that was cut before it had its first
+        event cannot name the work that it started, and must not be billed for it twice."""
+        return next((work for work in self._by_question.get(_key(question), ()) if work.abandoned), None)
+
+    def running(self) -> list[_W]:
+        return list(self._running.values())
+
+    def _running_of(self, owner: str) -> int:
+        return sum(work.owner == owner for work in self._running.values())
+
+    async def close(self) -> None:
+        """Takes no more, gives the running ones their grace, then interrupts them. The hub calls it."""
+        self._closed = True
+        await self._wait_for(self.running(), self._grace_seconds)
+        for work in self.running():
+            work.interrupt()
+        left = await self._wait_for(self.running(), _STOP)
+        if left:
+            logger.error("%d pieces of work did not let themselves be stopped", left)
+        for id in list(self._timers):
+            self._drop(id)  # their events stay: readers that are behind still have the end to come
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self._running)} running, {len(self._timers)} kept>"
+
+    async def _wait_for(self, works: Sequence[_W], seconds: float) -> int:
+        """Until all have ended, or for so long; how many have not."""
+        if not works:
+            return 0
+        ends = [self.hub.loop.create_task(work.ended()) for work in works]
+        _, pending = await asyncio.wait(ends, timeout=seconds)
+        for task in pending:
+            task.cancel()
+        return len(pending)
+
+    def _drop(self, id: str) -> _W:
+        self._timers.pop(id).cancel()
+        work = self._remove(id)
+        work.close()
+        return work
+
+    def _remove(self, id: str) -> _W:
+        work = self._all.pop(id)
+        key = self._questions.pop(id, None)
+        if key is not None:
+            self._by_question[key].remove(work)
+            if not self._by_question[key]:
+                del self._by_question[key]
+        return work
+
+    def _forget(self, id: str) -> None:
+        work = self._drop(id)
+        self.hub.spawn(self.hub.broker.forget(work.topic))
+
+
+def _key(question: str) -> bytes:
+    """A question is made of a request, and may hold a secret: only its digest is kept."""
+    return blake2b(question.encode(errors="surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,63 @@
+"""An application's own source of text, as a generation reads it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from .provider import Delta, Finish
+
+__all__ = ["Source", "Texts"]
+
+_Chunk = TypeVar("_Chunk")
+
+# An async iterator, or a function that makes one, awaited where need be.
+Source = AsyncIterator[_Chunk] | Callable[[], AsyncIterator[_Chunk] | Awaitable[AsyncIterator[_Chunk]]]
+
+
+class Texts(Generic[_Chunk]):
+    """An async iterator over the source's texts, with a `Finish` at its end. `text` picks the text out of each chunk.
+
+    A function is called, and a source consumed, with the first step and not before. `aclose` closes what there is to
+    close, also where there was no first step: an SDK's stream holds a connection from the moment it was made.
+    """
+
+    def __init__(self, source: Source[_Chunk], text: Callable[[_Chunk], str | None] | None = None) -> None:
+        self._make = source if callable(source) else None
+        self._chunks: Any = None if callable(source) else source
+        self._text = text
+        self._reading = self._read()
+
+    def __aiter__(self) -> Texts[_Chunk]:
+        return self
+
+    async def __anext__(self) -> Delta | Finish:
+        return await anext(self._reading)
+
+    async def aclose(self) -> None:
+        try:
+            await self._reading.aclose()
+        finally:
+            await self._let_go()
+
+    async def _read(self) -> AsyncGenerator[Delta | Finish, None]:
+        if self._make is not None:
+            made = self._make()
+            self._chunks = await made if inspect.isawaitable(made) else made
+        async for chunk in self._chunks:
+            piece = self._text(chunk) if self._text is not None else chunk
+            if piece:
+                if not isinstance(piece, str):
+                    raise TypeError(f"the source yields {type(piece).__name__}, not str: pass text= to pick the text")
+                yield Delta(piece)
+        yield Finish()
+
+    async def _let_go(self) -> None:
+        # Generators have `aclose`, the streams of some SDKs a `close` that may have to be awaited.
+        chunks, self._chunks = self._chunks, None
+        close = getattr(chunks, "aclose", None) or getattr(chunks, "close", None)
+        if close is not None:
+            closing = close()
+            if inspect.isawaitable(closing):
+                await closing

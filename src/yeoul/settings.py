@@ -1,0 +1,480 @@
+"""All settings in one frozen object."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from .asgi.hosts import check_host
+from .asgi.origins import check_origin
+from .asgi.rates import check_rate
+
+__all__ = [
+    "Answers",
+    "Count",
+    "Identification",
+    "Limits",
+    "Listening",
+    "Operation",
+    "RetentionRule",
+    "Seconds",
+    "Settings",
+    "Streams",
+    "StrictToml",
+    "Upstream",
+    "complaints",
+    "empty_keys",
+    "environment",
+    "misspelled",
+    "variables",
+]
+
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def environment(name: str) -> str | None:
+    """A variable that is no setting, but that one names: from the environment, else from `.env`."""
+    return os.environ.get(name) or dotenv_values(".env").get(name)
+
+
+class StrictToml(TomlConfigSettingsSource):
+    """Refuses names that are no settings: a setting that is misspelled must not be without effect. (The environment and
+    `.env` hold other programs' variables too.)"""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        try:
+            return super()._read_file(file_path)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{file_path} is not TOML: {error}") from error
+
+    def __call__(self) -> dict[str, Any]:
+        known = set(self.settings_cls.model_fields)
+        for field in self.settings_cls.model_fields.values():
+            if isinstance(field.validation_alias, AliasChoices):
+                known.update(map(str, field.validation_alias.choices))
+        unknown = sorted(set(self.toml_data) - known)
+        if unknown:
+            raise ValueError(f"yeoul.toml has {', '.join(unknown)}: no setting is called so")
+        return super().__call__()
+
+
+class Listening(BaseModel):
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. Anything but loopback needs a key (`YEOUL_JWT_SECRET` and the like).",
+    )
+    port: int = Field(8000, ge=0, le=65_535, description="TCP port; 0 lets the system choose, the ready line names it.")
+    workers: int = Field(1, ge=1, le=1, description="Processes. One: the memory broker cannot be shared.")
+    broker: str = Field(
+        "memory://", description="Where events live. `memory://`: in this process, gone when it ends; needs nothing."
+    )
+
+    data_dir: Path = Field(
+        Path("yeoul-data"),
+        description="Folder of the databases, `yeoul.db` (what people save) and `documents.db` (what can be asked "
+        "about). They are made at the first start. In the working directory, so that each project has its own; on a "
+        "local disk, because SQLite's log needs its locks.",
+    )
+    own_documents: bool = Field(
+        True,
+        description="Whether `/ask` answers from Yeoul's own documentation while no other documents were added.",
+    )
+
+
+RateText = Annotated[str, AfterValidator(check_rate)]
+
+
+class Limits(BaseModel):
+    max_connections: Count = Field(1_000, description="Streams open at once; more are refused (429).")
+    max_connections_per_user: Count | None = Field(
+        None, description="Streams of one user. By default 50; in demo mode, where all are one user, no bound."
+    )
+    max_connections_per_address: Count | None = Field(
+        None,
+        description="Streams of one address (of one /64 in IPv6). By default 200; addresses of this machine have no "
+        "bound unless this is set.",
+    )
+    max_answers_per_user: Count | None = Field(
+        None,
+        description="Answers, and relayed streams, being written at once for one user, who must not take all places. "
+        "By default 50; in demo mode, where all are one user, no bound.",
+    )
+    publish_rate: RateText | None = Field(
+        None,
+        description="Publishes of one user, such as `100/second`. By default that; in demo mode no bound.",
+    )
+    connect_rate: RateText | None = Field(
+        None,
+        description="Streams that one user, or one address of nobody known, may open. By default `300/minute`; in demo "
+        "mode no bound.",
+    )
+    max_newest: Count = Field(
+        1_000, description="Kept events that a new reader may ask for (`?newest=`), per topic: how far history is read."
+    )
+    max_replay_bytes: Count = Field(
+        8_388_608,
+        description="Bytes of events that one reader that comes back is given; it is told of a gap for what is before "
+        "the newest that fit. Bounds what a wave of returning readers costs.",
+    )
+    header_timeout_s: Seconds = Field(
+        10.0, description="Seconds in which a request's head must be here (under `yeoul serve`), against slow senders."
+    )
+    body_timeout_s: Seconds = Field(30.0, description="Seconds in which a request's body must be here.")
+    idempotency_keep_s: Seconds = Field(
+        600.0, description="Seconds for which a publish with an `Idempotency-Key` is answered again, not done again."
+    )
+
+
+class RetentionRule(BaseModel):
+    """How long the topics that fit a pattern keep their events."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pattern: str = Field(min_length=1, description="`*` stands for any characters: `chat/*`")
+    events: Count = 1_000
+    bytes: Count = 1_048_576
+    seconds: Seconds = 600.0
+
+
+class Streams(BaseModel):
+    heartbeat_s: Seconds = Field(
+        15.0, description="Seconds between comments on a silent stream. Below the shortest proxy idle time-out (30 s)."
+    )
+    send_timeout_s: Seconds = Field(
+        60.0,
+        description="Seconds for which a reader's socket may take nothing before the connection is ended. A slow "
+        "reader costs only its cursor, so this is for dead ones; it comes back with its position.",
+    )
+    max_lifetime_s: Seconds = Field(
+        3_600.0,
+        description="Seconds until a stream is ended with `stream.bye` and the reader comes back, shortened at random "
+        "by up to a fifth. Spreads readers over new servers, and bounds what a forgotten tab can hold.",
+    )
+    retry_ms: int = Field(
+        2_000, ge=0, le=600_000, description="Milliseconds a client waits before it reconnects (the `retry:` field)."
+    )
+    max_topics_per_stream: Count = Field(50, description="Topics that one stream may follow. Bounds a catch-up's work.")
+    max_event_bytes: Count = Field(
+        262_144, description="Bytes of one event's data. Events are for news; put large things behind a URL."
+    )
+    max_body_bytes: Count = Field(1_048_576, description="Bytes of a request body, checked while it arrives.")
+    retention_events: Count = Field(1_000, description="Events kept per topic for those who come back.")
+    retention_bytes: Count = Field(1_048_576, description="Bytes of text kept per topic.")
+    retention_s: Seconds = Field(
+        600.0, description="Seconds for which an event is kept. Covers a lift, a tunnel, a laptop lid."
+    )
+    retention: tuple[RetentionRule, ...] = Field(
+        (),
+        description="Other bounds by topic pattern, first match wins: a list of `{pattern, events, bytes, seconds}`. "
+        "They come before the built-in ones: `chat/*/presence` 500 events for a minute, `chat/*` 1000 events and 4 MiB "
+        "for a day, `system/status` 5 samples.",
+    )
+    memory_max_topics: Count = Field(
+        100_000,
+        description="Topics that the memory broker holds at once; over it those go that "
+        "were published to longest ago and that nobody follows.",
+    )
+    memory_max_bytes: Count = Field(
+        536_870_912,
+        description="Bytes of text that the memory broker holds in all; over it the topics published to longest ago "
+        "lose theirs first, and their readers get a gap.",
+    )
+
+
+def _check_proxy(text: str) -> str:
+    try:
+        ip_network(text)  # uvicorn would take a mistake for a name, and trust nobody
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no address or network: write '10.0.0.5' or '10.0.0.0/8'") from error
+    return text
+
+
+Origin = Annotated[str, AfterValidator(check_origin)]
+Host = Annotated[str, AfterValidator(check_host)]
+Proxy = Annotated[str, AfterValidator(_check_proxy)]
+Pattern = Annotated[str, Field(min_length=1)]
+
+
+class Identification(BaseModel):
+    jwt_secret: SecretStr | None = Field(
+        None,
+        description="Secret of HS256 tokens, 32 bytes and more (`openssl rand -base64 48`). With it, a public key or a "
+        "JWKS, the server asks who you are; without any it runs in demo mode, on loopback alone.",
+    )
+    jwt_previous_secret: SecretStr | None = Field(
+        None, description="The HS256 secret before: its tokens are still taken while you change over."
+    )
+    jwt_public_key: str | None = Field(
+        None,
+        description="Public keys of RS256, ES256 or EdDSA tokens: PEM text, or a file of it. A key takes tokens of its "
+        "own algorithm alone.",
+    )
+    jwt_jwks_url: str | None = Field(
+        None, pattern=r"^https?://", description="Where your identity provider publishes its keys (JWKS)."
+    )
+    jwt_audience: str | None = Field(None, description="What a token's `aud` must name; without it `aud` is not asked.")
+    jwt_issuer: str | None = Field(None, description="What a token's `iss` must be; without it `iss` is not asked.")
+    jwt_leeway_s: float = Field(
+        5.0, ge=0, le=300, description="Seconds by which the clock of whoever makes the tokens may differ from ours."
+    )
+    max_token_s: Seconds = Field(
+        2_592_000.0,
+        description="Seconds for which a token may be valid, from its `iat`, or else from now; longer ones are "
+        "refused. A revocation is remembered for as long, so that no token that has an `iat` outlives it.",
+    )
+    cookie: str = Field(
+        "yeoul_token",
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Name of the cookie that may hold a token (HttpOnly).",
+    )
+    ticket_s: float = Field(
+        30.0,
+        ge=1,
+        le=300,
+        description="Seconds in which a ticket must be used: long enough for a slow phone.",
+    )
+    query_tokens: bool = Field(
+        False,
+        description="Whether a token is taken from `?token=`. Addresses end up in logs and histories: tickets are for "
+        "that. The demo token is taken there in demo mode.",
+    )
+    subscribe: tuple[Pattern, ...] = Field(
+        ("notifications/{user}", "notifications", "realtime", "realtime/*", "chat/*"),
+        description="Topics that users may follow whose token has no `yeoul` claim. `*` stands for any characters, "
+        "`{user}` for the user.",
+    )
+    publish: tuple[Pattern, ...] = Field(
+        ("notifications/{user}", "chat/*"),
+        description="Topics that users may send to whose token has no `yeoul` claim: here, themselves and chat rooms.",
+    )
+    open_topics: tuple[Pattern, ...] = Field(
+        ("system/status",), description="Topics that everybody may follow, with a token or without."
+    )
+    open_answers: bool = Field(
+        False,
+        description="Whether answers (`/generations`, `/sse`, `/ask`, recipes, challenges, the gateway) need no token "
+        "where the server asks who you are. They cost money.",
+    )
+    cors_origins: tuple[Origin, ...] | None = Field(
+        None,
+        description="Origins of the pages that may use this server from elsewhere, exactly: "
+        '`["https://app.example.com"]`. In demo mode ports 3000 and 5173 of localhost by default, else none.',
+    )
+    allowed_hosts: tuple[Host, ...] = Field(
+        (),
+        description="Names under which this server may be asked for (the `Host` header), without ports. On loopback "
+        "its own names always are, and no others (DNS rebinding); elsewhere all are, unless this is set.",
+    )
+    trusted_proxies: tuple[Proxy, ...] = Field(
+        ("127.0.0.1", "::1"),
+        description="Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+    )
+
+
+class Upstream(BaseModel):
+    """A model server of one's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["openai-chat", "openai"] = Field(
+        "openai-chat", description="`openai-chat`: POST {url}/chat/completions; `openai`: POST {url}/responses"
+    )
+    url: str = Field(pattern=r"^https?://", description="base URL, as in `http://127.0.0.1:11434/v1`")
+    model: str = Field(description="the model used where a request names none")
+    key: SecretStr | None = Field(None, description="sent as `Authorization: Bearer`")
+
+
+class Answers(BaseModel):
+    provider: str | None = Field(
+        None,
+        description="Provider used where a request names none. By default `openai` with an OpenAI key, else "
+        "`huggingface` with a Hugging Face token, else `demo`.",
+    )
+    openai_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("YEOUL_OPENAI_API_KEY", "OPENAI_API_KEY", "openai_api_key"),
+        description="Key for OpenAI. Also read from `OPENAI_API_KEY`.",
+    )
+    openai_base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://", description="OpenAI's API.")
+    openai_model: str = Field("gpt-4o-mini", description="OpenAI model where a request names none: cheap, and fast.")
+    hf_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("YEOUL_HF_TOKEN", "HF_TOKEN", "hf_token"),
+        description="Token for Hugging Face's router. Also read from `HF_TOKEN`.",
+    )
+    huggingface_base_url: str = Field(
+        "https://router.huggingface.co/v1", pattern=r"^https?://", description="Hugging Face's router."
+    )
+    huggingface_model: str = Field(
+        "meta-llama/Llama-3.1-8B-Instruct", description="Hugging Face model where a request names none."
+    )
+    upstreams: dict[str, Upstream] = Field(
+        default_factory=dict,
+        description="Model servers of your own by name (vLLM, Ollama, llama.cpp …): `{kind, url, model, key}`.",
+    )
+    upstream_connect_s: Seconds = Field(5.0, description="Seconds to connect to a model server.")
+    upstream_first_byte_s: Seconds = Field(
+        60.0, description="Seconds from a request to the first byte of its answer. Long prompts are read for long."
+    )
+    upstream_idle_s: Seconds = Field(60.0, description="Seconds between two reads of an answer. Models think.")
+    demo_pace_s: float = Field(0.03, ge=0, le=10, description="Seconds between two tokens of the demo provider.")
+    generations_max_running: Count = Field(1_000, description="Answers being written at once; more are refused (429).")
+    generations_max_s: Seconds = Field(900.0, description="Seconds that one answer may take.")
+    generations_max_chars: Count = Field(4_194_304, description="Characters that one answer may have.")
+    generations_keep_s: Seconds = Field(600.0, description="Seconds for which a finished answer can still be read.")
+    generations_max_kept: Count = Field(10_000, description="Finished answers kept; the oldest go first.")
+    lost_reader_s: float = Field(
+        30.0,
+        ge=0,
+        le=86_400,
+        description="Seconds after which an answer begun by the request that reads it is stopped when nobody does. "
+        "Longer than a browser's reconnect, short enough not to pay for closed tabs.",
+    )
+    ai_service_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        validation_alias=AliasChoices("YEOUL_AI_SERVICE_URL", "AI_SERVICE_URL", "ai_service_url"),
+        description="Where `/recipes/generate-ai-stream` has its recipes from, by default from this same server. Also "
+        "read from `AI_SERVICE_URL`.",
+    )
+    routes: tuple[dict[str, Any], ...] = Field(
+        (), description="The gateway's route table, `[[routes]]` in `yeoul.toml`: see [gateway.md](gateway.md)."
+    )
+    relays_max_running: Count = Field(1_000, description="Relayed streams at once; more are refused (429).")
+    relays_keep_s: Seconds = Field(600.0, description="Seconds for which a relayed stream that is over can be read.")
+    relay_journal_bytes: int = Field(
+        4_194_304,
+        ge=65_536,
+        description="Bytes kept of each relayed stream. Where all its readers are slow, its upstream is made to wait "
+        "once nobody has read half of that.",
+    )
+    conversation_turns: Count = Field(
+        20, description="Turns (questions and answers) kept per conversation. What models are told again each time."
+    )
+    conversation_keep_s: Seconds = Field(86_400.0, description="Seconds for which a turn of a conversation is kept.")
+    drain_generations_s: float = Field(
+        10.0,
+        ge=0,
+        le=3_600,
+        description="Seconds that running answers are given at shutdown before they are interrupted.",
+    )
+
+
+class Operation(BaseModel):
+    chat_history: int = Field(50, ge=0, le=1_000, description="Messages that whoever joins a chat room is shown.")
+    chat_grace_s: float = Field(
+        10.0,
+        ge=0,
+        le=600,
+        description="Seconds after which somebody whose connections are gone has left a chat room. Longer than a "
+        "reconnect, so that a reconnect is no leave.",
+    )
+    status_interval_s: Seconds = Field(
+        2.0, description="Seconds between two samples of `/system/status/stream`; taken only while somebody watches."
+    )
+    open_metrics: bool = Field(
+        True,
+        description="Whether `/metrics` needs no token. It names no user, topic or address, but says how much goes on; "
+        "without it, it is for admins (Prometheus sends a token with `authorization`).",
+    )
+    log_format: Literal["text", "json"] = Field("text", description="`text` for people, `json` for machines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="`info` has a line for each stream that ends; `warning` is for trouble alone."
+    )
+
+
+class Settings(Operation, Limits, Identification, Answers, Streams, Listening, BaseSettings):
+    """Descriptions are what docs/configuration.md is made of: unit, and why this default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="YEOUL_",
+        env_file=".env",
+        toml_file="yeoul.toml",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # it may be a key, or stand beside one
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, StrictToml(settings_cls)
+
+
+# Of the commands: where the server is, and who asks it.
+_OF_COMMANDS = {"YEOUL_URL", "YEOUL_TOKEN"}
+
+# Without these the server asks nobody who he is. One that is there and empty is a secret that was not handed over.
+_KEYS = ("YEOUL_JWT_SECRET", "YEOUL_JWT_PUBLIC_KEY", "YEOUL_JWT_JWKS_URL")
+
+
+def variables() -> dict[str, str | None]:
+    """Of the environment and of `.env`."""
+    return {**dotenv_values(".env"), **os.environ}
+
+
+def misspelled(given: Mapping[str, str | None]) -> list[str]:
+    """What to say of each `YEOUL_*` variable that has no effect."""
+    known = {f"YEOUL_{name.upper()}" for name in Settings.model_fields} | _OF_COMMANDS
+    for field in Settings.model_fields.values():
+        if isinstance(field.validation_alias, AliasChoices):
+            known.update(str(choice) for choice in field.validation_alias.choices)
+    return [_said(name, known) for name in sorted(given) if name.startswith("YEOUL_") and name not in known]
+
+
+def empty_keys(given: Mapping[str, str | None]) -> list[str]:
+    return [f"{name} is set, but empty: give it its value, or take it away" for name in _KEYS if given.get(name) == ""]
+
+
+def _said(name: str, known: set[str]) -> str:
+    meant = get_close_matches(name, known, n=1)
+    return f"{name} is no setting, and has no effect{f': is it meant to be {meant[0]}?' if meant else ''}"
+
+
+_JSON_EXAMPLE = 'lists are written ["a", "b"], tables {"name": "value"}'
+
+
+def complaints(error: ValidationError) -> list[str]:
+    """What is wrong with the settings, a sentence each, for whoever has to put it right. Shows no key."""
+    return [_complaint(entry) for entry in error.errors()]
+
+
+def _complaint(entry: ErrorDetails) -> str:
+    name = ".".join(map(str, entry["loc"]))
+    said = entry["msg"].removeprefix("Value error, ")
+    no_json = re.fullmatch(r'error parsing value for field "(\w+)".*', said)
+    if no_json:
+        return f"setting {no_json[1]}: it is not JSON: {_JSON_EXAMPLE}"
+    if "codec can't decode" in said:
+        return f"a file with settings (.env or yeoul.toml) is not UTF-8: {said}"
+    if entry["type"] == "tuple_type":
+        return f"setting {name}: it is no list: {_JSON_EXAMPLE}{_shown(name, entry['input'])}"
+    return f"setting {name}: {said}{_shown(name, entry['input'])}" if name else said
+
+
+def _shown(name: str, value: object) -> str:
+    """What a setting was given, unless it is a key or may hold one."""
+    field = Settings.model_fields.get(name)
+    if field is None or isinstance(value, dict | list) or "SecretStr" in str(field.annotation):
+        return ""
+    return f" (it is {value!r})"
