@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--only A,E]`: measures, prints one table, exits with 1 where a target is missed."""
+"""`python -m bench [--quick] [--only A,E]`: measures, prints a table, exits with 1 where a target is missed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from .build import OUT, CannotBuild, tool
 from .processes import LOAD_CORE, SERVER_CORE
-from .results import Row, show, write
+from .results import Row, markdown, show, write
 from .rounds import FULL, QUICK, Bench
 from .scenarios import SCENARIOS
 
@@ -19,6 +19,7 @@ from .scenarios import SCENARIOS
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Yeoul against a physical limit and peers.")
     parser.add_argument("--quick", action="store_true", help="one short round instead of three (two minutes)")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown, a column for each server")
     parser.add_argument("--only", default=",".join(SCENARIOS), metavar="A,E", help="these scenarios (default: all)")
     asked = parser.parse_args()
     names = [name.strip().upper() for name in asked.only.split(",")]
@@ -28,7 +29,7 @@ def main() -> int:
 
     progress = Console(stderr=True, highlight=False)
     try:
-        for name in ("subscribers", "limit"):
+        for name in ("subscribers", "limit", "publisher"):
             tool(name)
     except CannotBuild as error:
         progress.print(f"bench: {error}", style="bold red", markup=False)
@@ -46,11 +47,14 @@ def main() -> int:
     for name in names:
         rows += SCENARIOS[name](bench)
     took = time.monotonic() - began
-    show(rows, Console(width=None if sys.stdout.isatty() else 150))
+    if asked.markdown:
+        print(markdown(rows))
+    else:
+        show(rows, Console(width=None if sys.stdout.isatty() else 150))
     write(rows, bench.raw, OUT / "results.json", took)
     missed = sum(row.met is False for row in rows)
-    told = f"{missed or 'no'} target{'s' * (missed != 1)} missed"
-    progress.print(f"{took:.0f} s; {told}; all figures in bench/out/results.json")
+    verdict = f"{missed or 'no'} target{'s' * (missed != 1)} missed"
+    progress.print(f"{took:.0f} s; {verdict}; all figures in bench/out/results.json")
     return 1 if missed else 0
 
 

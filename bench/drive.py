@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .build import HERE, tool
+from .build import tool
 from .processes import LOAD_CORE, start
 
-__all__ = ["Arrived", "Disturbed", "Readers", "publish", "readers"]
+__all__ = ["Arrived", "Disturbed", "Published", "Readers", "publish", "readers"]
 
 
 class Disturbed(Exception):
@@ -45,6 +44,20 @@ class Arrived:
     @property
     def rate(self) -> float:
         return self.events / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published, in how many seconds, and how long a response took."""
+
+    published: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def rate(self) -> float:
+        return self.published / self.seconds
 
 
 class Readers:
@@ -89,19 +102,11 @@ def readers(
             process.kill()
 
 
-def publish(
-    port: int, path: str, connections: int, seconds: float, pause: float = 0.0, *options: str
-) -> tuple[int, float]:
-    """How many events were published, and in how many seconds. `pause`: the least time between two of a connection."""
-    tool = (sys.executable, str(HERE / "load" / "publisher.py"))
-    process = start(
-        (*tool, *map(str, (port, path, connections, seconds, pause)), *options),
-        LOAD_CORE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def publish(port: int, path: str, connections: int, seconds: float, pause: float = 0.0, *options: str) -> Published:
+    """Publishes for `seconds` over keep-alive connections. `pause`: the least time between two requests of each."""
+    arguments = (*options, *map(str, (port, path, connections, seconds, pause)))
+    process = start((str(tool("publisher")), *arguments), LOAD_CORE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = process.communicate()
     if process.returncode != 0:
         raise Disturbed(f"the publisher failed: {err[-500:]}")
-    result = json.loads(out)
-    return result["published"], result["seconds"]
+    return Published(**json.loads(out))

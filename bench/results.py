@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Measured", "Row", "Target", "medians", "show", "write"]
+__all__ = ["Measured", "Row", "Target", "markdown", "medians", "show", "write"]
 
 # One measurement: what was measured → its value.
 Measured = Mapping[str, float]
@@ -82,6 +82,26 @@ def show(rows: Sequence[Row], console: Console) -> None:
         )
         before = row
     console.print(table)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A Markdown table of the figures: a line for each thing measured, a column for each server that took part, and
+    after a peer's figure how many times Yeoul's it is."""
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        lines.setdefault(f"{row.what}, {row.unit}" if row.unit else row.what, []).append(row)
+    servers = list(dict.fromkeys(row.against for row in rows if row.against and row.other is not None))
+    table = ["| " + " | ".join(["", "Yeoul", *servers]) + " |", "| --- |" + " ---: |" * (len(servers) + 1)]
+    for what, about in lines.items():
+        ours = about[0].value
+        others = {row.against: row.other for row in about if row.other is not None}
+        cells = [what, "–" if ours is None else f"**{_number(ours)}**"]
+        for server in servers:
+            other = others.get(server)
+            times = f" (×{other / ours:.2g})" if ours and other is not None else ""
+            cells.append("–" if other is None else _number(other) + times)
+        table.append("| " + " | ".join(cells) + " |")
+    return "\n".join(table)
 
 
 def _number(value: float) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .drive import Disturbed
 from .processes import CannotStart
-from .results import Measured, medians
+from .results import Measured, Row, Target, medians
+from .servers import YEOUL, Fanout
 
-__all__ = ["FULL", "QUICK", "Bench", "Plan", "as_many_as_files", "value_of"]
+__all__ = ["FULL", "QUICK", "Bench", "Plan", "against", "as_many_as_files", "present", "value_of"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Plan:
     tokens: int  # of each answer
     stored: int
     idling: float
+    connecting: int  # readers that connect at once
     room: int  # users in it
     messages: int
 
@@ -36,6 +38,7 @@ FULL = Plan(
     tokens=200,
     stored=100_000,
     idling=30,
+    connecting=3_000,
     room=5_000,
     messages=50,
 )
@@ -47,6 +50,7 @@ QUICK = Plan(
     tokens=80,
     stored=50_000,
     idling=15,
+    connecting=2_000,
     room=5_000,
     messages=20,
 )
@@ -94,3 +98,27 @@ def value_of(found: Mapping[str, Measured], name: str, key: str) -> float | None
 def as_many_as_files(count: int) -> int:
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     return min(count, files - 200)
+
+
+def present(*servers: Fanout) -> list[Fanout]:
+    """Those that can take part."""
+    return [server for server in servers if server.missing is None]
+
+
+def against(
+    scenario: str,
+    found: Mapping[str, Measured],
+    what: str,
+    key: str,
+    unit: str,
+    targets: Sequence[tuple[Fanout, Target | None]],
+) -> list[Row]:
+    """Yeoul's figure beside that of each of the others. A target against a server that takes no part is dropped."""
+    rows = []
+    ours = value_of(found, YEOUL.name, key)
+    for server, target in targets:
+        if server.missing is None:
+            rows.append(Row(scenario, what, ours, unit, server.name, value_of(found, server.name, key), target))
+        else:
+            rows.append(Row(scenario, what, ours, unit, f"{server.name}: {server.missing}"))
+    return rows

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-import jwt
-
-from .build import OUT
 from .drive import Disturbed, publish, readers
 from .processes import Running
 from .results import Measured, Row, Target
 from .rounds import Bench, as_many_as_files, value_of
 from .servers import limit, queues, yeoul
+from .tokens import SECRET, token, tokens
 
-__all__ = ["idle_users", "message_to_room"]
+__all__ = ["enter_room", "idle_users", "message_to_room"]
 
 _HEARTBEAT = 15  # seconds between heartbeats: Yeoul's default, and sse-starlette's
 _SAY_EVERY = 0.2
+_SETTLE_S = 0.5
 _PATIENCE = 120.0  # seconds until all readers are there, and until they have had everything
-
-_SECRET = secrets.token_urlsafe(48)
-_TOKEN_S = 3_600
 
 
 @dataclass(frozen=True)
@@ -41,43 +35,37 @@ class Room:
     body: str | None = None
     before: str | None = None
 
+    def follow_options(self, count: int, group: str = "user") -> tuple[str, ...]:
+        return ("-T", str(tokens(count, group)), "-l", *(("-a", self.before) if self.before else ()))
+
+    def say_options(self) -> tuple[str, ...]:
+        return ("-H", f"Authorization: Bearer {token('user-0')}", *(("-d", self.body) if self.body else ()))
+
 
 _YEOUL = Room(
     "Yeoul",
-    partial(yeoul, YEOUL_JWT_SECRET=_SECRET),
+    partial(yeoul, YEOUL_JWT_SECRET=SECRET),
     "/chat/send",
     "/chat/stream?room=bench",
     body='{"roomId": "bench", "message": "STAMP"}',
     before='"message": "',
 )
-_QUEUES = Room("sse-starlette, queues, JWT", partial(queues, BENCH_JWT_SECRET=_SECRET), "/publish", "/follow")
+_QUEUES = Room("sse-starlette, queues, JWT", partial(queues, BENCH_JWT_SECRET=SECRET), "/publish", "/follow")
 _LIMIT = Room("C, one send() each", limit, "/publish", "/follow")
 
 _IDLING = (replace(_YEOUL, follow="/notifications/stream"), _QUEUES)
 _ROOMS = (_YEOUL, _LIMIT)
 
 
-def _token(user: str) -> str:
-    claims = {"sub": user, "name": user.title(), "roles": ["user"], "exp": int(time.time()) + _TOKEN_S}
-    return jwt.encode(claims, _SECRET, "HS256")
-
-
-def _tokens(count: int) -> Path:
-    OUT.mkdir(parents=True, exist_ok=True)
-    path = OUT / "tokens"
-    path.write_text("".join(f"{_token(f'user-{number}')}\n" for number in range(count)))
-    return path
-
-
 def _idle(server: Room, count: int, seconds: float) -> Measured:
     """What so many silent connections cost, heartbeats included."""
-    tokens = ("-T", str(_tokens(count)))
+    users = ("-T", str(tokens(count)))
     with server.run() as running:
-        with readers(running.port, server.follow, 50, *tokens):
+        with readers(running.port, server.follow, 50, *users):
             pass  # what a server loads with its first requests is not the connections'
         time.sleep(0.5)
         before = running.memory()
-        with readers(running.port, server.follow, count, *tokens, idle=True) as reading:
+        with readers(running.port, server.follow, count, *users, idle=True) as reading:
             time.sleep(1.0)
             cpu, began = running.cpu(), time.monotonic()
             time.sleep(seconds)
@@ -97,12 +85,12 @@ def _idle(server: Room, count: int, seconds: float) -> Measured:
 
 def _say(server: Room, count: int, messages: int) -> Measured:
     """From sending a message until the last one in the room has it."""
-    options = ["-T", str(_tokens(count)), "-l", *(["-a", server.before] if server.before else [])]
+    options = server.follow_options(count)
     with server.run() as running, readers(running.port, server.follow, count, *options, seconds=_PATIENCE) as reading:
         time.sleep(1.0)  # who is there is told, and some subscribe after their head is sent
-        said = ["-H", f"Authorization: Bearer {_token('user-0')}", *(["-d", server.body] if server.body else [])]
         # The half: a message more would come with the end of the time, or would not.
-        published, _ = publish(running.port, server.say, 1, (messages - 0.5) * _SAY_EVERY, _SAY_EVERY, *said)
+        seconds = (messages - 0.5) * _SAY_EVERY
+        published = publish(running.port, server.say, 1, seconds, _SAY_EVERY, *server.say_options()).published
         arrived = reading.arrived(published)
     if arrived.least != published or arrived.rounds != published:
         raise Disturbed(f"a reader was given {arrived.least} of {published} messages")
@@ -111,7 +99,28 @@ def _say(server: Room, count: int, messages: int) -> Measured:
         "last_p99_ms": arrived.last_p99_ms,
         "p50_ms": arrived.p50_ms,
         "messages": published,
-        "joined_in_s": reading.connected_in,
+    }
+
+
+def _enter(server: Room, count: int) -> Measured:
+    """All connect at once; when each has the head of its response, a message is sent to all."""
+    options = server.follow_options(count)
+    with server.run() as running:
+        with readers(running.port, server.follow, 50, *server.follow_options(50, "early")):
+            pass
+        time.sleep(_SETTLE_S)
+        before = running.cpu()
+        with readers(running.port, server.follow, count, *options, seconds=_PATIENCE) as reading:
+            publish(running.port, server.say, 1, 0, 0, *server.say_options())
+            arrived = reading.arrived(1)
+            cpu = running.cpu() - before
+    if arrived.least != 1:
+        raise Disturbed(f"a message did not reach all of {count} users")
+    return {
+        "entered_in_s": reading.connected_in,
+        "last_ms": arrived.last_max_ms,
+        "kb_received": arrived.bytes / count / 1024,
+        "cpu_us": cpu / count * 1e6,
     }
 
 
@@ -124,9 +133,9 @@ def idle_users(bench: Bench) -> list[Row]:
         found,
         _IDLING,
         [
-            (f"memory of each of {count} idle users", "kb_per_user", "KB", Target("<=", 12)),
+            (f"memory of each of {count} idle users", "kb_per_user", "KB", Target("<=", 10.5)),
             (f"CPU of {count} idle users, heartbeats each {_HEARTBEAT} s", "cpu_percent", "%", Target("<=", 10)),
-            (f"until {count} users are connected", "connected_in_s", "s", Target("<=", 20)),
+            (f"until {count} users are connected", "connected_in_s", "s", Target("<=", 4)),
         ],
     )
 
@@ -141,7 +150,22 @@ def message_to_room(bench: Bench) -> list[Row]:
         [
             (f"a message to {count} users: the last has it, p50", "last_p50_ms", "ms", Target("<=", 100)),
             (f"a message to {count} users: the last has it, p99", "last_p99_ms", "ms", None),
-            (f"until {count} users are in the room", "joined_in_s", "s", None),
+        ],
+    )
+
+
+def enter_room(bench: Bench) -> list[Row]:
+    count = as_many_as_files(bench.plan.room)
+    found = bench.measure("L", {room.name: partial(_enter, room, count) for room in _ROOMS})
+    return _with_peer(
+        "L",
+        found,
+        _ROOMS,
+        [
+            (f"{count} users enter a room: until all are in", "entered_in_s", "s", Target("<=", 1.5)),
+            (f"{count} users enter a room: a message sent then has reached all", "last_ms", "ms", None),
+            (f"{count} users enter a room: received by each", "kb_received", "KB", None),
+            (f"{count} users enter a room: CPU of each", "cpu_us", "µs", None),
         ],
     )
 

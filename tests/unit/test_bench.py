@@ -368,7 +368,9 @@ def answering(answer: bytes) -> Serve:
 
 
 async def publish(port: int, *arguments: float | str) -> tuple[int, list[dict[str, Any]], str]:
-    return await run(sys.executable, HERE / "load" / "publisher.py", port, "/publish", *arguments)
+    options = [argument for argument in arguments if isinstance(argument, str)]
+    numbers = [argument for argument in arguments if not isinstance(argument, str)]
+    return await run(tool("publisher"), *options, port, "/publish", *numbers)
 
 
 async def _listening(port: int) -> None:
@@ -453,7 +455,7 @@ class TestCommand:
         with pytest.raises(SystemExit) as exit_:
             command.main()
         assert exit_.value.code == 2
-        assert "no scenario Z: there are A, B, C, D, E, F, G, H, I" in capsys.readouterr().err
+        assert "no scenario Z: there are A, B, C, D, E, F, G, H, I, J, K, L, M" in capsys.readouterr().err
 
     @pytest.mark.parametrize(("value", "code"), [(2.0, 0), (1.0, 1)])
     def test_a_missed_target_is_the_exit_code(
