@@ -16,8 +16,10 @@ import pytest
 from bench import __main__ as command
 from bench.build import HERE, CannotBuild, tool
 from bench.drive import Disturbed
-from bench.results import Row, Target, medians, show, write
-from bench.rounds import QUICK, Bench
+from bench.processes import CannotStart, free_port, running, seconds_until
+from bench.results import Row, Target, markdown, medians, show, write
+from bench.rounds import QUICK, Bench, against, present
+from bench.servers import Fanout
 from rich.console import Console
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -303,6 +305,49 @@ class TestPublisherAndLimit:
             _, [published], _ = await publish(port, 1, 0.2, 0.05)
         assert 3 <= published["published"] <= 6
 
+    async def test_connections_take_turns_in_a_pause(self) -> None:
+        at: list[float] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            at.append(time.monotonic())
+            writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+        async with served(serve) as port:
+            await publish(port, 4, 0.0, 0.4)
+        assert len(at) == 4
+        assert at[-1] - at[0] >= 0.25
+
+    async def test_responses_are_timed(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(0.05)
+            writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+        async with served(serve) as port:
+            _, [published], _ = await publish(port, 2, 0.0)
+        assert 50 <= published["p50_ms"] <= published["p99_ms"] < 5_000
+
+    async def test_a_form_can_be_posted(self) -> None:
+        asked: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            asked.append(head + await reader.readexactly(int(head.split(b"Content-Length: ")[1])))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+        form = "Content-Type: application/x-www-form-urlencoded"
+        async with served(serve) as port:
+            code, _, err = await publish(port, 1, 0.0, "-H", form, "-d", "topic=t&data=STAMP")
+        assert code == 0, err
+        assert asked[0].count(b"Content-Type:") == 1
+        assert asked[0].partition(b"\r\n\r\n")[2].startswith(b"topic=t&data=")
+
+    async def test_a_body_without_a_stamp_is_an_error(self) -> None:
+        code, _, err = await publish(1, 1, 0.0, "-d", "{}")
+        assert code == 1
+        assert "must contain STAMP" in err
+
     async def test_it_posts_as_it_is_told(self) -> None:
         asked: list[bytes] = []
 
@@ -422,6 +467,56 @@ class TestResults:
             (2.0, False, ">= 3"),
             (4.0, True, ">= 3"),
         ]
+
+    def test_the_markdown_table_has_a_column_for_each_server(self) -> None:
+        rows = [
+            Row("A", "fan-out", 4.0, "events/s", "limit", 2.0, Target(">=", 3)),
+            Row("A", "fan-out", 4.0, "events/s", "peer: not installed"),
+            Row("K", "connect", 500.0, "µs", "limit", 50.0),
+            Row("M", "start-up", 1.5, "s"),
+            Row("E", "lost", None, "", "limit", 2.0),
+        ]
+        assert markdown(rows).splitlines() == [
+            "|  | Yeoul | limit |",
+            "| --- | ---: | ---: |",
+            "| fan-out, events/s | **4** | 2 (×0.5) |",
+            "| connect, µs | **500** | 50 (×0.1) |",
+            "| start-up, s | **1.5** | – |",
+            "| lost | – | 2 |",
+        ]
+
+
+class TestPeers:
+    LEFT_OUT = Fanout("Peer", lambda: pytest.fail("it was started"), "/", "/", "not installed")
+
+    def test_one_that_is_missing_is_named_and_misses_no_target(self) -> None:
+        found = {"Yeoul": {"cpu": 8.0}}
+        [row] = against("J", found, "publishing", "cpu", "µs", [(self.LEFT_OUT, Target("<=", 1))])
+        assert (row.against, row.other, row.met) == ("Peer: not installed", None, None)
+        assert present(self.LEFT_OUT) == []
+
+
+class TestProcesses:
+    def test_the_time_to_a_line_is_measured_and_the_process_ended(self) -> None:
+        program = "import sys, time; time.sleep(0.2); print('x\\nready', file=sys.stderr, flush=True); time.sleep(99)"
+        assert 0.2 <= seconds_until("ready", (sys.executable, "-c", program)) < 20
+
+    def test_a_process_that_ends_early_is_an_error_with_what_it_said(self) -> None:
+        program = "import sys; sys.exit('no such port')"
+        with pytest.raises(CannotStart, match="no such port"):
+            seconds_until("ready", (sys.executable, "-c", program))
+
+    def test_cpu_is_that_of_another_process(self) -> None:
+        port = free_port()
+        program = (
+            "import socket, sys, time\n"
+            "while time.process_time() < 0.2: pass\n"
+            f"listener = socket.create_server(('127.0.0.1', {port}))\n"
+            "while True: listener.accept()"
+        )
+        with running((sys.executable, "-c", program), port) as server:
+            assert 0.2 <= server.cpu() < 5
+            assert server.memory() > 1_000_000
 
 
 class TestRounds:
