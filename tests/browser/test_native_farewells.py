@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Page
 
 from support.browser import chromium
-from support.reader import ask
+from support.reader import ask, publish
 from support.serving import serving
 from support.settings import make_settings
 from support.tokens import SECRET, bearer, make_jwt
@@ -51,11 +51,6 @@ async def signed_in(seconds: float) -> AsyncIterator[tuple[int, Page]]:
         yield port, page
 
 
-async def publish(port: int, data: str) -> None:
-    headers = {**ADMIN, "Content-Type": "text/plain"}
-    assert (await ask(port, "/topics/news", method="POST", headers=headers, body=data.encode())).status == 202
-
-
 async def seen(page: Page, type: str) -> list[Any]:
     return [entry for entry in await page.evaluate("() => window.seen") if entry[0] == type]
 
@@ -64,12 +59,12 @@ async def test_told_in_time_a_page_renews_its_session_and_misses_nothing_beyond_
     async with signed_in(4) as (port, page):
         await page.evaluate(FOLLOW, ["/topics/news", make_jwt("u1", seconds=600, **RIGHTS)])
         await page.wait_for_function("() => window.source.readyState === EventSource.OPEN")
-        await publish(port, "before")
+        await publish(port, "news", "before", headers=ADMIN)
         await page.wait_for_function("() => window.seen.some(([type]) => type === 'stream.bye')")
         (farewell,) = await seen(page, "stream.bye")
         assert '"reason": "expired"' in farewell[1]
         assert '"reconnect": true' in farewell[1]
-        await publish(port, "after")
+        await publish(port, "news", "after", headers=ADMIN)
         await page.wait_for_function("() => window.seen.at(-1)[1] === 'after'")
         assert [data for _, data in await seen(page, "message")] == ["before", "after"]
         (told,) = await seen(page, "stream.reauth")

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from support.browser import chromium
 from support.proxy import Fate, Proxy, proxying
-from support.reader import ask
+from support.reader import publish
 from support.serving import serving
 from support.settings import make_settings
 from support.tokens import SECRET, bearer, make_jwt
@@ -52,9 +52,7 @@ class Site:
         await page.goto(f"http://127.0.0.1:{self.proxy.port}/livez")  # a page that asks for nothing else
 
     async def publish(self, data: str) -> None:
-        headers = {**bearer(TOKEN), "Content-Type": "text/plain"}
-        answer = await ask(self.port, f"/topics/{TOPIC}", method="POST", headers=headers, body=data.encode())
-        assert answer.status == 202
+        await publish(self.port, TOPIC, data, headers=bearer(TOKEN))
 
 
 @asynccontextmanager

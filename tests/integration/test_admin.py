@@ -14,14 +14,12 @@ import pytest
 
 from support.polling import eventually
 from support.reader import RawStream, ask, open_stream, publish
-from support.serving import serving
+from support.serving import one_outlet, serving
 from support.settings import make_settings
 from support.tokens import bearer, demo_token
 from yeoul import __version__
 from yeoul.app import create_app
 from yeoul.hub.limits import Principal
-
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 ROUTES = [
     ("GET", "/admin/overview"),
@@ -67,8 +65,7 @@ async def test_connections_are_shown_with_who_and_what(port: int) -> None:
     began = time.time()
     async with await connected(port, "/stream?topic=chat/a&topic=chat/b", user="김", name="철수") as stream:
         for topic in ("chat/a", "chat/b"):
-            answer = await ask(port, f"/topics/{topic}", method="POST", json_body={"data": "x"})
-            assert answer.status == 202
+            await publish(port, topic, "x")
         await stream.take(3)
         (shown,) = (await get(port, "/admin/connections"))["connections"]
         assert (shown["user"], shown["name"], shown["address"]) == ("김", "철수", "127.0.0.1")

@@ -8,10 +8,8 @@ import pytest
 
 from support.polling import eventually, generation, metrics
 from support.reader import ask, open_stream
+from support.serving import one_outlet
 from support.upstream import TOKENS, Answer, Upstream, stall
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 
 async def make(port: int) -> str:

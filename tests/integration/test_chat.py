@@ -12,14 +12,12 @@ import pytest
 from support.apps import ADMIN, HOSTILE, SEED_TOKEN, contents, following, news, send
 from support.polling import eventually
 from support.reader import RawStream, ask, open_stream, publish
-from support.serving import serving
+from support.serving import one_outlet, serving
 from support.settings import make_settings
 from support.tokens import bearer, demo_token
 from yeoul.app import create_app
 from yeoul.sse import Event
 
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 # Whoever is gone is gone: for tests about leaving.
 no_grace = pytest.mark.settings(chat_grace_s=0)
 

@@ -9,12 +9,9 @@ import pytest
 from fastapi import FastAPI
 
 from support.reader import ask
-from support.serving import serving
+from support.serving import one_outlet, serving
 from support.settings import make_settings
 from yeoul.app import create_app
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 
 @one_outlet

@@ -10,11 +10,9 @@ import pytest
 
 from support.polling import eventually, generation
 from support.reader import RawStream, ask, open_stream
+from support.serving import one_outlet
 from support.tokens import bearer, demo_token
 from support.upstream import TOKENS, Answer, Upstream, complete, stall
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 TEXT = "".join(TOKENS)
 STREAM = {"Accept": "text/event-stream", "Content-Type": "application/json"}

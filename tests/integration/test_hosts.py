@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from support.reader import ask, read_head
-
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
+from support.serving import one_outlet
 
 
 async def status(port: int, head: str) -> int:

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from support.reader import Answer, ask, open_stream
+from support.serving import one_outlet
 from support.tokens import bearer, demo_token
 
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 
 

@@ -11,10 +11,8 @@ import pytest
 from support.event_source import EventSource
 from support.polling import eventually, generation, metrics
 from support.reader import ask, open_stream
+from support.serving import one_outlet
 from support.upstream import TOKENS, Answer, Upstream, eof, stall
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 FAKE_ANSWER = "안녕하세요! 저는 AI 어시스턴트입니다."
 

@@ -13,11 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.polling import eventually, metrics
 from support.reader import ask, open_stream, publish
+from support.serving import one_outlet
 from support.tokens import bearer, demo_token
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "grafana"
-
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 
 async def counted(port: int, name: str) -> dict[str, float]:

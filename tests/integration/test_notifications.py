@@ -10,10 +10,8 @@ import pytest
 
 from support.apps import ADMIN, HOSTILE, SEED_TOKEN, contents, following, news, send
 from support.reader import ask, open_stream
+from support.serving import one_outlet
 from support.tokens import bearer, demo_token
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 ANN, BOB = demo_token("ann", "Ann"), demo_token("bob", "Bob")
 NEW = {"title": "새로운 메시지", "message": "안녕하세요! 새로운 알림입니다.", "type": "info"}

@@ -11,15 +11,12 @@ from fastapi import FastAPI
 
 from support.polling import eventually, generation, metrics
 from support.reader import ask, open_stream, publish
-from support.serving import serving
+from support.serving import one_outlet, serving
 from support.upstream import TOKENS, Answer, Upstream, eof, error, stall
 from yeoul.apps.operations.metrics import registry_of
 from yeoul.apps.operations.ops import ops
 from yeoul.hub import Hub
 from yeoul.llm.generations import Generations
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 NAMES = {
     "yeoul_connections": "gauge",

@@ -7,10 +7,9 @@ import asyncio
 import pytest
 
 from support.reader import ask, open_stream, publish
+from support.serving import one_outlet
 from support.tokens import bearer
 from support.upstream import Upstream
-
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 APP = "https://app.example.com"
 named = pytest.mark.settings(cors_origins=[APP])

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from support.faulty_broker import FaultyBroker
 from support.polling import eventually, metrics
 from support.reader import ask, open_stream, publish
-from support.serving import serving
+from support.serving import one_outlet, serving
 from support.settings import make_settings
 from yeoul.app import create_app
 from yeoul.apps.operations import ops as ops_module
@@ -22,9 +22,6 @@ from yeoul.apps.operations.ops import ops
 from yeoul.hub import Hub
 from yeoul.hub.health import PROBE_TOPIC, Probe
 from yeoul.llm.generations import Generations
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 
 @asynccontextmanager

@@ -7,10 +7,9 @@ import asyncio
 import pytest
 
 from support.reader import Answer, ask, open_stream
+from support.serving import one_outlet
 from support.tokens import bearer, demo_token
 from support.upstream import Upstream
-
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 ANN = bearer(demo_token("ann"))
 BOB = bearer(demo_token("bob"))

@@ -9,10 +9,8 @@ import pytest
 
 from support.apps import ADMIN, HOSTILE, SEED_TOKEN, contents, following, news, send
 from support.reader import ask, open_stream
+from support.serving import one_outlet
 from support.tokens import bearer, demo_token
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 ANN = demo_token("ann", "Ann")
 NEW = {

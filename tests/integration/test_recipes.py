@@ -18,7 +18,7 @@ from fastapi import APIRouter, FastAPI
 from support.polling import eventually, generation, metrics, nobody_reads
 from support.reader import Answer as HttpAnswer
 from support.reader import RawStream, ask, open_stream
-from support.serving import serving
+from support.serving import one_outlet, serving
 from support.settings import make_settings
 from support.upstream import (
     TOKENS,
@@ -42,8 +42,6 @@ from yeoul.storage import database
 GENERATE = "/api/recipes/generate-stream"
 JSON = {"Content-Type": "application/json"}
 SOUP = {"title": "양파 수프", "category": "한식", "ingredients": ["양파를 썬 것", "감자"], "body": "1. 끓인다\n2. 🍲"}
-
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 
 async def generate(port: int, *, last_event_id: str = "", **body: Any) -> RawStream:

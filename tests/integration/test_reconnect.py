@@ -11,11 +11,9 @@ import pytest
 from support.event_source import EventSource
 from support.polling import generation, metrics, nobody_reads
 from support.reader import ask, open_stream
+from support.serving import one_outlet
 from support.tokens import bearer, demo_token
 from support.upstream import TOKENS, Answer, Upstream, stall
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 TEXT = "".join(TOKENS)
 JSON = {"Content-Type": "application/json", "Accept": "text/event-stream"}

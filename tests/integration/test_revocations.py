@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.reader import RawStream, ask, open_stream
+from support.reader import RawStream, ask, open_stream, publish
 from support.serving import serving, yeoul_serve
 from support.settings import make_settings
 from support.tickets import cookie_of, issue_ticket, revoke
@@ -56,8 +56,7 @@ async def test_every_way_in_of_the_user_is_closed_at_once_and_nobody_elses(port:
     assert (await ask(port, "/topics/chat/a", headers=session)).status == 401
     assert (await ask(port, ticket_path, headers=cookie_of(mine[2]))).status == 401
     assert (await ask(port, unused_path)).status == 401
-    headers = {**bearer(admin()), "Content-Type": "text/plain"}
-    assert (await ask(port, "/topics/chat/a", method="POST", headers=headers, body=b"on")).status == 202
+    await publish(port, "chat/a", "on", headers=bearer(admin()))
     assert (await other.take(2))[1].data == "on"
     await other.close()
 

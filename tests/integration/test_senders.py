@@ -9,10 +9,8 @@ import pytest
 
 from support.apps import ADMIN, SEED_TOKEN, contents, following, news, send
 from support.reader import ask, open_stream
+from support.serving import one_outlet
 from support.tokens import SECRET, bearer, demo_token, make_jwt
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 SENDERS: dict[str, dict[str, Any]] = {
     "/notifications/send": {"title": "t", "message": "m", "type": "info"},

@@ -10,13 +10,11 @@ import pytest
 from support.apps import news
 from support.polling import eventually, metrics
 from support.reader import ask, open_stream, publish
-from support.serving import serving
+from support.serving import one_outlet, serving
 from support.settings import make_settings
 from support.tokens import bearer, demo_token
 from yeoul.app import create_app
 
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 often = pytest.mark.settings(status_interval_s=0.05)
 
 # A proxy's word: the request is from somebody who is not at this machine.

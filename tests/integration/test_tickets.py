@@ -55,24 +55,20 @@ async def test_of_fifty_that_use_it_at_once_one_gets_in(port: int) -> None:
 async def test_with_its_pass_it_comes_back_and_misses_nothing(port: int) -> None:
     token = make_jwt("u1", yeoul={"subscribe": ["news/*"], "publish": ["news/*"]})
 
-    async def say(data: str) -> None:
-        headers = {**bearer(token), "Content-Type": "text/plain"}
-        assert (await ask(port, "/topics/news/a", method="POST", headers=headers, body=data.encode())).status == 202
-
     path = f"/topics/news/a?ticket={await issue_ticket(port, token)}"
     stream = await open_stream(port, path)
     assert "; HttpOnly; SameSite=Strict" in stream.headers["set-cookie"]
     cookie = cookie_of(stream)
     await stream.take(1)
     for round_number in range(3):
-        await say(f"{round_number} before")
+        await publish(port, "news/a", f"{round_number} before", headers=bearer(token))
         last = (await stream.until(lambda events: events[-1].data.endswith("before")))[-1].id or ""
         stream.cut()
-        await say(f"{round_number} missed")
+        await publish(port, "news/a", f"{round_number} missed", headers=bearer(token))
         stream = await open_stream(port, path, headers=cookie, last_event_id=last)
         assert stream.status == 200
         assert "set-cookie" not in stream.headers
-        await say(f"{round_number} after")
+        await publish(port, "news/a", f"{round_number} after", headers=bearer(token))
         events = await stream.until(lambda events: events and events[-1].data.endswith("after"))
         said = [event.data for event in events if event.type == "message"]
         assert said == [f"{round_number} missed", f"{round_number} after"]

@@ -10,15 +10,13 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from support.reader import Answer, ask, open_stream
+from support.serving import one_outlet
 from support.tokens import SECRET, bearer, demo_token, make_jwt
 
 ED = ed25519.Ed25519PrivateKey.generate()
 PUBLIC = ED.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 pytestmark = pytest.mark.settings(jwt_secret=SECRET, jwt_public_key=PUBLIC)
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 
 async def send(port: int, topic: str, token: str | None, data: str = "x") -> Answer:

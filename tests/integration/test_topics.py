@@ -9,9 +9,7 @@ import pytest
 
 from support.polling import metrics
 from support.reader import ask, open_stream, publish, read_head
-
-# Nothing streams in these: the outlets do not differ.
-one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
+from support.serving import one_outlet
 
 
 async def test_a_reader_gets_what_is_published(port: int) -> None:

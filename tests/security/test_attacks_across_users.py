@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from support.reader import Answer, RawStream, ask, open_stream, read_head
+from support.reader import Answer, RawStream, ask, open_stream, publish, read_head
 from support.tickets import cookie_of, issue_ticket, revoke
 from support.tokens import bearer, make_jwt
 from support.upstream import Answer as Script
@@ -192,9 +192,7 @@ async def test_who_is_revoked_while_connecting_keeps_no_stream(port: int) -> Non
 async def behind(port: int, token: str) -> RawStream:
     """A reader of 8 MB that has them all to come: it takes little, and the kernel holds little for it."""
     for number in range(40):
-        body = {"data": f"{number}:" + "x" * 200_000}
-        answer = await ask(port, "/topics/news", method="POST", headers=bearer(ADMIN), json_body=body)
-        assert answer.status == 202
+        await publish(port, "news", f"{number}:" + "x" * 200_000, headers=bearer(ADMIN))
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
     sock.connect(("127.0.0.1", port))

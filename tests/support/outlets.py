@@ -98,6 +98,11 @@ async def follow(
     return reader, made
 
 
+async def publish(hub: Hub, topic: str, *data: str) -> Cursor:
+    """Publishes one event for each text; the cursor of the last."""
+    return await hub.publish(topic, *[Event(text) for text in data])
+
+
 async def turns(count: int = 10) -> None:
     """Gives the event loop its turn: what is scheduled without a delay has run then."""
     for _ in range(count):

@@ -180,8 +180,11 @@ async def ask(
         return Answer(stream.status, stream.headers, bytes(stream.raw))
 
 
-async def publish(port: int, topic: str, data: str, *, type: str = "message") -> str:
+async def publish(
+    port: int, topic: str, data: str, *, type: str = "message", headers: Mapping[str, str] | None = None
+) -> str:
     """Publishes one event over HTTP; its id."""
-    answer = await ask(port, f"/topics/{topic}", method="POST", json_body={"data": data, "type": type})
+    body = {"data": data, "type": type}
+    answer = await ask(port, f"/topics/{topic}", method="POST", headers=headers, json_body=body)
     assert answer.status == 202, answer
     return str(answer.json()["id"])

@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pytest
 import uvicorn
 
 from support.settings import make_data_dir
 from yeoul.server.protocol import Protocol
+
+# For a test whose subject does not depend on the outlet: the `port` fixture then has one of the two.
+one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 READY_S = 15.0
 _READY = re.compile(r"yeoul ready on http://\S+?:(\d+)\b")

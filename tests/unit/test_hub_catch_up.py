@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.outlets import MemoryOutlet, follow, turns
+from support.outlets import MemoryOutlet, follow, publish, turns
 from yeoul.hub import Hub, MemoryBroker
 from yeoul.sse import Event
 from yeoul.stream import Cursor, Frame, Retention
@@ -22,10 +22,6 @@ ONE = Frame("", 1, 0, Event("x"), 0.0).size
 def gap_of(outlet: MemoryOutlet) -> dict[str, str]:
     [gap] = [json.loads(event.data) for event in outlet.events if event.type == "stream.gap"]
     return dict(gap)
-
-
-async def publish(hub: Hub, topic: str, *data: str) -> Cursor:
-    return await hub.publish(topic, *[Event(text) for text in data])
 
 
 @pytest.mark.parametrize(("missed", "given"), [(4, 4), (5, 5), (6, 5), (9, 5)])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from support.outlets import MemoryOutlet, follow, turns
+from support.outlets import MemoryOutlet, follow, publish, turns
 from yeoul.hub import Hub, MemoryBroker
 from yeoul.hub.broker import Sink
 from yeoul.hub.limits import Principal
@@ -18,10 +18,6 @@ from yeoul.stream.retention import Retentions
 
 def small(events: int = 5) -> MemoryBroker:
     return MemoryBroker(Retentions(default=Retention(events=events)))
-
-
-async def publish(hub: Hub, topic: str, *data: str) -> Cursor:
-    return await hub.publish(topic, *[Event(text) for text in data])
 
 
 def numbers(start: int, stop: int) -> list[str]:
