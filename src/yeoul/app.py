@@ -1,4 +1,4 @@
-"""The one place that puts the server together."""
+"""`create_app`: puts the server together."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from .apps.live.notifications import notifications
 from .apps.live.realtime import realtime
 from .apps.live.status import status
 from .apps.live.topics import topics
+from .apps.operations.admin import admin
 from .apps.operations.auth import auth_app
 from .apps.operations.index import index
+from .apps.operations.ops import ops
 from .apps.operations.revocations import revocations_app
 from .asgi.authentication import HideSecrets, Identify, require_unbound, require_user
 from .asgi.body import BodyLimit
@@ -30,98 +32,130 @@ from .asgi.hosts import Hosts
 from .asgi.measure import Measure
 from .asgi.openapi import describe
 from .asgi.origins import Origins
-from .factories import DESCRIPTION, TAGS, Parts, origins_of
+from .factories import Services, allowed_origins, make_overview, make_registry, make_services, running
 from .hub.job import DisconnectPolicy
 from .relay.route import Route
 from .settings import Settings, environment
 
 __all__ = ["create_app"]
 
+_DESCRIPTION = """
+Every event belongs to a **topic**; a **stream** is a reader of one or several topics, with a position in them.
+
+* **Streams** are Server-Sent Events. A client that reconnects with the last `id:` it received, as `EventSource` does by
+  itself, receives exactly what it missed, or one `stream.gap` event. 204 means that the stream is complete.
+* **Authentication** is by a token (`Authorization: Bearer <token>`), by the cookie that holds it, or by a ticket in the
+  query.
+* **Errors** are problem documents (RFC 9457) that say what would be right.
+* **Publishing twice** by accident is prevented by an `Idempotency-Key`.
+"""
+
+# In the order in which the reference shows them.
+_TAGS: Sequence[tuple[str, str]] = (
+    ("topics", "Publish to a topic, follow one or several."),
+    ("notifications", "To one user on every device, or to all users."),
+    ("realtime", "Live updates of resources, for everyone who shows them."),
+    ("chat", "Rooms, who is in them, and who is typing."),
+    ("generations", "Answers of models that outlive their readers."),
+    ("ask", "Answers from documents, with their sources."),
+    ("lessons", "The smallest streams there are, to learn from."),
+    ("recipes", "Recipes: generated, saved, searched."),
+    ("challenges", "Recommended challenges, as a conversation."),
+    ("gateway", "Streams of other servers, relayed."),
+    ("auth", "The current user; tickets, the cookie, and revocations."),
+    ("system", "The state of the server, now and as a stream."),
+    ("operations", "Probes and metrics."),
+    ("admin", "For administrators: connections and topics, and closing them."),
+)
+
 
 def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()) -> FastAPI:
-    """The server as an ASGI application, for any server that speaks it; `yeoul serve` adds the direct outlet. `routes`:
-    of the gateway, beside those of the settings.
+    """The server as an ASGI application, for any ASGI server; `yeoul serve` adds the direct outlet. `routes`: gateway
+    routes in addition to those of the settings.
 
-    Raises ValueError for settings that do not fit together.
+    Raises ValueError for settings that contradict each other.
     """
-    settings = settings or Settings()
-    parts = Parts(settings, routes)
+    services = make_services(settings or Settings(), routes)
     app = FastAPI(
         title="Yeoul",
         version=__version__,
         summary="Streams to browsers over Server-Sent Events.",
-        description=DESCRIPTION,
-        openapi_tags=list(TAGS),
-        lifespan=parts.running,
+        description=_DESCRIPTION,
+        openapi_tags=[{"name": name, "description": description} for name, description in _TAGS],
+        lifespan=partial(running, services),
         docs_url=None,
         redoc_url=None,
     )
-    # For apps of others: docs/add-an-app.md.
-    app.state.hub, app.state.generations, app.state.providers = parts.hub, parts.generations, parts.providers
-    app.state.authenticator, app.state.tickets = parts.authenticator, parts.tickets
-    app.state.rates, app.state.idempotency_keys = parts.rates, parts.idempotency_keys
-    _stand_before(app, parts)
-    for router, dependencies in _routers(parts):
+    _offer(app, services)
+    _add_middleware(app, services)
+    for router, dependencies in _routers(services):
         app.include_router(router, dependencies=dependencies)
-    app.include_router(index())
     answer_errors_with_problems(app)
-    demo = parts.authenticator.demo
-    describe(
-        app,
-        cookie=settings.cookie,
-        anonymous=demo or settings.open_answers,
-        query_tokens=demo or settings.query_tokens,
-    )
-    parts.watch.show(app, settings, parts.relays, parts.revocations)
+    open_answers = services.demo or services.settings.open_answers
+    query_tokens = services.demo or services.settings.query_tokens
+    describe(app, cookie=services.settings.cookie, anonymous=open_answers, query_tokens=query_tokens)
     return app
 
 
-def _stand_before(app: FastAPI, parts: Parts) -> None:
-    """What each request goes through before it meets a route."""
-    settings, watch = parts.settings, parts.watch
+def _offer(app: FastAPI, services: Services) -> None:
+    """What the apps of users take from `app.state` (docs/add-an-app.md). `asgi/rates.py` and `asgi/idempotency.py` read
+    the last two, so that an app without them works as well."""
+    app.state.hub = services.hub
+    app.state.generations = services.generations
+    app.state.providers = services.providers
+    app.state.rates = services.rates
+    app.state.idempotency_keys = services.idempotency_keys
+
+
+def _add_middleware(app: FastAPI, services: Services) -> None:
+    settings = services.settings
     # The last one is the outermost.
     app.add_middleware(ClearStart)
     app.add_middleware(
         Identify,
-        authenticator=parts.authenticator,
-        tickets=parts.tickets,
-        revoked=parts.revocations.revoked,
+        authenticator=services.authenticator,
+        tickets=services.tickets,
+        revoked=services.revocations.revoked,
         cookie=settings.cookie,
         query_tokens=settings.query_tokens,
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout_s)
-    app.add_middleware(Origins, allowed=origins_of(settings, parts.authenticator.demo))
+    app.add_middleware(Origins, allowed=allowed_origins(settings, services.demo))
     app.add_middleware(Hosts, allowed=settings.allowed_hosts)
-    app.add_middleware(Measure, requests=watch.requests, identifications=watch.identifications)
+    app.add_middleware(Measure, requests=services.requests, identifications=services.identifications)
     app.add_middleware(HideSecrets)
 
 
-def _routers(parts: Parts) -> Iterator[tuple[APIRouter, list[Any]]]:
-    """With their dependencies, in the order in which a request tries them: a route of the gateway's table may stand in
-    for any other, and streams, to which thousands connect at once, come before what is asked now and then."""
-    settings, hub, generations, providers = parts.settings, parts.hub, parts.generations, parts.providers
+def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
+    """Routers with their dependencies, in the order in which a request is matched. The gateway comes first, because its
+    routes may replace any other; streams come before what is asked rarely."""
+    settings, hub, generations, providers = services.settings, services.hub, services.generations, services.providers
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
-    # What costs money is for those whose name is known, where names are asked for at all.
+    # Requests that cost money need a known user, where the server authenticates at all.
     known = [Depends(require_unbound)]
-    if not (parts.authenticator.demo or settings.open_answers):
+    if not (services.demo or settings.open_answers):
         known.append(Depends(require_user))
-    own_ticket = partial(parts.tickets.issue, internal=True)
-    yield gateway(parts.relays, parts.routes, lost_reader, environment, own_ticket), known
+    own_ticket = partial(services.tickets.issue, internal=True)
+    yield gateway(services.relays, services.routes, lost_reader, environment, own_ticket), known
     for streams in (
         topics(hub, max_newest=settings.max_newest),
         notifications(hub),
         realtime(hub),
         chat(hub, history=settings.chat_history, grace=settings.chat_grace_s),
-        status(hub, parts.watch.pulse, interval=settings.status_interval_s),
-        auth_app(hub, parts.authenticator, parts.tickets, cookie=settings.cookie),
-        revocations_app(hub, parts.tickets, parts.revocations),
+        status(hub, services.pulse, interval=settings.status_interval_s),
+        auth_app(hub, services.authenticator, services.tickets, cookie=settings.cookie),
+        revocations_app(hub, services.tickets, services.revocations),
     ):
         yield streams, []
     for answers in (
         lessons(generations, providers, lost_reader),
         generations_app(generations, providers),
-        recipes_app(generations, providers, parts.recipes, lost_reader),
-        challenges(generations, providers, parts.conversations, lost_reader),
-        ask_app(generations, providers, parts.retriever, lost_reader),
+        recipes_app(generations, providers, services.recipes, lost_reader),
+        challenges(generations, providers, services.conversations, lost_reader),
+        ask_app(generations, providers, services.retriever, lost_reader),
     ):
         yield answers, known
+    yield index(), []
+    # Last, since the gauges of the chat rooms exist once the chat does.
+    yield ops(hub, make_registry(services), open=settings.open_metrics), []
+    yield admin(hub, make_overview(services)), []

@@ -409,6 +409,13 @@ class Settings(Operation, Limits, Identification, Answers, Streams, Listening, B
         hide_input_in_errors=True,  # it may be a key, or stand beside one
     )
 
+    @property
+    def demo(self) -> bool:
+        """Whether no key is set. Then every user of this machine is an administrator, and the server only listens on
+        loopback."""
+        keys = (self.jwt_secret, self.jwt_previous_secret, self.jwt_public_key, self.jwt_jwks_url)
+        return all(key is None for key in keys)
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -102,7 +102,7 @@ def test_a_good_token_is_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "env", "said"),
     [
-        (["--host", "0.0.0.0"], {}, "on 0.0.0.0 others can reach this server, and it has no key"),
+        (["--host", "0.0.0.0"], {}, "on 0.0.0.0 other machines can reach this server, and no key is set"),
         ([], {"YEOUL_JWT_SECRET": "hunter2"}, "setting jwt_secret: it has 7 bytes: an HS256 secret has 32 and more"),
     ],
 )

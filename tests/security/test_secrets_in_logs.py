@@ -129,5 +129,5 @@ def test_a_start_that_fails_shows_no_key(wrong: dict[str, str]) -> None:
     "host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.0.0.1.example.com", "localhost.com"]
 )
 def test_without_a_key_it_listens_to_this_machine_alone(host: str) -> None:
-    with pytest.raises(ValueError, match="others can reach this server"):
+    with pytest.raises(ValueError, match="other machines can reach this server"):
         create_app(make_settings(host=host))

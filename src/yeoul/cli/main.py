@@ -109,7 +109,7 @@ def _serve(
             logger.info("yeoul ready on %s", url, extra={"url": url, "version": __version__})
             return
         say(f"yeoul ready on {url}")
-        demo = app.state.authenticator.demo
+        demo = settings.demo
         say((_TRY if demo else _TRY_WITH_KEY).format(url=url, provider=app.state.providers.describe()))
         if demo:
             say(_DEMO.format(url=url))
