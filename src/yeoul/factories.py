@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from .addresses import is_loopback
 from .apps.answers.gateway import recipes_route, with_built_in
 from .apps.live.chat import MAX_MESSAGE_BYTES
 from .apps.live.rooms import Rooms
@@ -21,7 +22,6 @@ from .auth.authenticator import Authenticator
 from .auth.claims import Rules
 from .auth.jwks import Jwks
 from .auth.keys import Key, public_keys, secret_key
-from .auth.loopback import is_loopback
 from .auth.tickets import Tickets
 from .auth.tokens import Tokens
 from .client.request import Timeouts

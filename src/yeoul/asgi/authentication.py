@@ -12,9 +12,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..addresses import is_loopback
 from ..auth.authenticator import Authenticator
 from ..auth.identity import ADMIN, ANONYMOUS, Identity
-from ..auth.loopback import is_loopback
 from ..auth.tickets import Admission, Pass, Tickets
 from ..errors import InvalidToken, YeoulError
 from ..hub.limits import Principal

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..auth.loopback import is_loopback, plain_address
+from ..addresses import is_loopback, parse_address
 from .errors import problem
 
 __all__ = ["Hosts", "check_host"]
@@ -59,9 +59,9 @@ class Hosts:
         server = (scope.get("server") or ("", None))[0]
         if not self._allowed and not is_loopback(server):
             return True
-        address = plain_address(name)
+        address = parse_address(name)
         # 0.0.0.0 is what a browser is given where the server listens on every address: this machine.
-        return address is not None and (address.is_unspecified or address == plain_address(server))
+        return address is not None and (address.is_unspecified or address == parse_address(server))
 
 
 def check_host(text: str) -> str:

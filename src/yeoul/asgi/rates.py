@@ -10,7 +10,7 @@ from math import ceil
 
 from starlette.requests import HTTPConnection
 
-from ..hub.limits import network_of
+from ..addresses import network_of
 from .authentication import caller_of
 from .errors import Problem
 

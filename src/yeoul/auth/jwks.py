@@ -15,11 +15,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from yarl import URL
 
+from ..addresses import is_loopback
 from ..client.connection import new_session
 from ..errors import KeysUnavailable
 from ..observe import logger
 from .keys import Key, algorithm_of
-from .loopback import is_loopback
 
 __all__ = ["MAX_AGE_S", "PAUSE_S", "Jwks", "read_jwks"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from ..addresses import is_loopback, network_of
 from ..errors import TooManyConnections
 
-__all__ = ["NOBODY", "Admission", "Principal", "network_of"]
+__all__ = ["NOBODY", "Admission", "Principal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,6 @@ class Principal:
 
 
 NOBODY = Principal()
-
-
-# Whoever has one address of IPv6 has a network of them, 2**64 for the asking (RFC 4291, 2.5.1).
-_HOST_BITS = 64
-
-# The longest text of an IPv6 address, with a zone. A proxy that is believed may hand on what a client has made up.
-_MAX_ADDRESS = 64
 
 
 class Admission:
@@ -101,28 +94,9 @@ class Admission:
         """What its address is counted under; None where that is not counted."""
         if self._per_address is None or principal.address is None:
             return None
-        plain = _plain(principal.address)
-        if plain is not None and plain.is_loopback and not self._limit_loopback:
+        if not self._limit_loopback and is_loopback(principal.address):
             return None
         return network_of(principal.address)
-
-
-def network_of(address: str) -> str:
-    """Whose an address is, as far as one can tell: one of IPv4 itself, one of IPv6 its /64, anything else (the path of
-    a Unix socket) its beginning."""
-    plain = _plain(address)
-    if plain is None:
-        return address[:_MAX_ADDRESS]
-    return str(plain) if isinstance(plain, IPv4Address) else f"{int(plain) >> _HOST_BITS:x}/{_HOST_BITS}"
-
-
-def _plain(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    # An IPv4 client of a socket that takes both looks like `::ffff:192.0.2.1`: its /64 would be everybody's.
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
 def _add(counts: dict[str, int], key: str | None, number: int) -> None:
