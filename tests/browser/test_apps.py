@@ -18,7 +18,7 @@ from support.settings import make_settings
 from support.upstream import Answer, Upstream
 from yeoul.app import create_app
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 # Follows a stream until the browser is told not to come back; everything that was dispatched, and how often it was cut.
 FOLLOW = """([path, types]) => new Promise((resolve) => {

@@ -10,13 +10,14 @@ import pytest
 from playwright.async_api import Page
 
 from support.browser import chromium
+from support.machine import budget
 from support.reader import ask, publish
 from support.serving import serving
 from support.settings import make_settings
 from support.tokens import SECRET, bearer, make_jwt
 from yeoul.app import create_app
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 ADMIN = bearer(make_jwt("boss", roles=["admin"]))
 RIGHTS = {"yeoul": {"subscribe": ["news"], "publish": ["news"]}}
@@ -56,8 +57,8 @@ async def seen(page: Page, type: str) -> list[Any]:
 
 
 async def test_told_in_time_a_page_renews_its_session_and_misses_nothing_beyond_the_tokens_end() -> None:
-    async with signed_in(4) as (port, page):
-        await page.evaluate(FOLLOW, ["/topics/news", make_jwt("u1", seconds=600, **RIGHTS)])
+    async with signed_in(budget(4)) as (port, page):
+        await page.evaluate(FOLLOW, ["/topics/news", make_jwt("u1", seconds=86_400, **RIGHTS)])
         await page.wait_for_function("() => window.source.readyState === EventSource.OPEN")
         await publish(port, "news", "before", headers=ADMIN)
         await page.wait_for_function("() => window.seen.some(([type]) => type === 'stream.bye')")
@@ -73,14 +74,14 @@ async def test_told_in_time_a_page_renews_its_session_and_misses_nothing_beyond_
 
 
 async def test_a_page_that_does_not_renew_ends_closed() -> None:
-    async with signed_in(3) as (_, page):
+    async with signed_in(budget(3)) as (_, page):
         await page.evaluate(FOLLOW, ["/topics/news", None])
         await page.wait_for_function("() => window.source.readyState === EventSource.CLOSED")
         assert [type for type, _ in await page.evaluate("() => window.seen")] == ["stream.reauth", "stream.bye"]
 
 
 async def test_who_is_revoked_is_told_so_and_does_not_come_back() -> None:
-    async with signed_in(600) as (port, page):
+    async with signed_in(86_400) as (port, page):
         await page.evaluate(FOLLOW, ["/topics/news", None])
         await page.wait_for_function("() => window.source.readyState === EventSource.OPEN")
         answer = await ask(port, "/auth/revocations", method="POST", headers=ADMIN, json_body={"userId": "u1"})

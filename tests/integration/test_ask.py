@@ -297,7 +297,7 @@ async def test_a_stop_ends_the_request_to_the_model(port: int, upstream: Upstrea
         await stream.take(5)
         assert (await ask(port, stream.headers["location"], method="DELETE")).status == 200
         assert shown(await stream.rest())[-1] == ("message", {"error": "this answer was stopped"})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await upstream.requests[0].closed.wait()
 
 

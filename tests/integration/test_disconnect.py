@@ -27,7 +27,7 @@ async def post_stream(port: int, on_disconnect: Any = None) -> RawStream:
 
 
 async def closed(request: SeenRequest) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await request.closed.wait()
 
 

@@ -9,6 +9,7 @@ from time import monotonic
 import pytest
 
 from support.event_source import EventSource
+from support.machine import budget
 from support.polling import eventually, generation, metrics
 from support.reader import ask, open_stream
 from support.serving import one_outlet
@@ -31,7 +32,8 @@ async def arrivals(port: int, path: str) -> tuple[list[str], list[float]]:
 async def test_the_countdown_says_a_number_a_second_then_lift_off_and_ends(port: int) -> None:
     data, times = await arrivals(port, "/sse/countdown")
     assert data == ["5", "4", "3", "2", "1", "발사!"]
-    assert all(0.8 < later - sooner < 1.6 for sooner, later in pairwise(times))
+    most = budget(1.6)
+    assert all(0.8 < later - sooner < most for sooner, later in pairwise(times))
 
 
 async def test_a_countdown_that_was_heard_to_its_end_is_not_begun_again(
@@ -47,7 +49,7 @@ async def test_a_countdown_that_was_heard_to_its_end_is_not_begun_again(
 async def test_the_make_believe_model_sends_a_character_every_50_ms(port: int) -> None:
     data, times = await arrivals(port, "/sse/fake-llm")
     assert data == [*FAKE_ANSWER, "[DONE]"]
-    assert 0.045 * len(FAKE_ANSWER) < times[-1] - times[0] < 0.1 * len(FAKE_ANSWER)
+    assert 0.045 * len(FAKE_ANSWER) < times[-1] - times[0] < budget(0.1 * len(FAKE_ANSWER))
 
 
 async def test_an_answer_streams_token_by_token_then_done(port: int, upstream: Upstream) -> None:
@@ -139,7 +141,7 @@ async def test_an_answer_at_once_is_stopped_when_its_client_leaves(port: int, up
     writer.write(b"GET /sse/chat-normal HTTP/1.1\r\nHost: localhost\r\n\r\n")
     request = await upstream.request()
     writer.transport.abort()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await request.closed.wait()
 
     async def cancelled() -> bool:

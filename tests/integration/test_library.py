@@ -209,7 +209,7 @@ async def test_a_source_is_closed_when_its_answer_is_cancelled(direct: bool) -> 
         await stream.waiting.wait()
         assert not stream.closed.is_set()
         reader.cut()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await stream.closed.wait()
 
 

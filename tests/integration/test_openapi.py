@@ -24,7 +24,7 @@ from support.reader import ask
 from support.serving import Served, yeoul_serve
 from support.tokens import SECRET, bearer, demo_token, make_jwt
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CONFIG = Path(__file__).parents[1] / "support" / "schemathesis.toml"
 EXAMPLES = os.environ.get("YEOUL_FUZZ_EXAMPLES", "5")

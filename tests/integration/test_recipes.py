@@ -237,7 +237,7 @@ async def test_an_answer_whose_reader_is_lost_is_stopped_as_the_settings_say(por
     upstream.scripts = [Answer(ending=stall)]
     async with await generate(port) as stream:
         await stream.take(3)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await upstream.requests[0].closed.wait()
     assert (await generation(port, stream.headers["location"], "cancelled"))["error"] == "this answer was stopped"
 

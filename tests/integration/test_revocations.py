@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.machine import budget
 from support.reader import RawStream, ask, open_stream, publish
 from support.serving import serving, yeoul_serve
 from support.settings import make_settings
@@ -50,7 +51,7 @@ async def test_every_way_in_of_the_user_is_closed_at_once_and_nobody_elses(port:
         assert events[-1].type == "stream.bye"
         assert json.loads(events[-1].data) == {"reason": "revoked", "reconnect": False}
         await stream.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < budget(1)
     assert (await ask(port, "/topics/chat/a", headers=bearer(token))).status == 401
     assert "revoked" in (await ask(port, "/auth/me", headers=session)).json()["refused"]
     assert (await ask(port, "/topics/chat/a", headers=session)).status == 401
@@ -155,7 +156,7 @@ async def test_where_it_cannot_be_written_nothing_is_claimed(port: int, monkeypa
     await stream.close()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 async def test_a_restart_forgives_nobody(tmp_path: Path) -> None:
     env = {"YEOUL_DATA_DIR": str(tmp_path)}
     token = bearer(demo_token("u1"))
@@ -164,7 +165,7 @@ async def test_a_restart_forgives_nobody(tmp_path: Path) -> None:
         began = time.monotonic()
         assert (await revoke(served.port, "u1")).status == 201
         assert (await stream.rest())[-1].type == "stream.bye"
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < budget(1)
         await stream.close()
         # Killed, not ended: what was acknowledged is on the disk.
         served.signal(9)

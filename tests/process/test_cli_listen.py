@@ -18,7 +18,7 @@ from support.reader import publish
 from support.serving import free_port, yeoul_serve
 from support.tokens import demo_token
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 

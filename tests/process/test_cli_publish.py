@@ -14,7 +14,7 @@ from support.serving import free_port, yeoul_serve
 from support.tokens import demo_token
 from yeoul.sse import Event
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")

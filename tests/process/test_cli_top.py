@@ -22,7 +22,7 @@ from support.reader import open_stream
 from support.serving import free_port, yeoul_serve
 from support.tokens import bearer, demo_token
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 ENTER, LEAVE, SHOW_CURSOR = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25h"
 

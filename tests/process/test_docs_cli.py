@@ -29,7 +29,7 @@ class Cli:
     def __call__(self, *arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "yeoul", "docs", *arguments]
         done = subprocess.run(
-            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=20, check=False
+            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60, check=False
         )
         told = done.stdout + done.stderr
         assert done.returncode == code, told
@@ -127,7 +127,7 @@ async def test_what_is_added_while_the_server_runs_is_found_by_it(cli: Cli) -> N
 
 def test_the_wheel_has_all_pages_of_the_documentation(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, capture_output=True, timeout=20, check=True)
+    subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         packed = set(wheel.namelist())
     pages = ["README.md", "README.ko.md", "ARCHITECTURE.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]

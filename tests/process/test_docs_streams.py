@@ -17,7 +17,7 @@ from support.reader import ask, open_stream
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add-a-stream.md").read_text()
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from support.reader import ask, open_stream, publish
 from support.serving import yeoul_serve
 from support.tokens import bearer, demo_token
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 
 TOKEN = demo_token("evil user=admin", "김 ERROR yeoul forged")

@@ -25,7 +25,7 @@ def yeoul(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProc
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("YEOUL_", "OPENAI_", "HF_"))}
     command = [sys.executable, "-m", "yeoul", *arguments]
     return subprocess.run(
-        command, cwd=folder, env={**clean, **env}, capture_output=True, text=True, timeout=30, check=False
+        command, cwd=folder, env={**clean, **env}, capture_output=True, text=True, timeout=60, check=False
     )
 
 

@@ -16,7 +16,7 @@ from support.serving import free_port, listening
 from support.tickets import cookie_of, issue_ticket
 from support.tokens import SECRET, bearer, demo_token, make_jwt
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 APP = """
 from fastapi import Request

@@ -47,7 +47,7 @@ async def test_what_was_saved_is_in_the_working_directory_and_there_after_a_rest
 
 def write_until_cut(writer: int, port: int, acknowledged: dict[int, str], enough: threading.Event) -> None:
     """Saves recipes one after the other, and notes what it has an answer for."""
-    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         for number in itertools.count():
             title = f"{writer}/{number}"
             try:
@@ -136,7 +136,7 @@ def test_a_database_that_cannot_be_used_ends_the_start_with_one_line_that_says_w
         env={**os.environ, "YEOUL_DATA_DIR": str(data)},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert ended.returncode == 3

@@ -32,7 +32,7 @@ def yeoul(folder: Path, *arguments: str, stdin: str = "", **env: str) -> subproc
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -83,10 +83,12 @@ def test_where_no_key_is_set_a_demo_token_is_made(tmp_path: Path) -> None:
 
 
 def test_a_good_token_is_explained(tmp_path: Path) -> None:
-    text = make_jwt("u1", name="Ann", iat=time.time() - 3 * 86_400, note="\x1b[31m\x9b\u202e<b>[red]")
+    text = make_jwt(
+        "u1", seconds=3 * 86_400 + 3_600, name="Ann", iat=time.time() - 3 * 86_400, note="\x1b[31m\x9b\u202e<b>[red]"
+    )
     done = yeoul(tmp_path, "token", "explain", stdin=f"Bearer {text}\n", **KEYED)
     assert (done.returncode, done.stderr) == (0, "")
-    for said in ("HS256", "3 days ago", "UTC, in 10 min", "✓ signature", "✓ exp", "notifications/u1", "taken: as u1"):
+    for said in ("HS256", "3 days ago", "UTC, in 3 days", "✓ signature", "✓ exp", "notifications/u1", "taken: as u1"):
         assert said in done.stdout
     assert "✗" not in done.stdout
     assert "not taken" not in done.stdout

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from support.machine import budget
 from support.reader import Answer, RawStream, ask, open_stream, publish, read_head
 from support.tickets import cookie_of, issue_ticket, revoke
 from support.tokens import bearer, make_jwt
@@ -224,7 +225,7 @@ async def test_who_is_revoked_in_the_midst_of_a_replay_gets_no_more_of_it(port: 
 
 @pytest.mark.settings(retention_bytes=16_777_216, jwt_leeway_s=0)
 async def test_a_token_that_expires_in_the_midst_of_a_replay_ends_it(port: int) -> None:
-    token = make_jwt("ann", seconds=2.0, yeoul={"subscribe": ["news"]})
+    token = make_jwt("ann", seconds=budget(2.0), yeoul={"subscribe": ["news"]})
     stream = await behind(port, token)
     connections: list[object] = [1]
     while connections:

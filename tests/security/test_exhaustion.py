@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from support.machine import budget
 from support.reader import Answer, ask, open_stream
 from support.tickets import issue_ticket
 from support.tokens import bearer, make_jwt
@@ -59,7 +60,7 @@ async def test_no_body_holds_everybody_up_or_is_answered_at_length(port: int, kn
     for name, (path, body) in BODIES.items():
         began = time.monotonic()
         answer = await post(port, path, body.encode(), **who)
-        assert time.monotonic() - began < HELD_UP, name
+        assert time.monotonic() - began < budget(HELD_UP), name
         assert 400 <= answer.status < 500, name
         assert len(answer.body) < 10_000, name
         assert answer.headers["content-type"] == "application/problem+json", name
@@ -123,4 +124,4 @@ async def test_more_topics_or_kept_events_than_may_be_are_refused_before_they_ar
     began = time.monotonic()
     assert (await ask(port, f"/stream?{topics}", headers=token)).status == 422
     assert (await ask(port, f"/stream?topic={'x' * 150}&newest=1001", headers=token)).status == 422
-    assert time.monotonic() - began < HELD_UP
+    assert time.monotonic() - began < budget(HELD_UP)

@@ -20,7 +20,7 @@ from yeoul.app import create_app
 from yeoul.cli.token import token as token_command
 from yeoul.settings import complaints
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 PREVIOUS = "previous-secret-of-more-than-32-bytes-9876543210"
 KEY = "sk-upstream-0123456789abcdef"

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 __all__ = ["environment", "started", "yeoul"]
 
-WAIT_S = 20
+WAIT_S = 60
 
 
 def environment(**env: str) -> dict[str, str]:

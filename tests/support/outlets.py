@@ -13,7 +13,7 @@ from yeoul.hub.limits import NOBODY, Principal
 from yeoul.sse import Decoder, Event
 from yeoul.stream import Cursor
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 
 
 @dataclass

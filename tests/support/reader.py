@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from yeoul.sse import Decoder, Event
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 @dataclass

@@ -24,7 +24,7 @@ from yeoul.server.protocol import Protocol
 # For a test whose subject does not depend on the outlet: the `port` fixture then has one of the two.
 one_outlet = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
-READY_S = 15.0
+READY_S = 60.0
 _READY = re.compile(r"yeoul ready on http://\S+?:(\d+)\b")
 
 
@@ -90,7 +90,7 @@ class Served:
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def wait(self, timeout: float = 10.0) -> tuple[int, str]:
+    def wait(self, timeout: float = 60.0) -> tuple[int, str]:
         """Its exit code, and what it wrote to stderr after the ready line."""
         _, err = self.process.communicate(timeout=timeout)
         return self.process.returncode, err or ""

@@ -23,7 +23,8 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def make_jwt(user: str = "u1", *, seconds: float = 600, secret: str = SECRET, **claims: Any) -> str:
-    """What key mode takes, made as somebody's login server makes it. `claims` stand beside and instead of the usual."""
+def make_jwt(user: str = "u1", *, seconds: float = 86_400, secret: str = SECRET, **claims: Any) -> str:
+    """A token as a login server issues it. `claims` are added to the usual ones, or replace them. It is valid for a day
+    by default: some tests make theirs at import, and are run an hour later on a slow machine."""
     now = time.time()
     return jwt.encode({"sub": user, "iat": now, "exp": now + seconds, **claims}, secret, algorithm="HS256")

@@ -59,7 +59,7 @@ def connected(port: int, text: bytes = b"") -> socket.socket:
 
 
 async def answer(client: socket.socket) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         try:
             return await asyncio.get_running_loop().sock_recv(client, 100)
         finally:

@@ -208,14 +208,14 @@ async def test_a_token_in_the_query_is_taken_where_that_is_wanted() -> None:
 
 
 async def test_a_ticket_is_used_up_by_a_get_and_a_pass_comes_of_it(site: Site) -> None:
-    text = await ticket_of(site, make_jwt("ann"))
+    text = await ticket_of(site, make_jwt("ann", seconds=86_400))
     told = await site.ask(f"ticket={text}")
     assert told.user == "ann"
     (cookie,) = told.cookies
     name, _, value = cookie.partition(";")[0].partition("=")
     assert name == "yeoul_pass"
     assert "; HttpOnly; SameSite=Strict" in cookie
-    assert 590 <= int(cookie.partition("Max-Age=")[2].partition(";")[0]) <= 605
+    assert 85_000 <= int(cookie.partition("Max-Age=")[2].partition(";")[0]) <= 86_405
     again = await site.ask(f"ticket={text}", cookie=f"yeoul_pass={value}")
     assert again.identity is not None
     assert (again.user, again.identity.way, again.cookies) == ("ann", "pass", [])

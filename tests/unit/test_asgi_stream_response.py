@@ -71,7 +71,7 @@ class Client:
         return asyncio.create_task(response(self.scope, self.receive, self.send))
 
     async def events(self, count: int) -> list[Event]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(events := Decoder().feed(self.body)) < count:
                 self._changed.clear()
                 await self._changed.wait()
@@ -79,7 +79,7 @@ class Client:
 
 
 async def end(task: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await task
 
 

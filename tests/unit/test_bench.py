@@ -82,7 +82,7 @@ async def run(*arguments: object, stdin: bytes = b"", one_line: bool = False) ->
 
 
 async def subscribe(port: int, count: int, *options: object, **input: Any) -> dict[str, Any]:
-    code, lines, err = await run(tool("subscribers"), "-t", 5, *options, port, "/follow", count, **input)
+    code, lines, err = await run(tool("subscribers"), "-t", 30, *options, port, "/follow", count, **input)
     assert code == 0, err
     assert lines[0]["ready"] is True
     return lines[-1]
@@ -143,7 +143,7 @@ class TestSubscribers:
         async with served(streaming(stamped(), stamped(), stay=True)) as port:
             found = await subscribe(port, 2, stdin=b"2\n")
         assert found["least"] == 2
-        assert found["elapsed"] < 4
+        assert found["elapsed"] < 20
 
     async def test_idle_ones_stay_until_the_end_of_stdin(self) -> None:
         async with served(streaming(stamped(), stay=True)) as port:

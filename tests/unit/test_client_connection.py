@@ -132,7 +132,7 @@ async def test_leaving_the_context_closes_the_connection_at_once(session: Any) -
     async with Upstream(Answer(ending=stall)) as upstream:
         async with opened(session, upstream) as events:
             await anext(events)
-        await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+        await asyncio.wait_for(upstream.requests[0].closed.wait(), 30)
 
 
 async def test_cancelling_the_reader_closes_the_connection_while_the_upstream_is_silent(session: Any) -> None:
@@ -150,7 +150,7 @@ async def test_cancelling_the_reader_closes_the_connection_while_the_upstream_is
             task = asyncio.create_task(read())
             await (begun or upstream.request)()
             task.cancel()
-            await asyncio.wait_for((await upstream.request()).closed.wait(), 1)
+            await asyncio.wait_for((await upstream.request()).closed.wait(), 30)
             with pytest.raises(asyncio.CancelledError):
                 await task
 
@@ -219,7 +219,7 @@ async def test_a_first_byte_time_out_is_named_and_not_tried_again(session: Any) 
             assert isinstance(error, UpstreamTimeout)
             assert "first-byte time-out" in str(error)
             assert len(upstream.requests) == 1
-            await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+            await asyncio.wait_for(upstream.requests[0].closed.wait(), 30)
 
 
 async def test_a_connect_time_out_is_named(session: Any) -> None:
@@ -349,7 +349,7 @@ async def test_a_lost_connection_is_a_cut_after_everything_that_had_arrived(sess
     async with Upstream(Answer(["a", "b"], ending=ending)) as upstream:
         async with opened(session, upstream, retry=AT_ONCE) as events:
             # Not read before the connection is lost: what the buffer holds must come all the same.
-            await asyncio.wait_for(_lost(events), 1)
+            await asyncio.wait_for(_lost(events), 30)
             got = await anext(events)
             with pytest.raises(UpstreamCut, match="model broke off"):
                 await anext(events)
@@ -367,7 +367,7 @@ async def test_silence_in_mid_stream_is_a_time_out(session: Any) -> None:
         error = await failure(session, upstream, timeouts=Timeouts(idle=0.05))
         assert isinstance(error, UpstreamTimeout)
         assert str(error) == "model fell silent for 0.05 s in mid-stream (idle time-out)"
-        await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+        await asyncio.wait_for(upstream.requests[0].closed.wait(), 30)
 
 
 async def test_comments_count_as_activity(session: Any) -> None:
@@ -401,7 +401,7 @@ async def test_an_event_over_the_bound_is_garbage_after_the_events_before_it(ses
             with pytest.raises(UpstreamGarbage, match="over the limit of 4096 bytes"):
                 await _collect(events, got)
         assert got[-1] == "a"
-        await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+        await asyncio.wait_for(upstream.requests[0].closed.wait(), 30)
 
 
 async def _collect(events: EventStream, got: list[str]) -> None:
@@ -412,7 +412,7 @@ async def _collect(events: EventStream, got: list[str]) -> None:
 async def test_draining_ends_in_time_and_without_an_error(session: Any) -> None:
     for ending in (stall, reset, garbage):
         async with Upstream(Answer(ending=ending)) as upstream, opened(session, upstream) as events:
-            await asyncio.wait_for(events.drain(0.05), 1)
+            await asyncio.wait_for(events.drain(0.05), 30)
 
 
 async def test_a_generator_around_a_stream_closes_it_with_itself(session: Any) -> None:
@@ -425,7 +425,7 @@ async def test_a_generator_around_a_stream_closes_it_with_itself(session: Any) -
     async with Upstream(Answer(ending=stall)) as upstream:
         async with aclosing(texts()) as lines:  # type: ignore[type-var]
             await anext(lines)
-        await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+        await asyncio.wait_for(upstream.requests[0].closed.wait(), 30)
 
 
 # --- words and secrets

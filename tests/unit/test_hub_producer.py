@@ -50,7 +50,7 @@ async def reading(hub: Hub, topic: str) -> AsyncIterator[MemoryOutlet]:
 
 
 async def until(done: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not done():
             await asyncio.sleep(0.001)  # the run is a task of the hub's: what it has done is all that is seen of it
 
@@ -130,7 +130,7 @@ async def test_where_nobody_comes_it_is_idle() -> None:
     idle = asyncio.Event()
     async with Hub() as hub:
         Producer(hub, "a", Source(), linger=0, on_idle=idle.set)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await idle.wait()
 
 

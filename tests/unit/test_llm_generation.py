@@ -75,7 +75,7 @@ class Outlet:
 
 async def end(generation: Generation) -> Outcome:
     """How it ended, once it has."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await generation.ended()
     return generation.outcome
 
@@ -453,6 +453,6 @@ async def test_a_source_that_never_lets_go_does_not_hold_up_the_end(
     generation = await Generations(hub).start(source)
     await source.asked.wait()
     generation.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert (await generation.wait()).state is State.CANCELLED
     assert "could not let go of its source" in caplog.text

@@ -260,7 +260,7 @@ async def test_an_upstream_that_stays_open_after_the_end_marker_is_closed(kind: 
 
     async with Upstream(Answer(ending=end)) as upstream, adapter(kind, upstream) as provider:
         assert (await collect(provider))[-1] == Finish("stop")
-        await asyncio.wait_for(upstream.requests[0].closed.wait(), 1)
+        await asyncio.wait_for(upstream.requests[0].closed.wait(), 30)
 
 
 @both
@@ -482,8 +482,8 @@ async def test_closing_the_adapter_ends_what_still_streams(kind: Adapter) -> Non
         await asyncio.sleep(0)
         await provider.close()
         for request in upstream.requests:
-            await asyncio.wait_for(request.closed.wait(), 1)
+            await asyncio.wait_for(request.closed.wait(), 30)
         with pytest.raises(UpstreamCut):
-            await asyncio.wait_for(reader, 1)
+            await asyncio.wait_for(reader, 30)
         with pytest.raises(UpstreamCut):
             await anext(suspended)

@@ -199,7 +199,7 @@ async def test_the_upstream_is_let_go_with_its_last_reader(port: int, upstream: 
     one.cut()
     assert not upstream.requests[0].closed.is_set()
     two.cut()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await upstream.requests[0].closed.wait()
 
 
@@ -228,7 +228,7 @@ async def test_it_can_be_stopped(port: int, upstream: Upstream) -> None:
         await stream.rest()
         assert "stopped" in told(stream)
     assert (await ask(port, "/relays/nobody", method="DELETE")).status == 404
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await upstream.requests[0].closed.wait()
 
 

@@ -219,5 +219,5 @@ async def test_the_end_marker_ends_it_though_the_upstream_stays(port: int, upstr
     upstream.scripts = [Says([b'data: {"done": false}\n\n', b"data: %s\n\n" % last, b"data: after\n\n"], hang)]
     stream = await reading(port, "/told?q=a")
     assert stream.data == ['{"done": false}', last.decode()]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await upstream.requests[0].closed.wait()
