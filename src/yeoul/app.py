@@ -142,7 +142,7 @@ def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
         notifications(hub),
         realtime(hub),
         chat(hub, history=settings.chat_history, grace=settings.chat_grace_s),
-        status(hub, services.pulse, interval=settings.status_interval_s),
+        status(hub, services.monitor, interval=settings.status_interval_s),
         auth_app(hub, services.authenticator, services.tickets, cookie=settings.cookie),
         revocations_app(hub, services.tickets, services.revocations),
     ):

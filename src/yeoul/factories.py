@@ -29,7 +29,7 @@ from .documents.manual import shelve_manual
 from .documents.retriever import SqliteRetriever
 from .hub import Hub, MemoryBroker
 from .hub.broker import Broker
-from .hub.health import Pulse
+from .hub.health import LoopMonitor
 from .llm.demo import Demo
 from .llm.generations import Generations
 from .llm.openai import OpenAIChat, OpenAIResponses
@@ -80,7 +80,7 @@ class Services:
     authenticator: Authenticator
     tickets: Tickets
     hub: Hub
-    pulse: Pulse
+    monitor: LoopMonitor
     generations: Generations
     relays: Relays
     providers: Providers
@@ -117,7 +117,7 @@ def make_services(settings: Settings, routes: Sequence[Route] = ()) -> Services:
         authenticator=authenticator,
         tickets=Tickets(ticket_seconds=settings.ticket_s, revoked=revocations.revoked),
         hub=hub,
-        pulse=Pulse(hub.stats),
+        monitor=LoopMonitor(hub.stats),
         generations=_make_generations(settings, hub, demo),
         relays=_make_relays(settings, hub, demo),
         providers=make_providers(settings),
@@ -145,7 +145,7 @@ async def running(services: Services, app: object) -> AsyncIterator[None]:
         authenticator.open()
         try:
             async with services.hub.lifespan(app):
-                with services.pulse.beating():
+                with services.monitor.running():
                     yield
         finally:
             await authenticator.close()
@@ -373,7 +373,7 @@ def make_overview(services: Services) -> Callable[[], Overview]:
         services.hub,
         services.generations,
         services.relays,
-        services.pulse,
+        services.monitor,
         demo=services.demo,
         max_connections=services.settings.max_connections,
         refused=services.rates.refused,
@@ -386,7 +386,7 @@ def make_registry(services: Services) -> CollectorRegistry:
         services.hub,
         services.generations,
         services.relays,
-        pulse=services.pulse,
+        monitor=services.monitor,
         counted=_counters(services),
         gauges=_gauges(services),
         bounds=_bounds(services.settings),
@@ -422,7 +422,7 @@ def _gauges(services: Services) -> Gauges:
         "yeoul_revocations": ("Users whose tokens are revoked.", lambda: len(revocations)),
         "yeoul_idempotency_keys": ("Idempotency-Keys that are remembered.", lambda: len(keys)),
     }
-    rooms = services.hub.companions.get(Rooms)
+    rooms = services.hub.components.get(Rooms)
     if not isinstance(rooms, Rooms):
         return gauges
     return {

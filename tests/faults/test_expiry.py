@@ -21,6 +21,7 @@ from yeoul.asgi.authentication import IDENTITY
 from yeoul.asgi.event_stream import EventStream
 from yeoul.auth.identity import Identity
 from yeoul.errors import InvalidToken
+from yeoul.hub import SubscribeOptions
 from yeoul.hub.limits import Principal
 from yeoul.llm.generations import Generations
 from yeoul.sse import Event
@@ -100,7 +101,7 @@ async def test_a_token_that_has_ended_opens_nothing(app: App) -> None:
         assert 'error="invalid_token"' in stream.headers["www-authenticate"]
         assert "expired" in json.loads(stream.raw)["detail"]
     with pytest.raises(InvalidToken):
-        await app.hub.subscribe(["a"], principal=Principal(expires=time.time() - 1))
+        await app.hub.subscribe(["a"], SubscribeOptions(principal=Principal(expires=time.time() - 1)))
     assert app.hub.stats.opened == 0
 
 

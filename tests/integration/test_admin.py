@@ -19,7 +19,9 @@ from support.settings import make_settings
 from support.tokens import bearer, demo_token
 from yeoul import __version__
 from yeoul.app import create_app
+from yeoul.hub import SubscribeOptions
 from yeoul.hub.limits import Principal
+from yeoul.hub.reasons import KICKED
 
 ROUTES = [
     ("GET", "/admin/overview"),
@@ -150,7 +152,7 @@ async def crowded(count: int) -> AsyncIterator[tuple[int, Any]]:
         hub = app.state.hub
         for number in range(count):
             principal = Principal(user=f"u{number % 7}", address=f"192.0.2.{number % 250}")
-            reader = await hub.subscribe([f"t{number % 10}", "all"], principal=principal)
+            reader = await hub.subscribe([f"t{number % 10}", "all"], SubscribeOptions(principal=principal))
             assert reader.since > 0
         yield port, hub
 
@@ -167,7 +169,7 @@ async def test_pages_have_everybody_once() -> None:
             if page["next"] is None:
                 break
             # Whoever leaves between two pages takes nobody else's place.
-            hub.disconnect(lambda reader, last=seen[-1]: reader.id == last, "test", reconnect=True)
+            hub.disconnect(lambda reader, last=seen[-1]: reader.id == last, KICKED)
             after = f"&after={page['next']}"
         assert pages == 5
         assert len(seen) == len(set(seen)) == 250
@@ -207,7 +209,7 @@ async def test_ten_thousand_connections_hold_nobody_up() -> None:
             await get(port, path)
         done = True
         await beating
-        hub.disconnect(lambda reader: True, "test", reconnect=False)
+        hub.disconnect(lambda reader: True, KICKED)
         assert worst < 0.025  # about 1 ms, and what the garbage collector may take
 
 

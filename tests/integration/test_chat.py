@@ -16,6 +16,7 @@ from support.serving import one_outlet, serving
 from support.settings import make_settings
 from support.tokens import bearer, demo_token
 from yeoul.app import create_app
+from yeoul.hub.reasons import REVOKED
 from yeoul.sse import Event
 
 # Whoever is gone is gone: for tests about leaving.
@@ -396,7 +397,7 @@ async def test_whoever_is_sent_away_for_good_has_left_at_once() -> None:
     ):
         await ann.until(lambda events: "+bob" in moves(ann))
         hub = app.state.hub
-        assert hub.disconnect(lambda reader: reader.principal.user == "bob", "revoked", reconnect=False) == 1
+        assert hub.disconnect(lambda reader: reader.principal.user == "bob", REVOKED) == 1
         await ann.until(lambda events: "-bob" in moves(ann))
         await bob.rest()
 

@@ -18,6 +18,7 @@ from support.serving import serving
 from support.upstream import Answer, Upstream, complete, eof, error, stall
 from yeoul.asgi.generate import generation_stream
 from yeoul.hub import Hub
+from yeoul.hub.reasons import LIFETIME
 from yeoul.llm.dialects import DIALECTS, OpenAI
 from yeoul.llm.generations import Generations
 from yeoul.llm.provider import Delta, Finish, Usage
@@ -267,6 +268,6 @@ async def test_a_stream_that_this_server_cuts_short_raises_in_the_sdk(
     while "answer" not in script or not script["answer"].tokens:
         await asyncio.sleep(0.005)
     for reader in list(script["answer"].readers):
-        reader.bye("lifetime")
+        reader.end(LIFETIME)
     with pytest.raises(APIError, match="ended"):
         await asked

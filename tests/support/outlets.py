@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from yeoul.hub import Encoding, Hub, Subscription
+from yeoul.hub import Encoding, Hub, SubscribeOptions, Subscription
 from yeoul.hub.encoding import WIRE
-from yeoul.hub.limits import NOBODY, Principal
+from yeoul.hub.limits import ANONYMOUS, Principal
 from yeoul.sse import Decoder, Event
 from yeoul.stream import Cursor
 
@@ -76,23 +76,16 @@ async def follow(
     *topics: str,
     after: Cursor | None = None,
     newest: int | Mapping[str, int] = 0,
-    afresh: Collection[str] = (),
+    always_new: Collection[str] = (),
     encoding: Encoding = WIRE,
     until_final: bool = False,
-    principal: Principal = NOBODY,
+    principal: Principal = ANONYMOUS,
     opening: Sequence[Event] = (),
     **outlet: Any,
 ) -> tuple[Subscription, MemoryOutlet]:
     """A reader that has begun, and its outlet."""
-    reader = await hub.subscribe(
-        topics,
-        after=after,
-        newest=newest,
-        afresh=afresh,
-        encoding=encoding,
-        until_final=until_final,
-        principal=principal,
-    )
+    options = SubscribeOptions(after, newest, always_new, encoding, until_final, principal)
+    reader = await hub.subscribe(topics, options)
     made = MemoryOutlet(**outlet)
     reader.start(made, *opening)
     return reader, made

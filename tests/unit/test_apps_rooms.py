@@ -12,7 +12,7 @@ import pytest
 from support.outlets import MemoryOutlet
 from yeoul.apps.live import rooms as module
 from yeoul.apps.live.rooms import Rooms, check_room
-from yeoul.hub import Hub, MemoryBroker, Subscription
+from yeoul.hub import Hub, MemoryBroker, SubscribeOptions, Subscription
 from yeoul.hub.limits import Principal
 from yeoul.sse import Event
 from yeoul.stream import Cursor
@@ -35,7 +35,7 @@ class Failing(MemoryBroker):
 
 
 async def come(hub: Hub, user: str | None, *topics: str, name: str | None = None) -> tuple[Subscription, MemoryOutlet]:
-    reader = await hub.subscribe(topics or ["chat/r"], principal=Principal(user, name or user))
+    reader = await hub.subscribe(topics or ["chat/r"], SubscribeOptions(principal=Principal(user, name or user)))
     outlet = MemoryOutlet()
     reader.start(outlet)
     return reader, outlet
@@ -69,7 +69,7 @@ async def test_what_could_not_be_told_is_mended_with_the_whole_list(caplog: pyte
         ann, _ = await come(hub, "ann")
         await come(hub, "bob")
         await broker.failed.wait()
-        ann.close()
+        ann.end()
         broker.failing = False
         await outlet.until(lambda outlet: ["bob"] in told(outlet))
         assert told(outlet)[-1] == ["bob"]
@@ -99,7 +99,7 @@ async def test_ten_are_told_one_by_one_and_more_as_a_list() -> None:
         await outlet.until(lambda outlet: len(told(outlet)) == 11)
         assert len(told(outlet)[-1]) == 21
         for reader in readers:
-            reader.close()
+            reader.end()
         await outlet.until(lambda outlet: len(told(outlet)) == 12)
         assert told(outlet)[-1] == [f"u{number}" for number in range(10)]
 
@@ -124,7 +124,7 @@ async def test_nothing_is_left_when_the_hub_ends_while_somebody_is_in_their_grac
     async with Hub() as hub:
         rooms = Rooms(hub, grace=600)
         reader, _ = await come(hub, "ann")
-        reader.close()
+        reader.end()
         assert rooms._timer is not None
     assert rooms._timer is None
 

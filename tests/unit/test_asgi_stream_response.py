@@ -16,6 +16,7 @@ from yeoul.asgi.event_stream import DIRECT, EventStream, last_event_id
 from yeoul.errors import InvalidCursor
 from yeoul.hub import Hub
 from yeoul.hub.limits import Principal
+from yeoul.hub.reasons import KICKED, REVOKED
 from yeoul.sse import Decoder, Event
 from yeoul.stream import LastEventId
 
@@ -220,7 +221,7 @@ async def test_topics_may_begin_with_other_numbers_of_events_and_afresh(hub: Hub
     await hub.publish("b", Event("b1"), Event("b2"))
     for headers in ({}, {"last_event_id": f"{hub.epoch}-0"}):
         client = Client(**headers)
-        stream = EventStream(hub, ["a", "b"], client.request, newest={"a": 1, "b": 1}, afresh=["b"], hello=False)
+        stream = EventStream(hub, ["a", "b"], client.request, newest={"a": 1, "b": 1}, always_new=["b"], hello=False)
         task = client.run(stream)
         assert [event.data for event in await client.events(2)] == ["a1", "b2"]
         client.leave()
@@ -260,7 +261,7 @@ async def test_one_that_is_sent_away_while_its_socket_takes_nothing_is_ended_at_
     client.stuck = True
     await hub.publish("t", Event("1"))
     await client.waiting.wait()
-    assert hub.disconnect(lambda reader: True, "kicked", reconnect=False) == 1
+    assert hub.disconnect(lambda reader: True, KICKED) == 1
     await end(task)
     assert not client.ended
     assert hub.stats.closed == {"kicked": 1}
@@ -271,7 +272,7 @@ async def test_one_that_is_sent_away_while_its_head_is_being_sent_is_told_why(hu
     client.go_on.clear()
     task = client.run(EventStream(hub, "t", client.request))
     await client.waiting.wait()
-    hub.disconnect(lambda reader: True, "revoked", reconnect=False)
+    hub.disconnect(lambda reader: True, REVOKED)
     client.go_on.set()
     await end(task)
     (bye,) = Decoder().feed(client.body)
@@ -321,7 +322,7 @@ async def test_a_server_that_offers_its_transport_is_handed_the_reader(hub: Hub)
     assert opening == ["stream.hello"]
     assert not reader.closed
     assert not client.ended
-    reader.close()
+    reader.end()
 
 
 async def test_a_server_that_cannot_hand_it_over_is_served_by_the_portable_outlet(hub: Hub) -> None:

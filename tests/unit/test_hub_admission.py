@@ -6,21 +6,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from yeoul.errors import TooManyConnections
-from yeoul.hub.limits import NOBODY, Admission, Principal
+from yeoul.hub.limits import ANONYMOUS, ConnectionLimits, Principal
 
 
 def of(user: str | None = None, address: str | None = None) -> Principal:
     return Principal(user, None, address)
 
 
-def refused(admission: Admission, principal: Principal) -> TooManyConnections:
+def refused(admission: ConnectionLimits, principal: Principal) -> TooManyConnections:
     with pytest.raises(TooManyConnections) as caught:
         admission.enter(principal)
     return caught.value
 
 
 def test_without_bounds_nobody_is_refused_and_nothing_is_kept_of_anybody() -> None:
-    admission = Admission()
+    admission = ConnectionLimits()
     for _ in range(1_000):
         admission.enter(of("u", "192.0.2.1"))
     assert (admission.taken, admission.by_user, admission.by_address) == (1_000, {}, {})
@@ -29,14 +29,19 @@ def test_without_bounds_nobody_is_refused_and_nothing_is_kept_of_anybody() -> No
 @pytest.mark.parametrize(
     ("admission", "principal", "bound", "words"),
     [
-        (Admission(most=2), of(), "all", ["this server takes, 2", "come back"]),
-        (Admission(per_user=2), of("ann"), "user", ["one user may, 2", "close one", "several topics"]),
-        (Admission(per_address=2), of("ann", "192.0.2.1"), "address", ["your address as may be, 2", "close one"]),
+        (ConnectionLimits(most=2), of(), "all", ["this server takes, 2", "come back"]),
+        (ConnectionLimits(per_user=2), of("ann"), "user", ["one user may, 2", "close one", "several topics"]),
+        (
+            ConnectionLimits(per_address=2),
+            of("ann", "192.0.2.1"),
+            "address",
+            ["your address as may be, 2", "close one"],
+        ),
     ],
     ids=["all", "user", "address"],
 )
 def test_at_a_bound_the_text_says_which_its_value_and_what_to_do(
-    admission: Admission, principal: Principal, bound: str, words: list[str]
+    admission: ConnectionLimits, principal: Principal, bound: str, words: list[str]
 ) -> None:
     admission.enter(principal)
     admission.enter(principal)
@@ -51,7 +56,7 @@ def test_at_a_bound_the_text_says_which_its_value_and_what_to_do(
 
 
 def test_whoever_is_refused_has_taken_nothing() -> None:
-    admission = Admission(most=5, per_user=1, per_address=3)
+    admission = ConnectionLimits(most=5, per_user=1, per_address=3)
     admission.enter(of("ann", "192.0.2.1"))
     for _ in range(10):
         refused(admission, of("ann", "192.0.2.2"))
@@ -60,16 +65,16 @@ def test_whoever_is_refused_has_taken_nothing() -> None:
 
 
 def test_looking_whether_there_is_room_takes_none() -> None:
-    admission = Admission(most=1)
+    admission = ConnectionLimits(most=1)
     for _ in range(3):
-        admission.check(NOBODY)
-    admission.enter(NOBODY)
+        admission.check(ANONYMOUS)
+    admission.enter(ANONYMOUS)
     with pytest.raises(TooManyConnections):
-        admission.check(NOBODY)
+        admission.check(ANONYMOUS)
 
 
 def test_those_who_are_not_known_have_no_bound_of_a_user() -> None:
-    admission = Admission(per_user=1)
+    admission = ConnectionLimits(per_user=1)
     admission.enter(of(address="192.0.2.1"))
     admission.enter(of(address="192.0.2.1"))
 
@@ -90,7 +95,7 @@ def test_those_who_are_not_known_have_no_bound_of_a_user() -> None:
     ],
 )
 def test_an_address_is_counted_as_it_is_and_one_of_ipv6_by_its_network(one: str, other: str, same: bool) -> None:
-    admission = Admission(per_address=1)
+    admission = ConnectionLimits(per_address=1)
     admission.enter(of(address=one))
     if same:
         assert refused(admission, of(address=other)).bound == "address"
@@ -99,19 +104,19 @@ def test_an_address_is_counted_as_it_is_and_one_of_ipv6_by_its_network(one: str,
 
 
 def test_readers_without_an_address_have_no_bound_of_one() -> None:
-    admission = Admission(per_address=1)
-    admission.enter(NOBODY)
-    admission.enter(NOBODY)
+    admission = ConnectionLimits(per_address=1)
+    admission.enter(ANONYMOUS)
+    admission.enter(ANONYMOUS)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"])
 def test_this_machines_own_addresses_are_bounded_only_where_that_is_wanted(address: str) -> None:
-    free = Admission(per_address=1, limit_loopback=False)
+    free = ConnectionLimits(per_address=1, limit_loopback=False)
     for _ in range(3):
         free.enter(of(address=address))
     free.enter(of(address="192.0.2.1"))
     refused(free, of(address="192.0.2.1"))
-    bound = Admission(per_address=1)
+    bound = ConnectionLimits(per_address=1)
     bound.enter(of(address=address))
     refused(bound, of(address=address))
 
@@ -119,7 +124,7 @@ def test_this_machines_own_addresses_are_bounded_only_where_that_is_wanted(addre
 @pytest.mark.parametrize("bound", ["most", "per_user", "per_address"])
 def test_a_bound_that_lets_nobody_in_is_a_mistake(bound: str) -> None:
     with pytest.raises(ValueError, match="1 and more, or None"):
-        Admission(**{bound: 0})
+        ConnectionLimits(**{bound: 0})
 
 
 USERS = [None, "ann", "bob"]
@@ -134,7 +139,7 @@ class Places(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.admission = Admission(self.MOST, self.PER_USER, self.PER_ADDRESS, limit_loopback=False)
+        self.admission = ConnectionLimits(self.MOST, self.PER_USER, self.PER_ADDRESS, limit_loopback=False)
         self.inside: list[Principal] = []
 
     @rule(user=st.sampled_from(USERS), address=st.sampled_from(ADDRESSES))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 from yeoul.hub.encoding import bye_event, gap_event, reauth_event
+from yeoul.hub.reasons import DRAIN, REVOKED
 from yeoul.stream import Cursor, Gap
 
 
@@ -14,13 +15,13 @@ def test_a_gap_says_what_was_asked_for_what_follows_and_why() -> None:
 
 
 def test_whoever_is_to_come_back_is_told_when_and_not_all_at_once() -> None:
-    waits = {bye_event("drain", reconnect=True, retry_ms=1_000).retry for _ in range(50)}
+    waits = {bye_event(DRAIN, retry_ms=1_000).retry for _ in range(50)}
     assert len(waits) > 1
     assert all(wait is not None and 200 <= wait <= 1_000 for wait in waits)
 
 
 def test_whoever_is_not_to_come_back_is_given_no_time() -> None:
-    event = bye_event("revoked", reconnect=False, retry_ms=1_000)
+    event = bye_event(REVOKED, retry_ms=1_000)
     assert (event.type, event.retry) == ("stream.bye", None)
     assert json.loads(event.data) == {"reason": "revoked", "reconnect": False}
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from support.outlets import MemoryOutlet
-from yeoul.hub import Encoding, Hub, MemoryBroker, Subscription
+from yeoul.hub import Encoding, Hub, MemoryBroker, SubscribeOptions, Subscription
 from yeoul.hub import delivery as fanout
 from yeoul.hub import position as reading
 from yeoul.sse import Decoder, Event, encode
@@ -134,7 +134,7 @@ class Delivery(RuleBasedStateMachine):
         client = data.draw(st.sampled_from(self.clients))
         if client.reader is None:
             return
-        client.reader.close()
+        client.reader.end()
         client.reader = None
         arrived = data.draw(st.integers(client.seen, len(client.written)))
         self.look(client, arrived)
@@ -189,7 +189,7 @@ class Delivery(RuleBasedStateMachine):
                 self.connect_again(client)
             self.settle(client)
             assert client.reader is not None
-            client.reader.close()
+            client.reader.end()
         assert self.hub.stats.readers == self.hub.stats.lagging == 0
         assert not self.hub._topics
         assert not self.broker._attached
@@ -217,7 +217,7 @@ class Delivery(RuleBasedStateMachine):
 
         client.outlet = MemoryOutlet(on_write=note)
         client.reader = self.run(
-            self.hub.subscribe(client.topics, after=after, newest=newest, encoding=client.encoding)
+            self.hub.subscribe(client.topics, SubscribeOptions(after=after, newest=newest, encoding=client.encoding))
         )
         client.reader.start(client.outlet)
 

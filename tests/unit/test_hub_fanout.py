@@ -145,7 +145,7 @@ async def test_a_reader_that_leaves_in_the_middle_of_a_round_is_not_written_to(
         await turns(3)
         last, outlet = readers[-1]
         assert outlet.payloads == []
-        last.close()
+        last.end()
         await readers[-2][1].take(1)
         await turns(10)
         assert outlet.payloads == []

@@ -8,6 +8,7 @@ import pytest
 from support.outlets import MemoryOutlet, follow, turns
 from yeoul.errors import EventTooLarge, HubClosed, InvalidTopic, TooManyTopics, TopicClosed
 from yeoul.hub import Hub, MemoryBroker, Subscription
+from yeoul.hub.reasons import CLIENT_LEFT, DRAIN, ERROR, EndReason
 from yeoul.sse import Event
 
 # --- publish
@@ -101,28 +102,28 @@ async def test_a_subscription_that_fails_half_way_holds_nothing() -> None:
         with pytest.raises(TooManyTopics):
             await hub.subscribe(["a", "b", "c"])
         assert repr(hub) == "<Hub 0 readers, 0 topics, <MemoryBroker 0 topics, 0 bytes, head 0>>"
-        (await hub.subscribe(["c", "d"])).close()
+        (await hub.subscribe(["c", "d"])).end()
 
 
 async def test_a_reader_that_never_began_is_given_back_by_close() -> None:
     async with Hub() as hub:
         reader = await hub.subscribe(["a"])
         assert hub.stats.readers == 1
-        reader.close("error")
+        reader.end(ERROR)
         assert (hub.stats.readers, hub.stats.closed) == (0, {"error": 1})
 
 
 async def test_a_watcher_is_told_of_readers_that_join_and_leave() -> None:
     async with Hub() as hub:
-        told: list[tuple[str, Subscription, str | None]] = []
+        told: list[tuple[str, Subscription, EndReason | None]] = []
         hub.watch("a", lambda *news: told.append(news))
         one, _ = await follow(hub, "b", "a")
         other, _ = await follow(hub, "b")
-        one.close()
-        other.close()
-        assert told == [("a", one, None), ("a", one, "client")]
-        hub.watch("a", None)
-        (await follow(hub, "a"))[0].bye("drain")
+        one.end()
+        other.end()
+        assert told == [("a", one, None), ("a", one, CLIENT_LEFT)]
+        hub.unwatch("a")
+        (await follow(hub, "a"))[0].end(DRAIN)
         assert len(told) == 2
 
 

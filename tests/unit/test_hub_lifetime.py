@@ -4,6 +4,7 @@ from math import inf
 
 import pytest
 
+from yeoul.hub.reasons import EXPIRED, LIFETIME
 from yeoul.hub.subscription import Lifetime
 
 # Another number on each clock, as in life.
@@ -21,7 +22,7 @@ def test_without_bounds_it_never_ends() -> None:
 
 def test_a_token_ends_it_at_its_own_time_on_the_loops_clock() -> None:
     life = lifetime(left=3_600)
-    assert (life.ends, life.reason) == (NOW + 3_600, "expired")
+    assert (life.ends, life.reason) == (NOW + 3_600, EXPIRED)
     assert life.left(NOW + 3_500) == 100
     assert life.left(NOW + 4_000) == 0
 
@@ -39,9 +40,9 @@ def test_what_is_due_is_first_the_reminder_then_the_end() -> None:
 
 
 def test_whichever_comes_first_ends_it() -> None:
-    assert lifetime(longest=50, left=100).reason == "lifetime"
+    assert lifetime(longest=50, left=100).reason is LIFETIME
     assert NOW + 40 <= lifetime(longest=50, left=100).ends <= NOW + 50
-    assert (lifetime(longest=500, left=100).ends, lifetime(longest=500, left=100).reason) == (NOW + 100, "expired")
+    assert (lifetime(longest=500, left=100).ends, lifetime(longest=500, left=100).reason) == (NOW + 100, EXPIRED)
 
 
 def test_a_stream_that_ends_before_its_token_is_reminded_all_the_same_where_that_is_due() -> None:

@@ -39,7 +39,7 @@ async def test_the_probe_takes_no_place_and_is_in_no_list(hub: Hub) -> None:
     assert await Probe(hub).ask() is None
     assert hub.readers() == [reader]
     assert (hub.stats.readers, hub.stats.opened, hub.stats.published, hub.stats.closed) == (1, 1, 0, {})
-    reader.close()
+    reader.end()
     assert [topic.name for topic in hub.topics()] == []
 
 
@@ -148,7 +148,7 @@ async def test_a_hub_that_closes_ends_the_probe(hub: Hub, broker: FaultyBroker) 
 async def test_probing_makes_no_reader_be_told_of_a_gap_that_is_none(hub: Hub) -> None:
     reader, outlet = await follow(hub, "quiet")
     cursor = reader.cursor
-    reader.close()
+    reader.end()
     probe = Probe(hub, fresh=0.0)
     for _ in range(3):
         assert await probe.ask() is None
@@ -156,4 +156,4 @@ async def test_probing_makes_no_reader_be_told_of_a_gap_that_is_none(hub: Hub) -
     reader, outlet = await follow(hub, "quiet", after=cursor)
     await hub.publish("quiet", Event("x"))
     assert (await outlet.take(1))[0].data == "x"
-    reader.close()
+    reader.end()

@@ -46,7 +46,7 @@ async def reading(hub: Hub, topic: str) -> AsyncIterator[MemoryOutlet]:
     outlet = MemoryOutlet()
     reader.start(outlet)
     yield outlet
-    reader.close()
+    reader.end()
 
 
 async def until(done: Callable[[], object]) -> None:

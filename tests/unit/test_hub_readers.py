@@ -7,8 +7,10 @@ import pytest
 
 from support.outlets import MemoryOutlet, follow, turns
 from yeoul.errors import InvalidToken, InvalidTopic, TooManyConnections, TooManyTopics
-from yeoul.hub import Hub, MemoryBroker, Subscription
+from yeoul.hub import Hub, MemoryBroker, SubscribeOptions, Subscription
+from yeoul.hub.broker import BrokerStats
 from yeoul.hub.limits import Principal
+from yeoul.hub.reasons import DRAIN, ERROR, FINAL, KICKED, REVOKED
 from yeoul.sse import Event
 from yeoul.stream import Journal
 
@@ -36,7 +38,7 @@ async def test_those_who_read_are_listed_with_what_is_known_of_them() -> None:
         assert before <= ann.since <= time.time()
         assert (ann.cursor, ann.events, ann.gaps, ann.lagging) == (cursor, 1, 0, False)
         assert ann.sent == sum(map(len, outlet.payloads))
-        ann.close()
+        ann.end()
         assert hub.readers() == [bob]
 
 
@@ -55,7 +57,7 @@ async def test_all_that_is_written_is_counted_and_only_topics_events_are_events(
         await hub.publish("a", Event("2"), Event("3"))
         await outlet.take(4)
         reader.on_time(reader.touched + 10)
-        reader.bye("drain")
+        reader.end(DRAIN)
         assert reader.events == 3
         assert reader.sent == sum(map(len, outlet.payloads))
 
@@ -72,8 +74,7 @@ async def test_followed_topics_are_listed_with_their_readers_and_what_is_kept() 
         [size] = [topic.bytes for topic in hub.topics() if topic.name == "a"]
         assert size > 0
         assert isinstance(hub.broker, MemoryBroker)
-        assert hub.broker.topics == 3
-        assert hub.broker.bytes == size + size // 2
+        assert hub.broker.stats() == BrokerStats(3, size + size // 2)
 
 
 # --- sending some away
@@ -83,7 +84,7 @@ async def test_those_who_match_are_sent_away_and_told_and_nobody_else() -> None:
     async with Hub() as hub:
         ann = [await follow(hub, "a", principal=ANN), await follow(hub, "b", principal=ANN)]
         bob, other = await follow(hub, "a", principal=BOB)
-        ended = hub.disconnect(lambda reader: reader.principal.user == "ann", "revoked", reconnect=False)
+        ended = hub.disconnect(lambda reader: reader.principal.user == "ann", REVOKED)
         assert ended == 2
         for reader, outlet in ann:
             assert (reader.closed, outlet.finished) == (True, True)
@@ -94,7 +95,7 @@ async def test_those_who_match_are_sent_away_and_told_and_nobody_else() -> None:
         await hub.publish("a", Event("x"))
         assert [event.data for event in await other.take(1)] == ["x"]
         assert hub.stats.closed == {"revoked": 2}
-        assert hub.disconnect(lambda reader: False, "kicked", reconnect=True) == 0
+        assert hub.disconnect(lambda reader: False, KICKED) == 0
 
 
 async def test_whoever_is_behind_gets_nothing_more_than_the_farewell() -> None:
@@ -105,7 +106,7 @@ async def test_whoever_is_behind_gets_nothing_more_than_the_farewell() -> None:
         await hub.publish("a", Event("1"))
         outlet.full = False  # room again, and it has not yet been told
         assert reader.lagging
-        hub.disconnect(lambda reader: True, "kicked", reconnect=True)
+        hub.disconnect(lambda reader: True, KICKED)
         assert outlet.types == ["message", "stream.bye"]
         assert outlet.finished
 
@@ -115,7 +116,7 @@ async def test_one_whose_socket_is_full_is_ended_without_a_word() -> None:
         reader, outlet = await follow(hub, "a", full=True)
         await hub.publish("a", Event("0"))
         await turns()
-        assert hub.disconnect(lambda reader: True, "kicked", reconnect=False) == 1
+        assert hub.disconnect(lambda reader: True, KICKED) == 1
         assert (outlet.types, outlet.aborted, reader.closed) == (["message"], True, True)
         assert hub.stats.closed == {"kicked": 1}
         assert hub.stats.lagging == 0
@@ -123,8 +124,8 @@ async def test_one_whose_socket_is_full_is_ended_without_a_word() -> None:
 
 async def test_one_that_is_sent_away_before_its_first_byte_is_told_why() -> None:
     async with Hub() as hub:
-        reader = await hub.subscribe(["a"], principal=ANN)
-        hub.disconnect(lambda reader: True, "revoked", reconnect=False)
+        reader = await hub.subscribe(["a"], SubscribeOptions(principal=ANN))
+        hub.disconnect(lambda reader: True, REVOKED)
         outlet = MemoryOutlet()
         reader.start(outlet, Event("{}", "stream.hello"))
         assert outlet.data == ['{"reason": "revoked", "reconnect": false}']
@@ -140,18 +141,18 @@ async def test_a_refused_stream_changes_nothing_and_is_counted_by_its_bound() ->
         one, outlet = await follow(hub, "a", principal=Principal("ann"))
         await follow(hub, "a", principal=Principal("ann"))
         with pytest.raises(TooManyConnections):
-            await hub.subscribe(["b"], principal=Principal("ann"))
+            await hub.subscribe(["b"], SubscribeOptions(principal=Principal("ann")))
         third, _ = await follow(hub, "a", principal=BOB)
         for principal in (ANN, BOB, Principal()):
             with pytest.raises(TooManyConnections):
-                await hub.subscribe(["b"], principal=principal)
+                await hub.subscribe(["b"], SubscribeOptions(principal=principal))
         with pytest.raises(TooManyConnections):
             hub.check_admission(Principal())
         assert hub.stats.refused == {"user": 2, "all": 3}
         assert (hub.stats.readers, hub.stats.opened, hub.followed, places(hub)) == (3, 3, 1, 3)
         await hub.publish("a", Event("x"))
         await outlet.take(1)
-        third.close()
+        third.end()
         hub.check_admission(BOB)
         await follow(hub, "b", principal=BOB)
         assert not one.closed
@@ -160,27 +161,27 @@ async def test_a_refused_stream_changes_nothing_and_is_counted_by_its_bound() ->
 async def test_a_place_is_given_back_where_a_stream_cannot_be_made() -> None:
     async with Hub(max_connections=1) as hub:
         with pytest.raises(IndexError):
-            await hub.subscribe(["a"], newest=-1)
+            await hub.subscribe(["a"], SubscribeOptions(newest=-1))
         assert (hub.followed, places(hub)) == (0, 0)
 
 
 async def test_a_place_is_given_back_once_however_a_stream_ends() -> None:
     async with Hub(max_connections=100, max_connections_per_user=100, max_connections_per_address=100) as hub:
         ends = [
-            lambda reader: reader.close(),
-            lambda reader: reader.bye("drain"),
-            lambda reader: reader.fail(),
-            lambda reader: reader.end("final"),
-            lambda reader: reader.dismiss("kicked", reconnect=True),
+            lambda reader: reader.end(),
+            lambda reader: reader.end(DRAIN),
+            lambda reader: reader.end(ERROR),
+            lambda reader: reader.end(FINAL),
+            lambda reader: reader.end(KICKED),
         ]
         for end in ends:
             for full in (False, True):
                 reader, _ = await follow(hub, "a", principal=ANN, full=full)
                 end(reader)
                 end(reader)
-                reader.close()
+                reader.end()
                 assert places(hub) == 0
-                never = await hub.subscribe(["a"], principal=ANN)
+                never = await hub.subscribe(["a"], SubscribeOptions(principal=ANN))
                 end(never)
                 never.start(MemoryOutlet())
                 assert places(hub) == 0
@@ -225,7 +226,7 @@ async def test_a_broker_that_fails_or_a_client_that_is_cancelled_leaves_no_place
 async def test_a_token_that_has_expired_opens_nothing() -> None:
     async with Hub(max_connections=5) as hub:
         with pytest.raises(InvalidToken, match="expired"):
-            await hub.subscribe(["a"], principal=Principal("ann", expires=time.time() - 0.001))
+            await hub.subscribe(["a"], SubscribeOptions(principal=Principal("ann", expires=time.time() - 0.001)))
         assert (places(hub), hub.stats.opened) == (0, 0)
 
 
@@ -234,13 +235,13 @@ async def test_the_servers_own_readers_take_no_place_and_are_not_counted() -> No
         told: list[Subscription] = []
         hub.watch("a", lambda topic, reader, reason: told.append(reader))
         await follow(hub, "b")
-        reader = await hub.subscribe(["a"], internal=True)
+        reader = await hub.subscribe(["a"], SubscribeOptions(internal=True))
         outlet = MemoryOutlet()
         reader.start(outlet)
         await hub.publish("a", Event("x"))
         await outlet.take(1)
         assert reader not in hub.readers()
         assert (hub.stats.readers, hub.stats.opened, places(hub)) == (1, 1, 1)
-        reader.close()
+        reader.end()
         assert (hub.stats.readers, hub.stats.closed, places(hub), told) == (1, {}, 1, [])
         assert hub.followed == 1

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import pytest
 
 from support.outlets import MemoryOutlet, follow, publish, turns
-from yeoul.hub import Hub, MemoryBroker
+from yeoul.hub import Hub, MemoryBroker, SubscribeOptions
 from yeoul.hub.broker import Sink
 from yeoul.hub.limits import Principal
+from yeoul.hub.reasons import LIFETIME
 from yeoul.sse import Event
 from yeoul.stream import Cursor, Frame, Journal, Retention, Slice
 from yeoul.stream.retention import Retentions
@@ -187,7 +188,7 @@ async def test_a_gap_of_one_topic_does_not_hide_a_later_one_of_another() -> None
 async def test_what_is_let_go_between_subscribing_and_the_first_byte_is_in_the_gap() -> None:
     async with Hub(small(3)) as hub:
         await publish(hub, "a", *numbers(0, 3))
-        reader = await hub.subscribe(["a"], after=Cursor("other", 1))
+        reader = await hub.subscribe(["a"], SubscribeOptions(after=Cursor("other", 1)))
         await publish(hub, "a", *numbers(3, 6))
         outlet = MemoryOutlet()
         reader.start(outlet)
@@ -222,7 +223,7 @@ async def test_what_a_new_reader_did_not_ask_for_is_no_gap_but_what_it_asked_for
     async with Hub(small(10)) as hub:
         await publish(hub, "a", *(f"a{number}" for number in range(40)))
         await publish(hub, "b", "b0")
-        reader = await hub.subscribe(["a", "b"], newest=2)
+        reader = await hub.subscribe(["a", "b"], SubscribeOptions(newest=2))
         await publish(hub, "a", *(f"a{number}" for number in range(40, 51)))
         outlet = MemoryOutlet()
         reader.start(outlet)
@@ -288,11 +289,11 @@ async def test_a_stream_of_a_topic_that_is_over_and_has_nothing_left_ends_at_onc
 async def test_a_position_at_the_end_is_exhausted_one_before_is_not() -> None:
     async with Hub() as hub:
         first = await publish(hub, "a", "0")
-        assert not (await hub.subscribe(["a"], after=first, until_final=True)).exhausted
+        assert not (await hub.subscribe(["a"], SubscribeOptions(after=first, until_final=True))).exhausted
         last = await hub.publish("a", Event("1"), final=True)
-        assert not (await hub.subscribe(["a"], after=first, until_final=True)).exhausted
-        assert (await hub.subscribe(["a"], after=last, until_final=True)).exhausted
-        assert not (await hub.subscribe(["a"], after=Cursor("other", 1), until_final=True)).exhausted
+        assert not (await hub.subscribe(["a"], SubscribeOptions(after=first, until_final=True))).exhausted
+        assert (await hub.subscribe(["a"], SubscribeOptions(after=last, until_final=True))).exhausted
+        assert not (await hub.subscribe(["a"], SubscribeOptions(after=Cursor("other", 1), until_final=True))).exhausted
 
 
 async def test_the_farewell_says_why_and_spreads_those_who_come_back() -> None:
@@ -300,7 +301,7 @@ async def test_the_farewell_says_why_and_spreads_those_who_come_back() -> None:
         waits = set()
         for _ in range(10):
             reader, outlet = await follow(hub, "a")
-            reader.bye("lifetime")
+            reader.end(LIFETIME)
             [bye] = outlet.events
             assert (bye.type, json.loads(bye.data)) == ("stream.bye", {"reason": "lifetime", "reconnect": True})
             assert outlet.finished
@@ -317,11 +318,11 @@ async def test_closing_gives_everything_back_once() -> None:
         await publish(hub, "a", "x")
         await turns()
         for _ in range(2):
-            reader.close()
+            reader.end()
         assert (hub.stats.readers, hub.stats.lagging, hub.stats.closed) == (0, 0, {"client": 1})
         assert repr(hub).startswith("<Hub 0 readers, 0 topics")
         reader.resume()
-        reader.bye("late")
+        reader.end(LIFETIME)
         await publish(hub, "a", "y")
         await turns()
         assert len(outlet.payloads) == 1
@@ -413,7 +414,7 @@ async def test_a_response_has_a_longest_life_shortened_at_random() -> None:
 async def test_a_closed_reader_has_no_deadline() -> None:
     async with Hub() as hub:
         reader, _ = await follow(hub, "a")
-        reader.close()
+        reader.end()
         assert reader.on_time(1e12) is None
 
 
@@ -546,7 +547,7 @@ async def test_a_reader_that_leaves_while_history_is_read_is_not_written_to(deep
         deep.reading.clear()
         reader, outlet = await follow(hub, "a", after=first)
         await turns()
-        reader.close()
+        reader.end()
         deep.reading.set()
         await turns()
         assert outlet.payloads == []
@@ -649,7 +650,7 @@ def test_what_a_reader_says_of_itself() -> None:
             await publish(hub, "a", "x")
             await turns()
             said.append(repr(reader))
-            reader.close()
+            reader.end()
             return [*said, repr(reader)]
 
     assert asyncio.run(run()) == [

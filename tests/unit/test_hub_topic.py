@@ -79,9 +79,9 @@ async def test_a_reader_of_one_topic_stands_with_those_of_its_encoding() -> None
             plain.encoding: [plain],
             shout: [loud],
         }
-        loud.close()
+        loud.end()
         assert shout not in topic.groups
-        plain.close()
+        plain.end()
         assert not topic.groups
 
 
@@ -89,7 +89,7 @@ async def test_a_reader_of_several_topics_stands_apart_in_each() -> None:
     async with Hub() as hub:
         reader, _ = await follow(hub, "a", "b")
         assert [[*topic.mixed.values()] for topic in reader.topics] == [[{reader: None}], [{reader: None}]]
-        reader.close()
+        reader.end()
         assert [topic.mixed for topic in reader.topics] == [{}, {}]
 
 
@@ -101,4 +101,4 @@ async def test_a_reader_whose_outlet_is_full_stands_nowhere() -> None:
         [topic] = reader.topics
         assert not topic.groups
         assert topic.readers == 1
-        reader.close()
+        reader.end()

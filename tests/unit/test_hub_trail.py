@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from support.outlets import MemoryOutlet, follow, turns
-from yeoul.hub import Hub
+from yeoul.hub import Hub, SubscribeOptions
 from yeoul.hub.limits import Principal
+from yeoul.hub.reasons import KICKED
 from yeoul.sse import Event
 
 
@@ -18,13 +19,13 @@ def lines(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any]
 async def test_the_end_of_a_stream_is_one_line_that_says_whose_what_and_why(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "yeoul")
     async with Hub() as hub:
-        reader = await hub.subscribe(["a", "b"], principal=Principal("ann", "Ann", "192.0.2.1"))
+        reader = await hub.subscribe(["a", "b"], SubscribeOptions(principal=Principal("ann", "Ann", "192.0.2.1")))
         outlet = MemoryOutlet()
         reader.start(outlet)
         await hub.publish("a", Event("x"), Event("y"))
         await outlet.take(2)
-        reader.bye("kicked", reconnect=False)
-        reader.close()
+        reader.end(KICKED)
+        reader.end()
     [line] = lines(caplog, "stream ended")
     assert (line["connection"], line["user"], line["address"]) == (reader.id, "ann", "192.0.2.1")
     assert (line["topics"], line["reason"]) == (["a", "b"], "kicked")
@@ -48,7 +49,7 @@ async def test_nothing_is_written_for_a_delivery_nor_where_nobody_listens(caplog
         reader, outlet = await follow(hub, "a")
         await hub.publish("a", Event("x"))
         await outlet.take(1)
-        reader.close()
+        reader.end()
     assert caplog.records == []
     caplog.set_level(logging.DEBUG, "yeoul")
     async with Hub() as hub:
@@ -74,5 +75,5 @@ async def test_the_name_of_a_piece_of_work_that_lets_one_read_it_is_not_in_the_l
 async def test_the_servers_own_readers_leave_no_trail(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "yeoul")
     async with Hub() as hub:
-        (await hub.subscribe(["a"], internal=True)).close()
+        (await hub.subscribe(["a"], SubscribeOptions(internal=True))).end()
     assert caplog.records == []

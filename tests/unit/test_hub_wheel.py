@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from yeoul.hub.timer import Wheel
+from yeoul.hub.timer import TimerWheel
 
 
 class Clockwork(asyncio.AbstractEventLoop):
@@ -55,14 +55,14 @@ def loop() -> Clockwork:
 
 
 @pytest.fixture
-def wheel(loop: Clockwork) -> Wheel:
-    made = Wheel(0.5)
+def wheel(loop: Clockwork) -> TimerWheel:
+    made = TimerWheel(0.5)
     made.start(loop)
     return made
 
 
 @pytest.mark.parametrize("when", [100.0, 100.1, 100.5, 100.75, 103.0, 160.25])
-def test_nothing_is_early_and_nothing_is_later_than_two_ticks(loop: Clockwork, wheel: Wheel, when: float) -> None:
+def test_nothing_is_early_and_nothing_is_later_than_two_ticks(loop: Clockwork, wheel: TimerWheel, when: float) -> None:
     item = Item()
     wheel.add(item, when)
     loop.pass_to(200.0)
@@ -70,7 +70,7 @@ def test_nothing_is_early_and_nothing_is_later_than_two_ticks(loop: Clockwork, w
     assert when <= item.seen[0] <= when + 1.0
 
 
-def test_an_item_is_looked_at_again_when_it_says(loop: Clockwork, wheel: Wheel) -> None:
+def test_an_item_is_looked_at_again_when_it_says(loop: Clockwork, wheel: TimerWheel) -> None:
     item = Item(105.0, 110.0, None)
     wheel.add(item, 101.0)
     loop.pass_to(200.0)
@@ -78,7 +78,7 @@ def test_an_item_is_looked_at_again_when_it_says(loop: Clockwork, wheel: Wheel) 
 
 
 def test_an_item_that_asks_for_the_past_is_looked_at_with_the_next_tick_not_for_ever(
-    loop: Clockwork, wheel: Wheel
+    loop: Clockwork, wheel: TimerWheel
 ) -> None:
     item = Item(0.0, 0.0, None)
     wheel.add(item, 0.0)
@@ -86,7 +86,7 @@ def test_an_item_that_asks_for_the_past_is_looked_at_with_the_next_tick_not_for_
     assert item.seen == [100.5, 101.0, 101.5]
 
 
-def test_a_loop_that_was_held_up_misses_nothing(loop: Clockwork, wheel: Wheel) -> None:
+def test_a_loop_that_was_held_up_misses_nothing(loop: Clockwork, wheel: TimerWheel) -> None:
     items = [Item() for _ in range(20)]
     for number, item in enumerate(items):
         wheel.add(item, 100.0 + number)
@@ -96,7 +96,7 @@ def test_a_loop_that_was_held_up_misses_nothing(loop: Clockwork, wheel: Wheel) -
 
 
 def test_one_item_that_fails_stops_neither_the_others_nor_the_wheel(
-    loop: Clockwork, wheel: Wheel, caplog: pytest.LogCaptureFixture
+    loop: Clockwork, wheel: TimerWheel, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
         def on_time(self, now: float) -> float | None:
@@ -113,14 +113,14 @@ def test_one_item_that_fails_stops_neither_the_others_nor_the_wheel(
 
 def test_each_tick_is_told(loop: Clockwork) -> None:
     ticks: list[float] = []
-    wheel = Wheel(0.5, lambda: ticks.append(loop.now))
+    wheel = TimerWheel(0.5, lambda: ticks.append(loop.now))
     wheel.start(loop)
     wheel.start(loop)
     loop.pass_to(102.0)
     assert ticks == [100.5, 101.0, 101.5, 102.0]
 
 
-def test_a_stopped_wheel_stands_still(loop: Clockwork, wheel: Wheel) -> None:
+def test_a_stopped_wheel_stands_still(loop: Clockwork, wheel: TimerWheel) -> None:
     item = Item()
     wheel.add(item, 101.0)
     wheel.stop()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from yeoul.errors import DatabaseUnavailable, UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamTimeout
-from yeoul.hub import Hub, Subscription
+from yeoul.hub import Hub, SubscribeOptions, Subscription
 from yeoul.hub.job import CANCEL, CONTINUE, DisconnectPolicy
+from yeoul.hub.reasons import LIFETIME
 from yeoul.llm.dialects import Json, OpenAI, Outcome, Plain, State
 from yeoul.llm.generation import Generation
 from yeoul.llm.generations import Generations
@@ -56,6 +57,7 @@ class Outlet:
     """Takes everything, keeps it."""
 
     chunked = False
+    full = False
 
     def __init__(self) -> None:
         self.written = b""
@@ -83,7 +85,8 @@ async def end(generation: Generation) -> Outcome:
 async def read(hub: Hub, generation: Generation) -> tuple[Subscription, Outlet]:
     outlet = Outlet()
     reader = await hub.subscribe(
-        [generation.topic], after=generation.origin, encoding=generation.encoding(Json), until_final=True
+        [generation.topic],
+        SubscribeOptions(after=generation.origin, encoding=generation.encoding(Json), until_final=True),
     )
     reader.start(outlet)
     return reader, outlet
@@ -298,10 +301,10 @@ async def test_the_last_client_to_leave_stops_it_at_once(hub: Hub) -> None:
     generation, source = await start(hub, CANCEL)
     first, _ = await read(hub, generation)
     second, _ = await read(hub, generation)
-    first.close()
+    first.end()
     await turns()
     assert generation.running
-    second.close()
+    second.end()
     assert (await end(generation)).state is State.CANCELLED
     assert source.closed.is_set()
 
@@ -309,11 +312,11 @@ async def test_the_last_client_to_leave_stops_it_at_once(hub: Hub) -> None:
 async def test_a_reader_that_this_server_sent_away_is_waited_for(hub: Hub) -> None:
     generation, _ = await start(hub, CANCEL)
     reader, _ = await read(hub, generation)
-    reader.bye("lifetime")
+    reader.end(LIFETIME)
     await turns()
     assert generation.running
     again, _ = await read(hub, generation)
-    again.close()
+    again.end()
     assert (await end(generation)).state is State.CANCELLED
 
 
@@ -326,7 +329,7 @@ async def test_nobody_who_ever_comes_stops_it_after_a_while(hub: Hub, monkeypatc
 async def test_whoever_comes_back_in_time_finds_it_running(hub: Hub) -> None:
     generation, _ = await start(hub, DisconnectPolicy(30))
     reader, _ = await read(hub, generation)
-    reader.close()
+    reader.end()
     reader, _ = await read(hub, generation)
     assert generation.running
     assert generation._timer is None
@@ -335,7 +338,7 @@ async def test_whoever_comes_back_in_time_finds_it_running(hub: Hub) -> None:
 async def test_without_a_policy_it_goes_on_alone(hub: Hub) -> None:
     generation, _ = await start(hub, CONTINUE)
     reader, _ = await read(hub, generation)
-    reader.close()
+    reader.end()
     await turns()
     assert generation.running
     assert generation._timer is None
@@ -347,7 +350,7 @@ async def test_what_no_reader_had_is_counted_as_undelivered(hub: Hub) -> None:
     _, outlet = await read(hub, generation)
     await outlet.ended.wait()
     assert generation.undelivered == 0
-    await hub.subscribe([generation.topic], after=generation.origin)
+    await hub.subscribe([generation.topic], SubscribeOptions(after=generation.origin))
     assert generation.undelivered == 0, "one that begins anew takes nothing back"
 
 

@@ -45,8 +45,8 @@ async def test_one_that_could_not_begin_leaves_nothing_behind() -> None:
         await end(await generations.start(Source(Finish())))
         source = Source(Finish())
         with pytest.raises(TooManyTopics):
-            await generations.start(source, question="q")
-        assert generations.orphan("q") is None
+            await generations.start(source, request_key="q")
+        assert generations.find_abandoned("q") is None
         assert generations.running() == []
         assert len(generations.running()) == 0
         assert source.closed.is_set()
@@ -92,29 +92,29 @@ async def test_over_the_bound_the_oldest_are_forgotten_first(hub: Hub) -> None:
 async def test_a_running_answer_whose_reader_left_is_an_orphan(hub: Hub) -> None:
     generations = Generations(hub, grace_seconds=0)
     source = Source(Delta("a"), silent=True)
-    generation = await generations.start(source, question="q")
-    assert generations.orphan("q") is None, "its reader is on the way to it"
+    generation = await generations.start(source, request_key="q")
+    assert generations.find_abandoned("q") is None, "its reader is on the way to it"
     reader, _ = await read(hub, generation)
-    assert generations.orphan("q") is None, "it has a reader"
-    reader.close()
-    assert generations.orphan("q") is generation
-    assert generations.orphan("another") is None
+    assert generations.find_abandoned("q") is None, "it has a reader"
+    reader.end()
+    assert generations.find_abandoned("q") is generation
+    assert generations.find_abandoned("another") is None
     generation.cancel()
     await end(generation)
-    assert generations.orphan("q") is None, "it is over"
+    assert generations.find_abandoned("q") is None, "it is over"
 
 
 async def test_the_same_question_of_two_people_has_two_answers_and_either_may_be_orphaned(hub: Hub) -> None:
     generations = Generations(hub, grace_seconds=0)
-    first = await generations.start(Source(silent=True), question="q")
-    second = await generations.start(Source(silent=True), question="q")
+    first = await generations.start(Source(silent=True), request_key="q")
+    second = await generations.start(Source(silent=True), request_key="q")
     one, _ = await read(hub, first)
     await read(hub, second)
-    one.close()
-    assert generations.orphan("q") is first
+    one.end()
+    assert generations.find_abandoned("q") is first
     first.cancel()
     await end(first)
-    assert generations.orphan("q") is None
+    assert generations.find_abandoned("q") is None
 
 
 # --- the end

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import InvalidToken, YeoulError
-from ..hub import Encoding, Hub, Subscription
+from ..hub import Encoding, Hub, SubscribeOptions, Subscription
 from ..hub.encoding import WIRE
 from ..hub.limits import Principal
+from ..hub.reasons import CLIENT_LEFT, ERROR, OVER, SEND_TIMEOUT
 from ..sse import Event, comment, json_data
 from ..stream import Cursor, LastEventId
 from .authentication import challenge, principal_of
@@ -52,9 +54,9 @@ class EventStream(Response):
 
     A client that comes back with the last `id:` it had gets exactly what it missed, or one `stream.gap` event that
     says so. A new client begins after the position `after`, else with the `newest` kept events (in each topic, or by
-    topic), else with what comes from now on; `opening` events come before. In the topics named by `afresh` it begins so
-    when it comes back, too. Whenever a client comes, again too, it is
-    told first: `hello`, for `stream.hello` (heartbeat interval in seconds, retention, current cursor), then the
+    topic), else with what comes from now on; `opening` events come before. In the topics named by `always_new` a
+    client that comes back begins in the same way. Whenever a client comes, again too, it is told first: `hello`, for
+    `stream.hello` (heartbeat interval in seconds, retention, current cursor), then the
     `greeting` (where that is a function, it is asked when this reader has been counted among those of its topics).
     `until_final`: end after the topic's final event, and answer 204 to a client that has had it (`EventSource` then
     stops coming back). `principal`: the reader's, by default the one that `asgi/authentication.py` found; when its
@@ -70,7 +72,7 @@ class EventStream(Response):
         *,
         after: Cursor | None = None,
         newest: int | Mapping[str, int] = 0,
-        afresh: Collection[str] = (),
+        always_new: Collection[str] = (),
         encoding: Encoding = WIRE,
         hello: bool = True,
         greeting: Sequence[Event] | Callable[[], Sequence[Event]] = (),
@@ -84,15 +86,17 @@ class EventStream(Response):
         self._hub = hub
         self._topics = [topics] if isinstance(topics, str) else list(topics)
         self._request = request
-        self._after = after
-        self._newest = newest
-        self._afresh = afresh
-        self._encoding = encoding
+        self._options = SubscribeOptions(
+            after=after,
+            newest=newest,
+            always_new=always_new,
+            encoding=encoding,
+            until_final=until_final,
+            principal=principal or principal_of(request),
+        )
         self._hello = hello
         self._greeting = greeting
         self._opening = opening
-        self._until_final = until_final
-        self._principal = principal or principal_of(request)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
@@ -103,13 +107,7 @@ class EventStream(Response):
             count_connect(self._request)
             position = last_event_id(self._request)
             reader = await self._hub.subscribe(
-                self._topics,
-                after=position.cursor if position else self._after,
-                newest=self._newest,
-                afresh=self._afresh,
-                encoding=self._encoding,
-                until_final=self._until_final,
-                principal=self._principal,
+                self._topics, replace(self._options, after=position.cursor) if position else self._options
             )
         except InvalidToken as error:
             await problem_of(challenge(str(error), invalid=True))(scope, receive, send)
@@ -118,13 +116,13 @@ class EventStream(Response):
             await problem_of(error)(scope, receive, send)
             return
         try:
-            if position is not None and self._until_final and reader.exhausted:
-                reader.close("over")
+            if position is not None and self._options.until_final and reader.exhausted:
+                reader.end(OVER)
                 await Response(status_code=204, headers={"cache-control": "no-store"})(scope, receive, send)
                 return
             await self._stream(reader, self._first_events(reader, position is None), scope, receive, send)
         except BaseException:
-            reader.close("error")
+            reader.end(ERROR)
             raise
 
     async def _stream(
@@ -149,7 +147,7 @@ class EventStream(Response):
         return [*hello, *greeting, *(self._opening if is_new else ())]
 
     def _hello_event(self, reader: Subscription) -> Event:
-        kept = [topic.journal.retention for topic in reader.topics if topic.name not in self._afresh]
+        kept = [topic.journal.retention for topic in reader.topics if topic.name not in self._options.always_new]
         events, seconds = min((r.events for r in kept), default=0), min((r.seconds for r in kept), default=0)
         data = {
             "heartbeat": self._hub.heartbeat,
@@ -219,9 +217,9 @@ async def _pump(
             await asyncio.sleep(0)
             reader.resume()
     except TimeoutError:
-        reader.close("client" if outlet.gone else "send timeout")
+        reader.end(CLIENT_LEFT if outlet.gone else SEND_TIMEOUT)
     finally:
-        reader.close()
+        reader.end()
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch

@@ -69,7 +69,7 @@ async def generate(
     texts = Texts(source, text)
     taken = False
 
-    async def start(question: str | None) -> Generation:
+    async def start(request_key: str | None) -> Generation:
         nonlocal taken
         generation = await generations.start(
             texts,
@@ -77,7 +77,7 @@ async def generate(
             model=model,
             owner=caller_of(request).owner,
             policy=on_disconnect,
-            question=question,
+            request_key=request_key,
         )
         taken = True
         return generation

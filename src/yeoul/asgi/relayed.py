@@ -47,7 +47,7 @@ async def relayed(
     none of its own. `own_ticket`: what this server takes from itself, for routes that lead to it; so that what the
     caller may not do is not done by way of the gateway, and what comes of it is the caller's."""
 
-    async def start(question: str | None) -> Relay:
+    async def start(request_key: str | None) -> Relay:
         values = route.read(request.query_params.multi_items(), await _body(request))
         caller = caller_of(request)
         own, ticket = "", None
@@ -62,7 +62,7 @@ async def relayed(
             credential=credential or ticket,
             owner=caller.owner,
             policy=_policy(route, policy),
-            question=question,
+            request_key=request_key,
         )
 
     def stream(relay: Relay) -> Response:

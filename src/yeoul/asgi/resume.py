@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import InvalidCursor, YeoulError
-from ..hub.job import Work, Works
+from ..hub.job import Job, Jobs
 from ..sse import Event, encode
 from ..stream import LastEventId, draw_work_id
 from .authentication import caller_of, principal_of, require_own_page, require_unbound
@@ -21,7 +21,7 @@ from .rates import count_connect
 
 __all__ = ["attach_or_start", "check_may_start", "find_work", "finite_stream"]
 
-_W = TypeVar("_W", bound=Work)
+_W = TypeVar("_W", bound=Job)
 
 # Stands where an epoch would in the ids of a stream that has no work behind it (any more): no broker draws it, so that
 # the reader's next attempt is recognised, and answered with 204.
@@ -29,7 +29,7 @@ _OVER = "over"
 
 
 async def attach_or_start(
-    works: Works[_W],
+    works: Jobs[_W],
     request: Request,
     start: Callable[[str | None], Awaitable[_W]],
     *,
@@ -40,7 +40,7 @@ async def attach_or_start(
 ) -> Response:
     """The stream of the work that the request's Last-Event-ID names, or of new work.
 
-    `start` is given what the request can be recognised by, for `Works.launch(question=…)`; what it raises is answered
+    `start` is given what the request can be recognised by, for `Jobs.launch(request_key=…)`; what it raises is answered
     by `failed`, since nothing has been sent yet. `lost`: what to tell a reader whose work nobody knows any more, before
     it is told not to come back. `ready`: awaited before the response to new work begins, which is what it answers, or
     the stream where that is None.
@@ -55,19 +55,19 @@ async def attach_or_start(
         position = last_event_id(request)
         if position is not None:
             return _attach(works, request, position, stream, lost)
-        question = _question(request)
-        work = works.orphan(question) if question else None
+        request_key = _request_key(request)
+        work = works.find_abandoned(request_key) if request_key else None
         if work is None:
             _check_right(request)
             works.hub.check_admission(principal_of(request))  # or it would be paid for, and nobody given it
-            work = await start(question)
+            work = await start(request_key)
     except YeoulError as error:
         return failed(error)
     early = await _before_the_head(request, work, ready(work)) if ready is not None else None
     return early if early is not None else stream(work)
 
 
-def find_work(works: Works[_W], id: str, request: Request) -> _W | None:
+def find_work(works: Jobs[_W], id: str, request: Request) -> _W | None:
     """The work of this id, if there is one that is the caller's to know: an id that somebody else has got hold of
     leads to nothing."""
     work = works.get(id)
@@ -81,7 +81,7 @@ def finite_stream(events: Iterable[Event], work: str | None = None) -> Response:
 
 
 def _attach(
-    works: Works[_W],
+    works: Jobs[_W],
     request: Request,
     position: LastEventId,
     stream: Callable[[_W], Response],
@@ -103,7 +103,7 @@ def _attach(
 
 
 async def _before_the_head(
-    request: Request, work: Work, ready: Coroutine[None, None, Response | None]
+    request: Request, work: Job, ready: Coroutine[None, None, Response | None]
 ) -> Response | None:
     """What `ready` answers. A client that leaves meanwhile has never read, so that its leaving is noted here."""
     waiting = asyncio.create_task(ready)
@@ -112,7 +112,7 @@ async def _before_the_head(
         await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             return waiting.result()
-        work.missed()
+        work.reader_lost()
         return Response(status_code=499)  # nobody is there to read it
     finally:
         for task in (waiting, leaving):
@@ -145,7 +145,7 @@ def _check_right(request: Request) -> None:
     require_unbound(request)
 
 
-def _question(request: Request) -> str | None:
+def _request_key(request: Request) -> str | None:
     """What makes two requests the same one, sent again. A POST's body is not in it, so POSTs have none."""
     if request.method != "GET":
         return None

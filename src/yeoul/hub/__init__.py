@@ -4,7 +4,18 @@ from .broker import Broker
 from .encoding import Encoding
 from .hub import Hub
 from .memory import MemoryBroker
-from .subscription import Outlet, Subscription
+from .reasons import EndReason
+from .subscription import Outlet, SubscribeOptions, Subscription
 from .topic import check_topic
 
-__all__ = ["Broker", "Encoding", "Hub", "MemoryBroker", "Outlet", "Subscription", "check_topic"]
+__all__ = [
+    "Broker",
+    "Encoding",
+    "EndReason",
+    "Hub",
+    "MemoryBroker",
+    "Outlet",
+    "SubscribeOptions",
+    "Subscription",
+    "check_topic",
+]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..sse import Event
 from ..stream import Cursor, Frame, Journal, Slice
 
-__all__ = ["Broker", "Sink"]
+__all__ = ["Broker", "BrokerStats", "Sink"]
 
 
 # Where a broker pushes the frames of an attached topic: in order, in one process, on its event loop.
 Sink = Callable[[str, Sequence[Frame]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStats:
+    """What a broker keeps: `topics`, followed or not, and the `bytes` of their events (`Frame.size`)."""
+
+    topics: int
+    bytes: int
 
 
 class Broker(Protocol):
@@ -60,6 +69,10 @@ class Broker(Protocol):
 
     async def forget(self, topic: str) -> None:
         """Lets go of all that a topic holds, now. A position in it is then answered by a gap."""
+        ...
+
+    def stats(self) -> BrokerStats | None:
+        """What is kept; None where that is not known without asking an outside store."""
         ...
 
     def sweep(self) -> None:

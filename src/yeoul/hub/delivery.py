@@ -18,6 +18,7 @@ from time import perf_counter
 from ..observe import HubStats, logger
 from ..stream import Frame
 from .encoding import Encoding
+from .reasons import ERROR
 from .subscription import Subscription
 from .topic import Topic
 
@@ -148,7 +149,7 @@ class Fanout:
         for reader in readers:
             if reader.live:
                 if payload is None:
-                    reader.fail()
+                    reader.end(ERROR)
                 elif reader.offset < first.offset:
                     count += 1
                     size += len(payload)
@@ -180,7 +181,7 @@ class Fanout:
             joined[key] = _join(reader.encoding, frames)
         payload = joined[key]
         if payload is None:
-            reader.fail()
+            reader.end(ERROR)
             return
         self._stats.delivered(len(frames), len(payload))
         try:
@@ -204,4 +205,4 @@ def _join(encoding: Encoding, frames: Sequence[Frame]) -> bytes | None:
 def _end_broken(reader: Subscription) -> None:
     """Where an exception has just come out of it."""
     logger.exception("a reader could not be written to")
-    reader.fail()
+    reader.end(ERROR)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from ..observe import logger
+from .reasons import EndReason
 from .subscription import Subscription
 
 __all__ = ["Ending", "Farewell", "before_signals", "end_all"]
@@ -76,11 +77,11 @@ class Farewell:
         self._parting: set[Subscription] = set()
         self._parted = asyncio.Event()
 
-    async def say(self, readers: Iterable[Subscription], reason: str) -> None:
+    async def say(self, readers: Iterable[Subscription], reason: EndReason) -> None:
         """Until they all have it. What has been handed out before is theirs."""
         self._parting = set(readers)
         for count, reader in enumerate(list(self._parting), 1):
-            reader.part(reason)
+            reader.end_when_current(reason)
             if count % _SLICE == 0:
                 await asyncio.sleep(0)
         if self._parting:
@@ -89,7 +90,7 @@ class Farewell:
                     self._parted.clear()
                     await self._parted.wait()
         for reader in list(self._parting):
-            reader.bye(reason)
+            reader.end(reason)
 
     def gone(self, reader: Subscription) -> None:
         self._parting.discard(reader)

@@ -9,6 +9,7 @@ from math import floor
 from ..sse import Event, comment, encode, json_data
 from ..stream import Frame, Gap
 from ..stream.retry import jitter
+from .reasons import EndReason
 
 __all__ = ["HEARTBEAT", "WIRE", "Encoding", "bye_event", "gap_event", "reauth_event"]
 
@@ -23,10 +24,10 @@ def gap_event(gap: Gap) -> Event:
     return Event(json_data(data), "stream.gap")
 
 
-def bye_event(reason: str, *, reconnect: bool, retry_ms: int) -> Event:
-    """The last one. Readers are told to come back at different times."""
-    wait = round(jitter(retry_ms, 0.8)) if reconnect else None
-    return Event(json_data({"reason": reason, "reconnect": reconnect}), "stream.bye", retry=wait)
+def bye_event(reason: EndReason, *, retry_ms: int) -> Event:
+    """The last event of a stream. Readers are asked to come back at different times."""
+    wait = round(jitter(retry_ms, 0.8)) if reason.reconnect else None
+    return Event(json_data({"reason": reason.name, "reconnect": reason.reconnect}), "stream.bye", retry=wait)
 
 
 def reauth_event(expires: float, left: float) -> Event:

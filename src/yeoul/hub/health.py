@@ -11,9 +11,10 @@ from itertools import zip_longest
 from ..observe import Distribution, HubStats, logger, quantile
 from ..sse import Event
 from .hub import Hub
-from .subscription import Subscription
+from .reasons import PROBE_DONE
+from .subscription import SubscribeOptions, Subscription
 
-__all__ = ["PROBE_TOPIC", "Probe", "Pulse"]
+__all__ = ["PROBE_TOPIC", "LoopMonitor", "Probe"]
 
 # Seconds between two beats.
 _BEAT = 0.5
@@ -21,7 +22,7 @@ _BEAT = 0.5
 _BEATS = 20
 
 
-class Pulse:
+class LoopMonitor:
     """`lag`: by how many seconds each beat came late, which is how long everything else on this loop had to wait for
     its turn: a callback that computes, a disk, a machine without CPU."""
 
@@ -36,7 +37,7 @@ class Pulse:
         self._due = 0.0
 
     @property
-    def worst(self) -> float:
+    def max_lag(self) -> float:
         """The longest lag of the last 10 seconds, one that has not ended included."""
         now = 0.0 if self._loop is None else self._loop.time() - self._due
         return max(now, 0.0, *self._lags)
@@ -58,7 +59,7 @@ class Pulse:
         return quantile(latency.bounds, recent, part)
 
     @contextmanager
-    def beating(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Beats on the running loop."""
         self._loop = asyncio.get_running_loop()
         self._wait()
@@ -178,7 +179,7 @@ class Probe:
                     await arrival.seen.wait()
                     lost = False
                 finally:
-                    reader.close("probe")
+                    reader.end(PROBE_DONE)
         except TimeoutError:
             return f"{step}, within {self._bound:g} s"
         except Exception as error:
@@ -191,11 +192,11 @@ class Probe:
         if not self._held:
             # For good: were the topic forgotten after each probe, the broker would have to answer positions in other
             # forgotten topics by a gap.
-            await self._hub.broker.attach(PROBE_TOPIC)
+            await self._hub.hold(PROBE_TOPIC)
             self._held = True
         self._count += 1
         arrival = _Arrival(f"probe {self._count}")
-        reader = await self._hub.subscribe([PROBE_TOPIC], internal=True)
+        reader = await self._hub.subscribe([PROBE_TOPIC], SubscribeOptions(internal=True))
         reader.start(arrival)
         return reader, arrival
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from ..errors import EventTooLarge, HubClosed, InvalidToken, TooManyConnections
 from ..observe import HubStats, logger
@@ -16,23 +15,20 @@ from ..stream import Cursor, Frame
 from .broker import Broker
 from .delivery import Fanout
 from .drain import Ending, Farewell, before_signals, end_all
-from .encoding import WIRE, Encoding
-from .limits import NOBODY, Admission, Principal
+from .limits import ConnectionLimits, Principal
 from .memory import MemoryBroker
 from .position import place_of
-from .subscription import Subscription
-from .timer import Wheel
-from .topic import Topic, Topics, check_topic
-
-if TYPE_CHECKING:
-    from .subscription import Subscription
+from .reasons import CONNECTION_RESET, DRAIN, EndReason
+from .subscription import SubscribeOptions, Subscription
+from .timer import TimerWheel
+from .topic import Topic, TopicHold, Topics, check_topic
 
 __all__ = ["Hub", "Readers", "Watcher", "Watchers", "check_events", "note_ended", "note_opened"]
 
-# Called when a reader joins a watched topic (reason None), and when it leaves, with the reason: "client" where the
-# client went away, anything else where this server ended the stream. Once for each of the reader's topics. A reader of
-# a stream that ends with its topic may be told of once more, as "reset": its end may not have arrived.
-Watcher = Callable[[str, "Subscription", str | None], None]
+# Called when a reader joins a watched topic (reason None), and when it leaves, with the reason: CLIENT_LEFT where the
+# client went away, any other where this server ended the stream. Once for each of the reader's topics. After the end of
+# a stream that ends with its topic it may be called once more, with CONNECTION_RESET: the end may not have arrived.
+Watcher = Callable[[str, "Subscription", EndReason | None], None]
 
 _BELOW = "/*"
 
@@ -45,28 +41,37 @@ class Watchers:
         self.by_kind: dict[str, Watcher] = {}
         self.paces: dict[str, Callable[[], None]] = {}
 
-    def watch(self, name: str, watcher: Watcher | None) -> None:
+    def watch(self, name: str, watcher: Watcher) -> None:
         """Raises InvalidTopic, ValueError."""
+        table, key = self._table(name)
+        check_topic(key)
+        if key in table:
+            raise ValueError(f"{name!r} has a watcher already: a topic has one source, and one watcher of its readers")
+        table[key] = watcher
+
+    def unwatch(self, name: str) -> None:
+        """Raises ValueError."""
+        table, key = self._table(name)
+        table.pop(key, None)
+
+    def watch_progress(self, topic: str, moved: Callable[[], None]) -> None:
+        """Raises ValueError."""
+        if topic in self.paces:
+            raise ValueError(f"the progress of {topic!r} is watched already")
+        self.paces[topic] = moved
+
+    def unwatch_progress(self, topic: str) -> None:
+        self.paces.pop(topic, None)
+
+    def _table(self, name: str) -> tuple[dict[str, Watcher], str]:
         kind = name.removesuffix(_BELOW)
         if kind == name:
-            table = self.by_topic
-        elif "/" in kind:
+            return self.by_topic, name
+        if "/" in kind:
             raise ValueError(f"{name!r} cannot be watched: watch a topic, or all below its first part, as in 'chat/*'")
-        else:
-            table = self.by_kind
-        check_topic(kind)
-        if watcher is None:
-            table.pop(kind, None)
-        else:
-            table[kind] = watcher
+        return self.by_kind, kind
 
-    def watch_pace(self, topic: str, moved: Callable[[], None] | None) -> None:
-        if moved is None:
-            self.paces.pop(topic, None)
-        else:
-            self.paces[topic] = moved
-
-    def tell(self, reader: Subscription, reason: str | None) -> None:
+    def tell(self, reader: Subscription, reason: EndReason | None) -> None:
         if not self.by_topic and not self.by_kind:
             return
         for topic in reader.topics:
@@ -119,17 +124,17 @@ def note_opened(reader: Subscription) -> None:
         logger.debug("stream opened", extra=_about(reader))
 
 
-def note_ended(reader: Subscription, reason: str) -> None:
-    if logger.isEnabledFor(logging.INFO):
+def note_ended(reader: Subscription, reason: EndReason) -> None:
+    if logger.isEnabledFor(reason.log_level):
         about = {
             **_about(reader),
-            "reason": reason,
+            "reason": reason.name,
             "seconds": round(reader.age, 3),
             "events": reader.events,
             "bytes": reader.sent,
             "gaps": reader.gaps,
         }
-        logger.info("stream ended", extra=about)
+        logger.log(reason.log_level, "stream ended", extra=about)
 
 
 def _about(reader: Subscription) -> dict[str, object]:
@@ -150,28 +155,18 @@ def _shown(topic: str, work: bool) -> str:
 class Readers:
     """Iterates over those that are open, in the order in which they came."""
 
-    def __init__(self, hub: Hub, topics: Topics, admission: Admission, watchers: Watchers) -> None:
+    def __init__(self, hub: Hub, topics: Topics, admission: ConnectionLimits, watchers: Watchers) -> None:
         self._hub = hub
         self._topics = topics
         self._admission = admission
         self._watchers = watchers
         self._open: dict[Subscription, None] = {}
 
-    async def let_in(
-        self,
-        topics: Sequence[str],
-        *,
-        after: Cursor | None,
-        newest: int | Mapping[str, int],
-        afresh: Collection[str],
-        encoding: Encoding,
-        until_final: bool,
-        principal: Principal,
-        internal: bool,
-    ) -> Subscription:
-        """`Hub.subscribe`, which says what these are."""
+    async def open(self, topics: Sequence[str], options: SubscribeOptions) -> Subscription:
+        """`Hub.subscribe`."""
+        principal = options.principal
         names = self._check(topics, principal)
-        if not internal:
+        if not options.internal:
             self._counting_refusals(self._admission.enter, principal)
         followed: list[Topic] = []
         try:
@@ -179,22 +174,20 @@ class Readers:
             reader = Subscription(
                 self._hub,
                 followed,
-                place=place_of(self._hub.broker, followed, after, newest, afresh),
-                encoding=encoding,
-                until_final=until_final,
-                principal=principal,
-                budget=None if after is None or until_final else self._hub.max_replay_bytes,
+                options,
+                place=place_of(self._hub.broker, followed, options.after, options.newest, options.always_new),
+                budget=None if options.after is None or options.until_final else self._hub.max_replay_bytes,
             )
         except BaseException:
             self._topics.detach(followed)
-            if not internal:
+            if not options.internal:
                 self._admission.leave(principal)
             raise
-        if not internal:
+        if not options.internal:
             self._note_opened(reader)
         return reader
 
-    def release(self, reader: Subscription, reason: str) -> None:
+    def release(self, reader: Subscription, reason: EndReason) -> None:
         """Takes back all that it held. Once, however it ended: `Connection.close` sees to that."""
         self._topics.detach(reader.topics)
         if reader not in self._open:
@@ -203,7 +196,7 @@ class Readers:
         self._admission.leave(reader.principal)
         stats = self._hub.stats
         stats.readers -= 1
-        stats.closed[reason] = stats.closed.get(reason, 0) + 1
+        stats.closed[reason.name] = stats.closed.get(reason.name, 0) + 1
         stats.durations.observe(reader.age)
         note_ended(reader, reason)
         self._watchers.tell(reader, reason)
@@ -244,6 +237,8 @@ class Readers:
         note_opened(reader)
         self._watchers.tell(reader, None)
 
+
+DEFAULT_OPTIONS = SubscribeOptions()
 
 # Publishes after which the event loop gets its turn: one that never waits for anything else would keep it for itself.
 _UNBROKEN = 128
@@ -296,16 +291,16 @@ class Hub:
         self.max_topics_per_reader = max_topics_per_reader
         self.max_replay_bytes = max_replay_bytes
         self.stats = HubStats()
-        self.companions: dict[type, object] = {}  # what other layers keep with a hub, by its class
+        self.components: dict[type, object] = {}  # what other layers keep with a hub, by its class
         self.draining = False
         self.closed = False
-        self.wheel = Wheel(min(1.0, heartbeat / 10, send_timeout / 10), self._sweep)
+        self.wheel = TimerWheel(min(1.0, heartbeat / 10, send_timeout / 10), self._sweep)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fanout: Fanout | None = None
         self._opening: asyncio.Lock | None = None
         self._topics = Topics(self.broker)
         self._watchers = Watchers()
-        admission = Admission(
+        admission = ConnectionLimits(
             max_connections, max_connections_per_user, max_connections_per_address, limit_loopback=limit_loopback
         )
         self._readers = Readers(self, self._topics, admission, self._watchers)
@@ -324,6 +319,11 @@ class Hub:
     @property
     def epoch(self) -> str:
         return self.broker.epoch
+
+    @property
+    def head(self) -> int:
+        """The newest offset that this process knows of; 0 before the first event."""
+        return self.broker.head
 
     async def open(self) -> None:
         """Connects the broker. Not needed: publish and subscribe do it."""
@@ -362,37 +362,27 @@ class Hub:
     async def subscribe(
         self,
         topics: Sequence[str],
-        *,
-        after: Cursor | None = None,
-        newest: int | Mapping[str, int] = 0,
-        afresh: Collection[str] = (),
-        encoding: Encoding = WIRE,
-        until_final: bool = False,
-        principal: Principal = NOBODY,
-        internal: bool = False,
+        options: SubscribeOptions = DEFAULT_OPTIONS,
     ) -> Subscription:
         """A reader of these topics, from this moment on; nothing is written before its `start`.
 
-        `after`: the position it had; without one it begins with the `newest` events kept, in each topic or by topic,
-        and so does one that comes back in the topics named by `afresh`. `until_final`: its response ends with the
-        topic's final event. `principal`: whom it is for; when that expires, the stream ends. `internal`: of this server
-        itself, so that no bound holds for it, and it is neither listed nor counted. Whoever calls this owns the
-        subscription and must `close` it. Raises InvalidTopic, HubClosed, TooManyConnections, InvalidToken where
-        `principal` has expired, ValueError for no topic or too many.
+        The caller owns the subscription, and must `end` it. Raises InvalidTopic, HubClosed, TooManyConnections,
+        InvalidToken where the principal has expired, ValueError for no topic or too many.
         """
         await self.open()
         if self.draining:
             raise HubClosed("this server is shutting down: connect again, another one will answer")
-        return await self._readers.let_in(
-            topics,
-            after=after,
-            newest=newest,
-            afresh=afresh,
-            encoding=encoding,
-            until_final=until_final,
-            principal=principal,
-            internal=internal,
-        )
+        return await self._readers.open(topics, options)
+
+    async def hold(self, topic: str) -> TopicHold:
+        """Keeps what the broker has of a topic from being forgotten while nobody reads it. Raises InvalidTopic,
+        TooManyTopics, HubClosed."""
+        await self.open()
+        return TopicHold(self.broker, check_topic(topic), await self.broker.attach(topic))
+
+    async def forget(self, topic: str) -> None:
+        """Deletes the events that are kept of a topic. A position among them is then answered by a gap."""
+        await self.broker.forget(topic)
 
     def check_admission(self, principal: Principal) -> None:
         """For what is begun only if its stream can be. Raises TooManyConnections where `subscribe` would."""
@@ -411,22 +401,31 @@ class Hub:
         """How many topics are followed."""
         return len(self._topics)
 
-    def disconnect(self, match: Callable[[Subscription], bool], reason: str, *, reconnect: bool) -> int:
-        """Ends the streams that match, now: what they have not been given they do not get. They are told with
-        `stream.bye`, unless their socket is full. How many there were."""
+    def disconnect(self, match: Callable[[Subscription], bool], reason: EndReason) -> int:
+        """Ends the streams that match, now: what they have not been given they do not get. Returns how many there
+        were."""
         matching = [reader for reader in self._readers if match(reader)]
         for reader in matching:
-            reader.dismiss(reason, reconnect=reconnect)
+            reader.end(reason)
         return len(matching)
 
-    def watch(self, topic: str, watcher: Watcher | None) -> None:
-        """Tells the watcher (one per name) of each reader that joins or leaves the topic; with `chat/*`, any topic
-        whose name begins so. None ends it. Raises InvalidTopic, ValueError for a name that is neither."""
+    def watch(self, topic: str, watcher: Watcher) -> None:
+        """Calls the watcher for each reader that joins or leaves the topic; with `chat/*`, any topic whose name begins
+        so. Raises InvalidTopic; ValueError for a name that is neither, and for one that has a watcher already."""
         self._watchers.watch(topic, watcher)
 
-    def watch_pace(self, topic: str, moved: Callable[[], None] | None) -> None:
-        """Calls `moved` (one per topic) each time that a reader which lags has been given more; None ends it."""
-        self._watchers.watch_pace(topic, moved)
+    def unwatch(self, topic: str) -> None:
+        """Ends what `watch` began."""
+        self._watchers.unwatch(topic)
+
+    def watch_progress(self, topic: str, moved: Callable[[], None]) -> None:
+        """Calls `moved` each time that a lagging reader of the topic has been given more. Raises ValueError where
+        there is such a callback already."""
+        self._watchers.watch_progress(topic, moved)
+
+    def unwatch_progress(self, topic: str) -> None:
+        """Ends what `watch_progress` began."""
+        self._watchers.unwatch_progress(topic)
 
     def before_close(self, ending: Ending) -> None:
         """Has `close` await this after endless streams have had their farewell, and before the others have theirs."""
@@ -457,7 +456,7 @@ class Hub:
     async def _farewell(self, *, everybody: bool) -> None:
         if self._fanout is not None:
             self._fanout.flush()
-        await self._leaving.say([reader for reader in self._readers if everybody or not reader.until_final], "drain")
+        await self._leaving.say([reader for reader in self._readers if everybody or not reader.until_final], DRAIN)
 
     async def __aenter__(self) -> Hub:
         await self.open()
@@ -479,7 +478,7 @@ class Hub:
 
     # What subscriptions use.
 
-    def release(self, reader: Subscription, reason: str) -> None:
+    def release(self, reader: Subscription, reason: EndReason) -> None:
         self._readers.release(reader, reason)
         self._leaving.gone(reader)
 
@@ -487,10 +486,10 @@ class Hub:
         """A reader that lags has been given more."""
         self._watchers.moved(reader)
 
-    def reset(self, reader: Subscription) -> None:
-        """The connection of a reader that has had its end was reset: it may not have arrived."""
+    def connection_reset(self, reader: Subscription) -> None:
+        """The connection of a reader that has had its end was reset: the end may not have arrived."""
         if reader.until_final:
-            self._watchers.tell(reader, "reset")
+            self._watchers.tell(reader, CONNECTION_RESET)
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Runs it in a task that this hub owns and ends."""

@@ -1,4 +1,4 @@
-"""Work: something that is produced into a topic of its own and outlives its readers."""
+"""Job: something that is produced into a topic of its own and outlives its readers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from ..observe import logger
 from ..sse import Event
 from ..stream import Cursor, draw_work_id
 from .hub import Hub
+from .reasons import CLIENT_LEFT, FINAL, OVER, EndReason
 from .subscription import Subscription
+from .topic import TopicHold
 
-__all__ = ["CANCEL", "CONTINUE", "DisconnectPolicy", "Work", "Works"]
+__all__ = ["CANCEL", "CONTINUE", "DisconnectPolicy", "Job", "Jobs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,11 @@ _COME_BACK = 30.0
 # Seconds that a source has to let go: a library's `aclose` may wait for its server for ever, and the end must be told.
 _RELEASE = 5.0
 
-# Why a reader leaves that has had the end.
-_READ = ("final", "over")
+# Why streams end whose readers have had everything.
+_COMPLETE = (FINAL, OVER)
 
 
-class Work(ABC):
+class Job(ABC):
     """One piece of work, run in a task of its own. Its topic is `<kind>/<id>`; the id is unguessable, whoever holds it
     may read. `origin` is the position just before its first event, `delivered` the furthest that any reader has been.
     Times are Unix seconds.
@@ -70,7 +72,7 @@ class Work(ABC):
         self._on_end: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
         self._producing = False
-        self._held = False
+        self._hold: TopicHold | None = None
         self._stopped: str | None = None  # why, once it has been
         self._timer: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
@@ -115,11 +117,10 @@ class Work(ABC):
             cursor = await self.hub.publish(self.topic, first)
             # Held, so that the topic's end stays known when its frames have had to go: without it, a late reader would
             # wait for an end that has been.
-            await self.hub.broker.attach(self.topic)
+            self._hold = await self.hub.hold(self.topic)
         except BaseException:
             await self._release()
             raise
-        self._held = True
         self.origin = Cursor(cursor.epoch, cursor.offset - 1)
         self._on_end = on_end
         self.hub.watch(self.topic, self._on_reader)
@@ -134,7 +135,7 @@ class Work(ABC):
         """Stops it because this server goes away."""
         self._stop("interrupted")
 
-    def missed(self) -> None:
+    def reader_lost(self) -> None:
         """Its first reader left before it was given a stream: as one whose reader was lost."""
         self._lost_at = self.hub.loop.time()
         if not self.readers:
@@ -146,10 +147,9 @@ class Work(ABC):
 
     def close(self) -> None:
         """Forgotten: gives back what it holds."""
-        if self._held:
-            self._held = False
-            self.hub.broker.detach(self.topic)
-        self.hub.watch(self.topic, None)
+        if self._hold is not None:
+            self._hold.release()
+        self.hub.unwatch(self.topic)
         self._cancel_timer()
 
     async def _run(self) -> None:
@@ -191,16 +191,16 @@ class Work(ABC):
         if self._producing:
             self._task.cancel()
 
-    def _on_reader(self, topic: str, reader: Subscription, reason: str | None) -> None:
+    def _on_reader(self, topic: str, reader: Subscription, reason: EndReason | None) -> None:
         if reason is None:
             self.readers[reader] = None
             self._cancel_timer()
             return
         self.readers.pop(reader, None)
         self._furthest = max(self._furthest, reader.offset)
-        self._lost_at = None if reason in _READ else self.hub.loop.time()
+        self._lost_at = None if reason in _COMPLETE else self.hub.loop.time()
         if not self.readers:
-            self._wait_for_reader(0.0 if reason == "client" else _COME_BACK)
+            self._wait_for_reader(0.0 if reason is CLIENT_LEFT else _COME_BACK)
 
     def _wait_for_reader(self, at_least: float) -> None:
         """`at_least`: what a reader is given that this server itself sent away, or has yet to see."""
@@ -214,13 +214,13 @@ class Work(ABC):
             self._timer = None
 
 
-_W = TypeVar("_W", bound=Work)
+_W = TypeVar("_W", bound=Job)
 
 # Seconds that interrupted work has to let go of its source: a library's `aclose` may wait for its server for ever.
 _STOP = 2.0
 
 
-class Works(Generic[_W]):
+class Jobs(Generic[_W]):
     """`max_running` at once, of which one owner has `max_per_owner` (None: no bound, as for what nobody owns).
     `keep_seconds` after its end a piece of work is forgotten, sooner where more than
     `max_kept` have ended. When the hub closes, running ones are given `grace_seconds`."""
@@ -243,8 +243,8 @@ class Works(Generic[_W]):
         self._grace_seconds = grace_seconds
         self._all: dict[str, _W] = {}
         self._running: dict[str, _W] = {}
-        self._by_question: dict[bytes, list[_W]] = {}
-        self._questions: dict[str, bytes] = {}
+        self._by_request: dict[bytes, list[_W]] = {}
+        self._request_keys: dict[str, bytes] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}  # of those that have ended, oldest first
         self._closed = False
         hub.before_close(self.close)
@@ -260,12 +260,12 @@ class Works(Generic[_W]):
             raise TooMuchWork(f"{most}: wait for one of them, or stop it")
         await self.hub.open()
 
-    async def launch(self, work: _W, first: Event, question: str | None = None) -> _W:
-        """Begins the work with its first event. `question`: what `orphan` finds it by."""
+    async def launch(self, work: _W, first: Event, request_key: str | None = None) -> _W:
+        """Begins the work with its first event. `request_key`: what `find_abandoned` finds it by."""
         self._all[work.id] = self._running[work.id] = work
-        if question is not None:
-            self._questions[work.id] = _key(question)
-            self._by_question.setdefault(_key(question), []).append(work)
+        if request_key is not None:
+            self._request_keys[work.id] = _key(request_key)
+            self._by_request.setdefault(_key(request_key), []).append(work)
 
         def keep() -> None:
             del self._running[work.id]
@@ -284,10 +284,10 @@ class Works(Generic[_W]):
     def get(self, id: str) -> _W | None:
         return self._all.get(id)
 
-    def orphan(self, question: str) -> _W | None:
+    def find_abandoned(self, request_key: str) -> _W | None:
         """The work that the same request began, if its reader was lost: a client that was cut before it had its first
         event cannot name the work that it started, and must not be billed for it twice."""
-        return next((work for work in self._by_question.get(_key(question), ()) if work.abandoned), None)
+        return next((work for work in self._by_request.get(_key(request_key), ()) if work.abandoned), None)
 
     def running(self) -> list[_W]:
         return list(self._running.values())
@@ -328,18 +328,18 @@ class Works(Generic[_W]):
 
     def _remove(self, id: str) -> _W:
         work = self._all.pop(id)
-        key = self._questions.pop(id, None)
+        key = self._request_keys.pop(id, None)
         if key is not None:
-            self._by_question[key].remove(work)
-            if not self._by_question[key]:
-                del self._by_question[key]
+            self._by_request[key].remove(work)
+            if not self._by_request[key]:
+                del self._by_request[key]
         return work
 
     def _forget(self, id: str) -> None:
         work = self._drop(id)
-        self.hub.spawn(self.hub.broker.forget(work.topic))
+        self.hub.spawn(self.hub.forget(work.topic))
 
 
-def _key(question: str) -> bytes:
-    """A question is made of a request, and may hold a secret: only its digest is kept."""
-    return blake2b(question.encode(errors="surrogatepass"), digest_size=16).digest()
+def _key(request_key: str) -> bytes:
+    """It is made of a request and may contain a secret: only its digest is kept."""
+    return blake2b(request_key.encode(errors="surrogatepass"), digest_size=16).digest()

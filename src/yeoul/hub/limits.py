@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..addresses import is_loopback, network_of
 from ..errors import TooManyConnections
 
-__all__ = ["NOBODY", "Admission", "Principal"]
+__all__ = ["ANONYMOUS", "ConnectionLimits", "Principal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Principal:
     expires: float | None = None
 
 
-NOBODY = Principal()
+ANONYMOUS = Principal()
 
 
-class Admission:
+class ConnectionLimits:
     """Counts places. None: no bound. The address of a Principal is counted as it is, one of IPv6 by its /64; without
     `limit_loopback` this machine's own addresses have no bound.
 

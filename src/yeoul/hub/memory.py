@@ -10,7 +10,7 @@ from ..errors import TooManyTopics, TopicClosed
 from ..sse import Event
 from ..stream import Cursor, Frame, Journal, Retention, Slice, draw_epoch
 from ..stream.retention import DEFAULT_RETENTIONS
-from .broker import Sink
+from .broker import BrokerStats, Sink
 
 __all__ = ["MemoryBroker"]
 
@@ -50,15 +50,8 @@ class MemoryBroker:
         self._last: OrderedDict[str, int] = OrderedDict()
         self._forgotten = 0
 
-    @property
-    def topics(self) -> int:
-        """Topics held, followed or not."""
-        return len(self._journals)
-
-    @property
-    def bytes(self) -> int:
-        """What their events count for (`Frame.size`)."""
-        return self._bytes
+    def stats(self) -> BrokerStats:
+        return BrokerStats(topics=len(self._journals), bytes=self._bytes)
 
     async def open(self, sink: Sink) -> None:
         self._sink = sink

@@ -31,11 +31,11 @@ def place_of(
     topics: Sequence[Topic],
     after: Cursor | None,
     newest: int | Mapping[str, int],
-    afresh: Collection[str],
+    always_new: Collection[str],
 ) -> Place:
-    """`after`: the position that it had, `newest`: how many of the events kept a new reader begins with, `afresh`: the
-    topics in which one that comes back begins so, too."""
-    again = [after is None or topic.name in afresh for topic in topics]
+    """`after`: the position that it had, `newest`: how many of the events kept a new reader begins with, `always_new`:
+    the topics in which one that comes back begins so, too."""
+    again = [after is None or topic.name in always_new for topic in topics]
     floors = [_start(topic, newest, broker.head) if new else 0 for topic, new in zip(topics, again, strict=True)]
     lost = None if after is None else _loss(broker, after)
     if after is None or (lost is not None and all(again)):

@@ -12,6 +12,7 @@ from ..observe import logger
 from ..sse import Event
 from ..stream.retry import RetryPolicy
 from .hub import Hub
+from .reasons import EndReason
 from .subscription import Subscription
 
 __all__ = ["Producer"]
@@ -57,10 +58,10 @@ class Producer:
 
     def close(self) -> None:
         """Ends the run, and looks at readers no more."""
-        self._hub.watch(self.topic, None)
+        self._hub.unwatch(self.topic)
         self._stop()
 
-    def _on_reader(self, topic: str, reader: Subscription, reason: str | None) -> None:
+    def _on_reader(self, topic: str, reader: Subscription, reason: EndReason | None) -> None:
         self._readers += 1 if reason is None else -1
         if self._readers:
             self._forget_timer()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Protocol
@@ -19,19 +19,50 @@ from ..observe import logger
 from ..sse import Event
 from ..stream import Cursor, Frame, Gap, GapReason, Slice
 from ..stream.retry import jitter
-from .encoding import HEARTBEAT, Encoding, bye_event, gap_event, reauth_event
-from .limits import Principal
+from .encoding import HEARTBEAT, WIRE, Encoding, bye_event, gap_event, reauth_event
+from .limits import ANONYMOUS, Principal
 from .position import Place, from_history, gap_of, newest_within, next_frames
+from .reasons import (
+    BROKER_FAILED,
+    CLIENT_LEFT,
+    DRAIN,
+    ERROR,
+    EXPIRED,
+    FINAL,
+    LIFETIME,
+    SEND_TIMEOUT,
+    EndReason,
+    Last,
+)
 from .topic import Topic
 
 if TYPE_CHECKING:
     from .hub import Hub
 
-__all__ = ["Connection", "Lifetime", "Outlet", "Subscription"]
+__all__ = ["Connection", "Lifetime", "Outlet", "SubscribeOptions", "Subscription"]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeOptions:
+    """What a reader asks for.
+
+    `after`: the position that it had; without one it begins with the `newest` events kept, in each topic or by topic,
+    and so does a returning reader in the topics named by `always_new`. `until_final`: its stream ends with the topic's
+    final event. `principal`: whom the stream is for; it ends when that expires. `internal`: a reader of this server
+    itself, which no bound applies to, and which is neither listed nor counted.
+    """
+
+    after: Cursor | None = None
+    newest: int | Mapping[str, int] = 0
+    always_new: Collection[str] = ()
+    encoding: Encoding = WIRE
+    until_final: bool = False
+    principal: Principal = ANONYMOUS
+    internal: bool = False
 
 
 class Outlet(Protocol):
-    """Where a reader's bytes go. Calls `Subscription.resume` when it has room again, `close` when its client left."""
+    """Where a reader's bytes go. Calls `Subscription.resume` when it has room again, `end` when its client has left."""
 
     @property
     def chunked(self) -> bool:
@@ -72,7 +103,7 @@ class Lifetime:
 
     def __init__(self, now: float, unix: float, *, longest: float | None, expires: float | None) -> None:
         self.ends = inf if longest is None else now + jitter(longest)
-        self.reason = "lifetime"
+        self.reason = LIFETIME
         self.reminder = inf
         self.expires = expires
         self._expiry = inf
@@ -81,7 +112,7 @@ class Lifetime:
             self._expiry = now + left
             self.reminder = self._expiry - min(_REMINDER, left / 5)
             if self._expiry <= self.ends:
-                self.ends, self.reason = self._expiry, "expired"
+                self.ends, self.reason = self._expiry, EXPIRED
 
     @property
     def due(self) -> float:
@@ -104,10 +135,10 @@ class Connection(ABC):
     """
 
     __slots__ = (
+        "_ending",
         "_hub",
         "_life",
         "_outlet",
-        "_parting",
         "_stalled",
         "closed",
         "encoding",
@@ -132,8 +163,8 @@ class Connection(ABC):
         self.touched = 0.0  # when it was last written to
         self._hub = hub
         self._outlet: Outlet | None = None
-        # Why it leaves as soon as it has everything, or has left before its start, and whether it may come back.
-        self._parting: tuple[str, bool] | None = None
+        # Why it ends as soon as it has everything, or has ended before its start.
+        self._ending: EndReason | None = None
         self._stalled: float | None = None  # since when its outlet has been full
         self._life = Lifetime(hub.loop.time(), self.since, longest=hub.max_lifetime, expires=principal.expires)
 
@@ -146,7 +177,7 @@ class Connection(ABC):
         """Stands with its topics no longer. Idempotent."""
 
     @abstractmethod
-    def _release(self, reason: str) -> None:
+    def _release(self, reason: EndReason) -> None:
         """Gives back what it holds. Called once."""
 
     @property
@@ -162,45 +193,43 @@ class Connection(ABC):
     def lagging(self) -> bool:
         return self._stalled is not None
 
-    def bye(self, reason: str, *, reconnect: bool = True) -> None:
-        """The farewell event, then the end. Readers are told to come back at different times."""
-        if self._outlet is None:
-            if not self.closed:
-                self._parting = (reason, reconnect)
-                self.close(reason)
-            return
-        try:
-            self.end(reason, self._farewell(reason, reconnect=reconnect))
-        except Exception:
-            # It must not keep those after it from their farewell.
-            logger.exception("a reader could not be said farewell to")
-            self.fail(reason)
-
-    def part(self, reason: str) -> None:
-        """The farewell as soon as it has everything that has been published: at once for most."""
-        if self.live or self._outlet is None:
-            self.bye(reason)
-        else:
-            self._parting = (reason, True)
-
-    def dismiss(self, reason: str, *, reconnect: bool) -> None:
-        """The end now, whatever it has not had; with a farewell if there is room for one."""
-        if self._outlet is not None and self._outlet.full:
-            self.fail(reason)
-        else:
-            self.bye(reason, reconnect=reconnect)
-
-    def end(self, reason: str, payload: bytes = b"") -> None:
-        outlet = self._outlet
-        self.sent += len(payload)
-        self.close(reason)
-        if outlet is not None:
-            outlet.finish(payload)
-
-    def close(self, reason: str = "client") -> None:
-        """The reader is gone. Everything it held is given back."""
+    def end(self, reason: EndReason = CLIENT_LEFT) -> None:
+        """Ends the stream now, as the reason says (`reasons.py`), and gives back all that it held. Idempotent: the
+        first reason counts."""
         if self.closed:
             return
+        outlet = self._outlet
+        if outlet is None:
+            if reason.last is Last.FAREWELL:
+                self._ending = reason  # `start` will write it
+            self._close(reason)
+            return
+        last = reason.last
+        if last is Last.FAREWELL and outlet.full and not reason.patient:
+            last = Last.ABORT
+        payload = b""
+        if last is Last.FAREWELL:
+            try:
+                payload = self._farewell(reason)
+            except Exception:
+                # It must not keep the readers after it from their farewell.
+                logger.exception("the farewell of a stream could not be encoded")
+                last = Last.ABORT
+        self.sent += len(payload)
+        self._close(reason)
+        if last is Last.ABORT:
+            outlet.abort()
+        elif last is not Last.NOTHING:
+            outlet.finish(payload)
+
+    def end_when_current(self, reason: EndReason) -> None:
+        """Ends the stream as soon as it has everything that has been published: at once for most."""
+        if self.live or self._outlet is None:
+            self.end(reason)
+        else:
+            self._ending = reason
+
+    def _close(self, reason: EndReason) -> None:
         self.closed = True
         if self._stalled is not None:
             self._hub.stats.lagging -= 1
@@ -209,24 +238,17 @@ class Connection(ABC):
         self._outlet = None
         self._release(reason)
 
-    def fail(self, reason: str = "error") -> None:
-        """The end without a word: nothing can be said to it. It may come back with its cursor."""
-        outlet = self._outlet
-        self.close(reason)
-        if outlet is not None:
-            outlet.abort()
-
     def on_time(self, now: float) -> float | None:
-        """`Wheel`: heartbeat, send deadline, lifetime, the end of its token."""
+        """`TimerWheel`: heartbeat, send deadline, lifetime, the end of its token."""
         if self.closed:
             return None
         life = self._life
         if now >= life.ends:
-            self.dismiss(life.reason, reconnect=True)
+            self.end(life.reason)
             return None
         if self._stalled is not None:
             if now - self._stalled >= self._hub.send_timeout:
-                self.fail("send timeout")
+                self.end(SEND_TIMEOUT)
                 return None
             # It may have room again at any moment (on the portable outlet right after each write), and then its silence
             # counts from the last write: to look again at the deadline alone would leave out heartbeats until then.
@@ -252,8 +274,8 @@ class Connection(ABC):
         if not self._control(reauth_event(life.expires, life.left(now))):
             self._stall()
 
-    def _farewell(self, reason: str, *, reconnect: bool) -> bytes:
-        return self._encode_control(bye_event(reason, reconnect=reconnect, retry_ms=self._hub.retry_ms))
+    def _farewell(self, reason: EndReason) -> bytes:
+        return self._encode_control(bye_event(reason, retry_ms=self._hub.retry_ms))
 
     def _control(self, event: Event) -> bool:
         return self._send(self._encode_control(event), self._hub.loop.time())
@@ -273,7 +295,7 @@ class Connection(ABC):
 
 
 class Subscription(Connection):
-    """Made by `Hub.subscribe`; begins with `start`, ends with `close` (idempotent, whoever comes first)."""
+    """Made by `Hub.subscribe`; begins with `start`, ends with `end`."""
 
     __slots__ = ("_budget", "_catching_up", "_floors", "_lost_position", "offset", "topics", "until_final")
 
@@ -281,17 +303,15 @@ class Subscription(Connection):
         self,
         hub: Hub,
         topics: Sequence[Topic],
+        options: SubscribeOptions,
         *,
         place: Place,
-        encoding: Encoding,
-        until_final: bool,
-        principal: Principal,
         budget: int | None,
     ) -> None:
-        super().__init__(hub, principal, encoding)
+        super().__init__(hub, options.principal, options.encoding)
         self.topics = tuple(topics)
         self.offset, self._floors, self._lost_position = place
-        self.until_final = until_final
+        self.until_final = options.until_final
         self._budget = budget  # bytes of what it has missed that it is given at most
         self._catching_up = False  # a step of it is scheduled, or the broker's history is being read
 
@@ -318,8 +338,7 @@ class Subscription(Connection):
         if self.closed:
             # It was sent away while this response was being begun.
             self._outlet = None
-            reason, reconnect = self._parting or ("drain", True)
-            outlet.finish(self._farewell(reason, reconnect=reconnect))
+            outlet.finish(self._farewell(self._ending or DRAIN))
             return
         self.touched = now
         self._hub.wheel.add(self, now)
@@ -354,16 +373,16 @@ class Subscription(Connection):
             if not outlet.write(payload):
                 self._stall()
         if last.final and self.until_final:
-            self.end("final")
+            self.end(FINAL)
 
     def catch_up(self) -> None:
         """Leaves the live readers and reads on from its own cursor."""
         self._leave()
         self._catch_up()
 
-    def reset(self) -> None:
+    def connection_reset(self) -> None:
         """Its connection was reset right after its end."""
-        self._hub.reset(self)
+        self._hub.connection_reset(self)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "live" if self.live else "lagging"
@@ -372,10 +391,9 @@ class Subscription(Connection):
     def _join(self) -> None:
         if self.until_final and len(self.topics) == 1 and self.topics[0].journal.final:
             # Nothing will ever come: its final event was let go, or came before the position that it asked for.
-            self.end("final")
-        elif self._parting is not None:
-            reason, reconnect = self._parting
-            self.bye(reason, reconnect=reconnect)
+            self.end(FINAL)
+        elif self._ending is not None:
+            self.end(self._ending)
         elif not self.live:
             self.live = True
             for topic in self.topics:
@@ -387,7 +405,7 @@ class Subscription(Connection):
             for topic in self.topics:
                 topic.leave(self)
 
-    def _release(self, reason: str) -> None:
+    def _release(self, reason: EndReason) -> None:
         self._hub.release(self, reason)
 
     def _catch_up(self) -> None:
@@ -410,7 +428,7 @@ class Subscription(Connection):
                 self._write_slice(deeper)
         except Exception:
             logger.exception("a reader could not be written to")
-            self.fail()
+            self.end(ERROR)
 
     def _known(self) -> Iterator[tuple[Topic, int]]:
         """Each topic, and the offset up to which this reader has it or was told that it is lost."""
@@ -427,7 +445,7 @@ class Subscription(Connection):
             self._hub.stats.delivered(len(frames), len(payload))
             self._hub.moved(self)
             if self.until_final and frames[-1].final:
-                self.end("final")
+                self.end(FINAL)
                 return
             if not room:
                 self._stall()
@@ -445,7 +463,7 @@ class Subscription(Connection):
             deeper, gone = await from_history(self._hub.broker, self._known(), lost)
         except Exception:
             logger.exception("a reader could not read the broker's history")
-            self.bye("broker")
+            self.end(BROKER_FAILED)
             return
         finally:
             self._catching_up = False

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ..observe import logger
 
-__all__ = ["Timed", "Wheel"]
+__all__ = ["Timed", "TimerWheel"]
 
 
 class Timed(Protocol):
@@ -21,7 +21,7 @@ class Timed(Protocol):
         ...
 
 
-class Wheel:
+class TimerWheel:
     """`tick`: resolution in seconds; nothing is early, and nothing is later than about one tick."""
 
     def __init__(self, tick: float, on_tick: Callable[[], None] = lambda: None) -> None:

@@ -14,7 +14,7 @@ from .encoding import Encoding
 if TYPE_CHECKING:
     from .subscription import Subscription
 
-__all__ = ["MAX_TOPIC_LENGTH", "Topic", "Topics", "check_topic"]
+__all__ = ["MAX_TOPIC_LENGTH", "Topic", "TopicHold", "Topics", "check_topic"]
 
 # Long enough for any path-like name with two UUIDs in it, short enough for keys, logs and labels.
 MAX_TOPIC_LENGTH = 200
@@ -82,6 +82,32 @@ class Topic:
 
     def __repr__(self) -> str:
         return f"<Topic {self.name!r} {self.readers} readers, {self.journal!r}>"
+
+
+class TopicHold:
+    """Keeps a topic's data from being forgotten until `release` (idempotent); a context manager for a short time.
+
+    Made by `Hub.hold`. `journal`: what is kept of the topic, up to date while it is held.
+    """
+
+    __slots__ = ("_broker", "_held", "journal", "topic")
+
+    def __init__(self, broker: Broker, topic: str, journal: Journal) -> None:
+        self._broker = broker
+        self._held = True
+        self.topic = topic
+        self.journal = journal
+
+    def release(self) -> None:
+        if self._held:
+            self._held = False
+            self._broker.detach(self.topic)
+
+    def __enter__(self) -> TopicHold:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
 
 
 class Topics:

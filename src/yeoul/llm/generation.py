@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout, YeoulError
 from ..hub import Encoding, Hub
-from ..hub.job import CONTINUE, DisconnectPolicy, Work
+from ..hub.job import CONTINUE, DisconnectPolicy, Job
 from ..observe import Distribution, logger
 from ..sse import Event, json_data
 from ..stream import Cursor
@@ -37,7 +37,7 @@ class GenerationStats:
     token_gap: Distribution = field(default_factory=Distribution)
 
 
-class Generation(Work):
+class Generation(Job):
     """Runs a provider's stream into the topic `generations/<id>`. Made by `Generations.start`.
 
     `text` is the answer so far, `notes` what was said beside it, `outcome` how it stands, `position` the cursor of the

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from ..hub import Hub
-from ..hub.job import CONTINUE, DisconnectPolicy, Works
+from ..hub.job import CONTINUE, DisconnectPolicy, Jobs
 from .generation import Generation, GenerationStats
 from .provider import Item
 
 __all__ = ["Generations"]
 
 
-class Generations(Works[Generation]):
-    """Each at most `max_seconds` long and `max_chars` of text; the rest as in `Works`. The topic's retention must cover
+class Generations(Jobs[Generation]):
+    """Each at most `max_seconds` long and `max_chars` of text; the rest as in `Jobs`. The topic's retention must cover
     `max_seconds + keep_seconds` and that much text, otherwise late readers get a gap."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Generations(Works[Generation]):
             max_kept=max_kept,
             grace_seconds=grace_seconds,
         )
-        hub.companions.setdefault(Generations, self)
+        hub.components.setdefault(Generations, self)
         self.stats = GenerationStats()
         self._max_seconds = max_seconds
         self._max_chars = max_chars
@@ -44,7 +44,7 @@ class Generations(Works[Generation]):
     @classmethod
     def of(cls, hub: Hub) -> Generations:
         """The hub's own: the first that was made with it, by default with defaults."""
-        found = hub.companions.get(cls)
+        found = hub.components.get(cls)
         return found if isinstance(found, cls) else cls(hub)
 
     async def start(
@@ -55,9 +55,9 @@ class Generations(Works[Generation]):
         model: str = "app",
         owner: str | None = None,
         policy: DisconnectPolicy = CONTINUE,
-        question: str | None = None,
+        request_key: str | None = None,
     ) -> Generation:
-        """Begins to consume the source in a task of its own. `question`: what `orphan` finds it by.
+        """Begins to consume the source in a task of its own. `request_key`: what `find_abandoned` finds it by.
 
         Raises TooMuchWork, HubClosed.
         """
@@ -74,4 +74,4 @@ class Generations(Works[Generation]):
             max_chars=self._max_chars,
         )
         self.stats.started += 1
-        return await self.launch(generation, generation.first_event(), question)
+        return await self.launch(generation, generation.first_event(), request_key)

@@ -13,7 +13,8 @@ from ..client import EventStream, Timeouts, open_stream
 from ..client.refusal import REDACTED
 from ..errors import UpstreamCut, UpstreamGarbage, UpstreamTimeout, YeoulError
 from ..hub import Encoding, Hub
-from ..hub.job import CONTINUE, DisconnectPolicy, Work
+from ..hub.job import CONTINUE, DisconnectPolicy, Job
+from ..hub.reasons import EndReason
 from ..hub.subscription import Subscription
 from ..observe import logger
 from ..sse import Event, encode
@@ -48,7 +49,7 @@ class RelayStats:
     held: int = 0
 
 
-class Relay(Work):
+class Relay(Job):
     """Runs an upstream's stream into the topic `relays/<id>`. Made by `Relays.start`.
 
     Types and data are copied as they are, ids replaced by ours. A type that begins with `stream.` or `relay.`, which
@@ -98,7 +99,7 @@ class Relay(Work):
         return None if self._begun else self.failure
 
     async def produce(self) -> None:
-        self.hub.watch_pace(self.topic, self._moved.set)
+        self.hub.watch_progress(self.topic, self._moved.set)
         limit = asyncio.timeout(self.route.max_s)
         try:
             async with limit:
@@ -111,7 +112,7 @@ class Relay(Work):
 
     async def release(self) -> None:
         """Leaving `_relay` has closed the request already."""
-        self.hub.watch_pace(self.topic, None)
+        self.hub.unwatch_progress(self.topic)
 
     def conclude(self, stopped_by: str | None, error: Exception | None) -> list[Event]:
         if not self._complete:
@@ -221,7 +222,7 @@ class Relay(Work):
             return self.policy.cancel_after is not None
         return not any(reader.live for reader in self.readers)
 
-    def _on_reader(self, topic: str, reader: Subscription, reason: str | None) -> None:
+    def _on_reader(self, topic: str, reader: Subscription, reason: EndReason | None) -> None:
         super()._on_reader(topic, reader, reason)
         self._moved.set()
 

@@ -9,7 +9,7 @@ import aiohttp
 
 from ..client import new_session
 from ..hub import Hub
-from ..hub.job import CONTINUE, DisconnectPolicy, Works
+from ..hub.job import CONTINUE, DisconnectPolicy, Jobs
 from ..stream.retention import RELAY_RETENTION
 from .relay import Relay, RelayStats, first_event
 from .route import Outgoing, Route
@@ -17,9 +17,9 @@ from .route import Outgoing, Route
 __all__ = ["Relays"]
 
 
-class Relays(Works[Relay]):
+class Relays(Jobs[Relay]):
     """`journal_bytes`: what the retention of `relays/*` keeps; an upstream is made to wait where nobody has read half
-    of that. The rest as in `Works`. `pseudonym`: what this server calls itself to upstreams (RFC 9110, 7.6.3), so
+    of that. The rest as in `Jobs`. `pseudonym`: what this server calls itself to upstreams (RFC 9110, 7.6.3), so
     that it knows a request of its own when it comes back."""
 
     def __init__(
@@ -56,10 +56,10 @@ class Relays(Works[Relay]):
         credential: str | None = None,
         owner: str | None = None,
         policy: DisconnectPolicy = CONTINUE,
-        question: str | None = None,
+        request_key: str | None = None,
     ) -> Relay:
         """Sends the request in a task of its own. `credential`: what is in it and must never be in what is relayed;
-        `owner`: whose it is; `question`: what `orphan` finds it by. Raises TooMuchWork, HubClosed."""
+        `owner`: whose it is; `request_key`: what `find_abandoned` finds it by. Raises TooMuchWork, HubClosed."""
         await self.open(owner)
         if self._session is None:
             self._session = self._make_session()
@@ -75,7 +75,7 @@ class Relays(Works[Relay]):
             max_unread=self._max_unread,
         )
         self.stats.started += 1
-        return await self.launch(relay, first_event(), question)
+        return await self.launch(relay, first_event(), request_key)
 
     async def close(self) -> None:
         await super().close()

@@ -297,9 +297,9 @@ class Protocol(BoundedHeads):
         self.lost = True
         reader, self._reader = self._reader, None
         if reader is not None:
-            turns_of(self.loop).take(Turn.LEAVING, reader.close)
+            turns_of(self.loop).take(Turn.LEAVING, reader.end)
         elif self._finished is not None and exc is not None:
-            self._finished.reset()  # what was written was not all taken
+            self._finished.connection_reset()  # what was written was not all taken
         self._finished = None
         if self._answering is not None and self._answering is not self.cycle:
             # uvicorn tells only the last one of pipelined requests that the client has left.

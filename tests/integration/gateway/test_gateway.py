@@ -138,7 +138,7 @@ async def test_cut_before_the_upstream_has_answered_it_finds_its_relay_again(
     port: int, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noticed, attached = asyncio.Event(), asyncio.Event()
-    missed, head = Relay.missed, Relay.head
+    missed, head = Relay.reader_lost, Relay.head
 
     def notice(relay: Relay) -> None:
         missed(relay)
@@ -149,7 +149,7 @@ async def test_cut_before_the_upstream_has_answered_it_finds_its_relay_again(
             attached.set()
         return await head(relay, seconds)
 
-    monkeypatch.setattr(Relay, "missed", notice)
+    monkeypatch.setattr(Relay, "reader_lost", notice)
     monkeypatch.setattr(Relay, "head", attach)
     begin = asyncio.Event()
     upstream.scripts = [Says(begin=begin)]

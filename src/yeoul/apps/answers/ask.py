@@ -71,7 +71,7 @@ def ask_app(
     router = APIRouter(tags=["ask"])
 
     async def answer(request: Request, asked: Question) -> Response:
-        async def start(question: str | None) -> Generation:
+        async def start(request_key: str | None) -> Generation:
             provider = providers.get(asked.provider)
             await retriever.check(asked.collection)
             return await generations.start(
@@ -80,7 +80,7 @@ def ask_app(
                 model=asked.model or provider.model,
                 owner=caller_of(request).owner,
                 policy=policy,
-                question=question,
+                request_key=request_key,
             )
 
         return await start_or_attach(generations, request, start, dialect=_AskDialect, location="/generations")

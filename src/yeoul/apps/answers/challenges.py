@@ -138,7 +138,7 @@ def challenges(
         return await answer(request, FreeText, await _json_body(request))
 
     async def answer(request: Request, form: type[_Question], fields: Any) -> Response:
-        async def start(question: str | None) -> Generation:
+        async def start(request_key: str | None) -> Generation:
             asked = _validated(form, fields)
             session = _session(request, asked)
             provider = providers.get(asked.provider)
@@ -152,7 +152,7 @@ def challenges(
                 model=asked.model or provider.model,
                 owner=caller_of(request).owner,
                 policy=policy,
-                question=question,
+                request_key=request_key,
             )
 
         return await start_or_attach(

@@ -153,7 +153,7 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
     async def create(request: Request, asked: NewGeneration, dialect: DialectName = "json") -> Response:
         form = DIALECTS[dialect]
 
-        async def start(question: str | None) -> Generation:
+        async def start(request_key: str | None) -> Generation:
             provider = providers.get(asked.provider)
             prompt = Prompt(asked.asked(), asked.model, asked.max_tokens, asked.temperature)
             return await generations.start(

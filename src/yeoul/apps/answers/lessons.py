@@ -64,14 +64,14 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
 
     @stream_route(router, "/countdown", summary="5, 4, 3, 2, 1, one a second, then lift-off")
     async def countdown(request: Request) -> Response:
-        async def start(question: str | None) -> Generation:
+        async def start(request_key: str | None) -> Generation:
             return await _start_lesson(generations, request, _count_down(), "countdown", policy)
 
         return await start_or_attach(generations, request, start, dialect=_Countdown)
 
     @stream_route(router, "/fake-llm", summary="A fixed answer, one character every 50 ms; needs no key")
     async def fake_llm(request: Request) -> Response:
-        async def start(question: str | None) -> Generation:
+        async def start(request_key: str | None) -> Generation:
             return await _start_lesson(generations, request, _characters(), "fake-llm", policy)
 
         return await start_or_attach(generations, request, start, dialect=_FakeLLM)
@@ -85,8 +85,8 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
     async def chat(
         request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
     ) -> Response:
-        async def start(question: str | None) -> Generation:
-            return await ask(request, message, provider, model, policy, question=question)
+        async def start(request_key: str | None) -> Generation:
+            return await ask(request, message, provider, model, policy, request_key=request_key)
 
         return await start_or_attach(generations, request, start, dialect=Plain, location="/generations")
 
@@ -109,7 +109,7 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
         model: str | None,
         on_disconnect: DisconnectPolicy,
         *,
-        question: str | None = None,
+        request_key: str | None = None,
     ) -> Generation:
         chosen = providers.get(provider)
         prompt = Prompt([Message("system", _INSTRUCTIONS), Message("user", message)], model=model)
@@ -119,7 +119,7 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
             model=model or chosen.model,
             owner=caller_of(request).owner,
             policy=on_disconnect,
-            question=question,
+            request_key=request_key,
         )
 
     return router

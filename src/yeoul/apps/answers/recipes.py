@@ -168,7 +168,7 @@ def recipes_app(
         responses=STARTED,
     )
     async def generate_stream(request: Request, asked: RecipeRequest) -> Response:
-        async def start(question: str | None) -> Generation:
+        async def start(request_key: str | None) -> Generation:
             provider = providers.get(asked.provider)
             generation = await generations.start(
                 provider.stream(Prompt(recipe_prompt(asked.ingredients, asked.preferences), model=asked.model)),

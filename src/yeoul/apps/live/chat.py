@@ -96,7 +96,7 @@ def chat(hub: Hub, *, history: int, grace: float) -> APIRouter:
             [topic, people],
             request,
             newest={topic: history},
-            afresh=[people],  # the greeting says it all, and nobody wants to know who was typing then
+            always_new=[people],  # the greeting says it all, and nobody wants to know who was typing then
             greeting=lambda: [rooms.greeting(room)],
         )
 

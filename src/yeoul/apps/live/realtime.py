@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -128,14 +129,8 @@ async def _publish_to_all(hub: Hub, topics: Sequence[str], event: Event) -> Curs
     """The same event to each topic, the narrowest first. What could refuse one of them (its name, its size, no room for
     one more topic) does so before the first has it; what is left is a server that shuts down between two, whose
     caller is told to send it again."""
-    await hub.open()
-    held: list[str] = []
-    try:
+    with ExitStack() as holds:
         for topic in topics:
-            await hub.broker.attach(topic)
-            held.append(topic)
+            holds.enter_context(await hub.hold(topic))
         cursors = [await hub.publish(topic, event) for topic in topics]
-    finally:
-        for topic in held:
-            hub.broker.detach(topic)
     return cursors[-1]

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 
 from ...errors import EventTooLarge, HubClosed, TooManyTopics
-from ...hub import Hub, Subscription
+from ...hub import EndReason, Hub, Subscription
+from ...hub.reasons import KICKED, REVOKED
 from ...observe import logger
 from ...sse import Event, json_data
 from .presence import Change, Person, Presence
@@ -31,7 +32,7 @@ _ONE_BY_ONE = 10
 _AGAIN = 5.0
 
 # Why a stream ended whose user does not come back by itself.
-_FOR_GOOD = frozenset({"kicked", "revoked"})
+_FOR_GOOD = frozenset({KICKED, REVOKED})
 
 
 def check_room(name: str) -> str:
@@ -65,7 +66,7 @@ class Rooms:
         self._timer: asyncio.TimerHandle | None = None
         self._telling = False
         self._untold: dict[str, None] = {}  # rooms that could not be told of a change: the whole list mends it
-        hub.companions.setdefault(Rooms, self)
+        hub.components.setdefault(Rooms, self)
         hub.watch("chat/*", self._on_reader)
         hub.before_close(self._close)
 
@@ -92,7 +93,7 @@ class Rooms:
             self._timer.cancel()
             self._timer = None
 
-    def _on_reader(self, topic: str, reader: Subscription, reason: str | None) -> None:
+    def _on_reader(self, topic: str, reader: Subscription, reason: EndReason | None) -> None:
         room, user = _room_of(topic), reader.principal.user
         # Whoever is sent away by a server that ends will come back to the next one: nobody has left.
         if room is None or user is None or self._hub.draining:

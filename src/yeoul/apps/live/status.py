@@ -18,7 +18,7 @@ from ...asgi.event_stream import EventStream
 from ...asgi.openapi import FOR_ALL
 from ...asgi.routing import stream_route
 from ...hub import Hub
-from ...hub.health import Pulse
+from ...hub.health import LoopMonitor
 from ...hub.producer import Producer
 from ...sse import Event
 from .senders import NO_STORE, news, timestamp
@@ -82,9 +82,9 @@ class _Counts:
 class Vitals:
     """`take` needs about 60 µs, all of it reading small files of the kernel: it does not need a thread."""
 
-    def __init__(self, hub: Hub, pulse: Pulse) -> None:
+    def __init__(self, hub: Hub, monitor: LoopMonitor) -> None:
         self._hub = hub
-        self._pulse = pulse
+        self._monitor = monitor
         self._process = psutil.Process()
         self._began = monotonic()
         self._counts = self._count()
@@ -96,7 +96,7 @@ class Vitals:
         # Two samples within one tick of a clock: nothing can be said of so short a time, and nothing is infinite.
         seconds = max(now.at - before.at, 0.001)
         total = now.total - before.total
-        stats, rates = self._hub.stats, self._pulse.rates()
+        stats, rates = self._hub.stats, self._monitor.rates()
         return Sample(
             timestamp=timestamp(),
             uptime=round(now.at - self._began, 1),
@@ -108,7 +108,7 @@ class Vitals:
                 load=psutil.getloadavg(),
             ),
             memory=Memory(processBytes=self._process.memory_info().rss, systemPercent=psutil.virtual_memory().percent),
-            eventLoop=EventLoop(lagMs=round(self._pulse.worst * 1_000, 2)),
+            eventLoop=EventLoop(lagMs=round(self._monitor.max_lag * 1_000, 2)),
             streams=Streams(connections=stats.readers, lagging=stats.lagging, topics=self._hub.followed),
             rates=Rates(published=rates["published"], delivered=rates["deliveries"], gaps=rates["gaps"]),
         )
@@ -132,10 +132,10 @@ STATUS = "system/status"
 _FRESH = 0.5
 
 
-def status(hub: Hub, pulse: Pulse, *, interval: float) -> APIRouter:
+def status(hub: Hub, monitor: LoopMonitor, *, interval: float) -> APIRouter:
     """`interval`: seconds between two samples. Open to everybody who may follow `system/status`."""
     router = APIRouter(prefix="/system", tags=["system"])
-    sampler = _Sampler(hub, pulse, interval)
+    sampler = _Sampler(hub, monitor, interval)
 
     @router.get("/status", response_model=Sample, openapi_extra=FOR_ALL, summary="How the server is")
     async def now(request: Request) -> Response:
@@ -147,7 +147,7 @@ def status(hub: Hub, pulse: Pulse, *, interval: float) -> APIRouter:
     async def stream(request: Request) -> Response:
         """The newest sample at once, then one after each interval. Whoever comes back is not given those it missed."""
         require_subscribe(request, [STATUS])
-        return EventStream(hub, STATUS, request, newest=1, afresh=[STATUS])
+        return EventStream(hub, STATUS, request, newest=1, always_new=[STATUS])
 
     return router
 
@@ -155,9 +155,9 @@ def status(hub: Hub, pulse: Pulse, *, interval: float) -> APIRouter:
 class _Sampler:
     """Publishes samples while somebody follows them, by whichever route."""
 
-    def __init__(self, hub: Hub, pulse: Pulse, interval: float) -> None:
+    def __init__(self, hub: Hub, monitor: LoopMonitor, interval: float) -> None:
         self._interval = interval
-        self._vitals = Vitals(hub, pulse)
+        self._vitals = Vitals(hub, monitor)
         self._sample: Sample | None = None
         self._sampled = 0.0
         # Without a linger: whoever comes back is given the newest sample at once, and missed ones by nobody.

@@ -23,9 +23,9 @@ from ...asgi.errors import Problem
 from ...asgi.openapi import problems
 from ...asgi.routing import Digits
 from ...hub import Hub, Subscription
-from ...hub.health import PROBE_TOPIC, Pulse
-from ...hub.memory import MemoryBroker
-from ...hub.topic import Topic, check_topic
+from ...hub.health import PROBE_TOPIC, LoopMonitor
+from ...hub.reasons import KICKED
+from ...hub.topic import Topic
 from ...llm.generations import Generations
 from ...relay.relays import Relays
 from ..live.topics import refuse_reserved
@@ -113,7 +113,7 @@ def overview_of(
     hub: Hub,
     generations: Generations,
     relays: Relays,
-    pulse: Pulse,
+    monitor: LoopMonitor,
     *,
     demo: bool,
     max_connections: int,
@@ -125,8 +125,7 @@ def overview_of(
     began = time.monotonic()
 
     def look() -> Overview:
-        stats, broker = hub.stats, hub.broker
-        memory = broker if isinstance(broker, MemoryBroker) else None
+        stats, kept = hub.stats, hub.broker.stats()
         return Overview(
             version=__version__,
             started=started,
@@ -142,19 +141,19 @@ def overview_of(
                 refused=dict(stats.refused),
                 gaps=stats.gaps,
             ),
-            rates=RatesNow(**pulse.rates()),
-            latency=Latency(p50=pulse.latency(0.5), p99=pulse.latency(0.99)),
+            rates=RatesNow(**monitor.rates()),
+            latency=Latency(p50=monitor.latency(0.5), p99=monitor.latency(0.99)),
             broker=BrokerNow(
                 followed=hub.followed,
-                topics=None if memory is None else memory.topics,
-                bytes=None if memory is None else memory.bytes,
-                head=f"{hub.epoch}-{broker.head}",
+                topics=None if kept is None else kept.topics,
+                bytes=None if kept is None else kept.bytes,
+                head=f"{hub.epoch}-{hub.head}",
             ),
             generations=WorkNow(running=len(generations.running()), started=generations.stats.started),
             relays=WorkNow(running=len(relays.running()), started=relays.stats.started),
             lagging=_lagging(hub) if stats.lagging else [],
             refused=dict(refused),
-            loop_lag=round(pulse.worst, 6),
+            loop_lag=round(monitor.max_lag, 6),
             memory=process.memory_info().rss,
         )
 
@@ -162,7 +161,7 @@ def overview_of(
 
 
 def _lagging(hub: Hub) -> list[LaggingReader]:
-    head = hub.broker.head
+    head = hub.head
     lagging = (reader for reader in hub.readers() if reader.lagging)
     return [
         LaggingReader(
@@ -313,13 +312,13 @@ def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
         summary="End one, with `stream.bye` (kicked)",
     )
     async def kick(id: Annotated[str, Path(max_length=64)]) -> Response:
-        if not hub.disconnect(lambda reader: reader.id == id, "kicked", reconnect=False):
+        if not hub.disconnect(lambda reader: reader.id == id, KICKED):
             raise Problem(404, "no such connection: it has ended, or never was")
         return Response(status_code=204)
 
     @router.delete("/connections", summary="End all of a user")
     async def kick_all(user: Annotated[str, Query(min_length=1, max_length=1_000)]) -> Ended:
-        return Ended(ended=hub.disconnect(lambda reader: reader.principal.user == user, "kicked", reconnect=False))
+        return Ended(ended=hub.disconnect(lambda reader: reader.principal.user == user, KICKED))
 
     @router.get("/topics", summary="Which topics are followed")
     async def topics(
@@ -333,16 +332,12 @@ def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
     @router.delete("/topics/{topic:rest}", responses=problems(404), summary="Forget its events")
     async def forget(topic: str) -> Forgotten:
         refuse_reserved(topic)
-        check_topic(topic)
-        # Attached for a moment: that is how the broker shows what it has of a topic that nobody follows.
-        journal = await hub.broker.attach(topic)
-        try:
-            events, size = len(journal), journal.size
+        # Held for a moment: that is how the broker shows what it has of a topic without readers.
+        with await hub.hold(topic) as hold:
+            events, size = len(hold.journal), hold.journal.size
             if not events:
                 raise Problem(404, f"nothing is kept of {topic!r}")
-            await hub.broker.forget(topic)
-        finally:
-            hub.broker.detach(topic)
+            await hub.forget(topic)
         return Forgotten(topic=topic, events=events, bytes=size)
 
     return router

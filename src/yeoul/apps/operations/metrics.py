@@ -9,8 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ...hub import Hub
-from ...hub.health import Pulse
-from ...hub.memory import MemoryBroker
+from ...hub.health import LoopMonitor
 from ...llm.generations import Generations
 from ...observe import Distribution
 from ...relay.relays import Relays
@@ -28,7 +27,7 @@ def registry_of(
     generations: Generations,
     relays: Relays | None = None,
     *,
-    pulse: Pulse | None = None,
+    monitor: LoopMonitor | None = None,
     counted: Counted | None = None,
     bounds: Mapping[str, int] | None = None,
     gauges: Gauges | None = None,
@@ -42,8 +41,8 @@ def registry_of(
     ]
     if relays is not None:
         parts.append(lambda: _of_relays(relays))
-    if pulse is not None:
-        parts.append(lambda: [_histogram("yeoul_loop_lag_seconds", "By how much timers came late.", pulse.lag)])
+    if monitor is not None:
+        parts.append(lambda: [_histogram("yeoul_loop_lag_seconds", "By how much timers came late.", monitor.lag)])
     parts.append(lambda: _of_others(counted or {}, gauges or {}, bounds or {}))
     registry.register(_Parts(parts))
     ProcessCollector(registry=registry)
@@ -84,10 +83,11 @@ def _of_hub(hub: Hub) -> Iterable[Metric]:
 
 
 def _of_broker(hub: Hub) -> Iterable[Metric]:
-    yield GaugeMetricFamily("yeoul_broker_head", "Offset of the newest event.", hub.broker.head)
-    if isinstance(hub.broker, MemoryBroker):
-        yield GaugeMetricFamily("yeoul_broker_topics", "Topics of which events are kept.", hub.broker.topics)
-        yield GaugeMetricFamily("yeoul_broker_bytes", "Bytes of events kept.", hub.broker.bytes)
+    yield GaugeMetricFamily("yeoul_broker_head", "Offset of the newest event.", hub.head)
+    kept = hub.broker.stats()
+    if kept is not None:
+        yield GaugeMetricFamily("yeoul_broker_topics", "Topics of which events are kept.", kept.topics)
+        yield GaugeMetricFamily("yeoul_broker_bytes", "Bytes of events kept.", kept.bytes)
 
 
 def _of_generations(generations: Generations) -> Iterable[Metric]:

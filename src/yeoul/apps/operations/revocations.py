@@ -14,6 +14,7 @@ from ...asgi.errors import Problem
 from ...asgi.openapi import problems
 from ...auth.tickets import Tickets
 from ...hub import Hub
+from ...hub.reasons import REVOKED
 from ...storage.revocations import Revocations
 
 __all__ = ["revocations_app"]
@@ -54,7 +55,7 @@ def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> API
 
         def at_once() -> None:
             nonlocal closed
-            closed = hub.disconnect(lambda reader: reader.principal.user == wish.userId, "revoked", reconnect=False)
+            closed = hub.disconnect(lambda reader: reader.principal.user == wish.userId, REVOKED)
 
         revocation = await revocations.revoke(wish.userId, at_once)
         await tickets.drop(wish.userId)
