@@ -12,7 +12,7 @@ freeze() { # freeze FILE WHAT-FOR
 }
 
 $pip install --quiet hatchling editables
-$pip install --quiet --no-build-isolation -e '.[server]'
+$pip install --quiet --no-build-isolation -e '.[server,docs]'
 freeze lock/run.txt serve
 $pip install --quiet --upgrade pip
 $pip install --quiet --group test --group bench

@@ -1,7 +1,7 @@
 """Yeoul: streams to browsers over Server-Sent Events that survive a dropped connection.
 
-The names below are the library; each is imported on first use, so that `yeoul.client` works without the server's
-dependencies.
+The names below are the library. Each is imported when it is first used, so that `yeoul.sse` and `yeoul.client` work
+without FastAPI.
 """
 
 from __future__ import annotations
@@ -31,10 +31,22 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        found: object = getattr(import_module(_HOMES[name], __name__), name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", __name__):
+            raise
+        raise ImportError(
+            f"yeoul.{name} needs the package {missing!r}, which is not installed: "
+            f'pip install "yeoul[fastapi]" (or "yeoul[server]", with `yeoul serve`)',
+            name=missing,
+        ) from error
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

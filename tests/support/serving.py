@@ -97,10 +97,13 @@ class Served:
 
 
 @contextmanager
-def yeoul_serve(*arguments: str, env: dict[str, str] | None = None, cwd: Any = None) -> Iterator[Served]:
-    """`yeoul serve --port 0 …`, once it has said that it is ready."""
-    command = [sys.executable, "-m", "yeoul", "serve", "--port", "0", *arguments]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("YEOUL_", "OPENAI_", "HF_"))}
+def yeoul_serve(
+    *arguments: str, env: dict[str, str] | None = None, cwd: Any = None, python: str = sys.executable
+) -> Iterator[Served]:
+    """`yeoul serve --port 0 …`, once it has said that it is ready. `python`: of another installation than this one."""
+    command = [python, "-m", "yeoul", "serve", "--port", "0", *arguments]
+    own = ("YEOUL_", "OPENAI_", "HF_") if python == sys.executable else ("YEOUL_", "OPENAI_", "HF_", "PYTHON")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(own)}
     with _process(command, {**clean, "YEOUL_DATA_DIR": make_data_dir(), **(env or {})}, cwd) as process:
         lines: list[str] = []
         assert process.stderr is not None

@@ -25,7 +25,7 @@ from .console import note
 
 __all__ = ["docs"]
 
-docs = typer.Typer(help="The documents that /ask answers from.", no_args_is_help=True)
+docs = typer.Typer(help="Add, list, remove and search the documents that /ask answers from.", no_args_is_help=True)
 
 # Where no terminal says how wide it is, nothing is cut off.
 _WIDE = 200

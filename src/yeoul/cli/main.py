@@ -26,16 +26,8 @@ cli = typer.Typer(
     name="yeoul",
     help="Streams to browsers over Server-Sent Events.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-cli.add_typer(docs, name="docs")
-cli.add_typer(routes, name="routes")
-cli.add_typer(token, name="token")
-cli.command("listen")(listen)
-cli.command("publish")(publish)
-cli.command("top")(top)
 
 _TRY = """\
 
@@ -65,25 +57,32 @@ _DEMO = f"""\
 """
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"yeoul {__version__}")
+        raise typer.Exit
+
+
 @cli.callback()
-def _options() -> None:
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """Streams to browsers over Server-Sent Events."""
-
-
-@cli.command("version")
-def _version() -> None:
-    """Print the version."""
-    typer.echo(__version__)
 
 
 @cli.command("serve")
 def _serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 for any.", show_default="8000")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="1")] = None,
-    broker: Annotated[str | None, typer.Option(help="Where events live.", show_default="memory://")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.", show_default="8000")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of processes.", show_default="1")] = None,
+    broker: Annotated[str | None, typer.Option(help="Where events are kept.", show_default="memory://")] = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl+C. Everything else is set by YEOUL_* variables, .env or yeoul.toml."""
+    """Run the server until SIGTERM or Ctrl+C.
+
+    All other settings are YEOUL_* variables, in the environment or in .env, or stand in yeoul.toml.
+    """
     from ..app import create_app  # noqa: PLC0415 (the other commands need not wait for all of it)
 
     given = {"host": host, "port": port, "workers": workers, "broker": broker}
@@ -122,10 +121,19 @@ def _serve(
         raise typer.Exit(1) from error
 
 
+cli.command("listen")(listen)
+cli.command("publish")(publish)
+cli.command("top")(top)
+cli.add_typer(token, name="token")
+cli.add_typer(docs, name="docs")
+cli.add_typer(routes, name="routes")
+
+
 def say(text: str) -> None:
     """For whoever started it: stderr, at once."""
     typer.echo(text, err=True)
 
 
 def main() -> None:
-    cli()
+    """Runs the command line, under the name `yeoul` however it was started."""
+    cli(prog_name="yeoul")

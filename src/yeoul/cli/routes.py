@@ -18,7 +18,7 @@ from ..settings import Settings, complaints, environment
 
 __all__ = ["routes"]
 
-routes = typer.Typer(help="The gateway's route table.", no_args_is_help=True)
+routes = typer.Typer(help="Check and list the routes of the gateway.", no_args_is_help=True)
 
 # Where no terminal says how wide it is, nothing is cut off.
 _WIDE = 200

@@ -33,7 +33,7 @@ from .console import note
 
 __all__ = ["token"]
 
-token = typer.Typer(help="Tokens that say who somebody is.", no_args_is_help=True)
+token = typer.Typer(help="Create and explain tokens.", no_args_is_help=True)
 
 # Where no terminal says how wide it is, nothing is cut off.
 _WIDE = 200

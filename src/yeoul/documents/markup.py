@@ -115,8 +115,11 @@ def read_markdown(data: bytes) -> Reading:
 
 def read_html(data: bytes) -> Reading:
     """What a reader of the page sees, without its navigation. Raises UnreadableDocument."""
-    from bs4 import BeautifulSoup  # noqa: PLC0415
-    from bs4.dammit import EncodingDetector  # noqa: PLC0415
+    try:
+        from bs4 import BeautifulSoup  # noqa: PLC0415
+        from bs4.dammit import EncodingDetector  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise UnreadableDocument('to read HTML files, install the extra: pip install "yeoul[docs]"') from error
 
     declared = EncodingDetector.find_declared_encoding(data[:4_096], is_html=True)
     soup = BeautifulSoup(_decode(data, declared), "html.parser")
@@ -135,7 +138,10 @@ def read_html(data: bytes) -> Reading:
 
 def read_pdf(data: bytes) -> Reading:
     """A section for each page. Raises UnreadableDocument."""
-    from pypdf import PdfReader  # noqa: PLC0415
+    try:
+        from pypdf import PdfReader  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise UnreadableDocument('to read PDF files, install the extra: pip install "yeoul[docs]"') from error
 
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of each oddity of a file, and reads it all the same
     try:
