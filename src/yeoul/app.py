@@ -25,13 +25,14 @@ from .apps.operations.auth import auth_app
 from .apps.operations.index import index
 from .apps.operations.ops import ops
 from .apps.operations.revocations import revocations_app
-from .asgi.authentication import HideSecrets, Identify, require_unbound, require_user
+from .asgi.authentication import Authentication, require_unrestricted, require_user
 from .asgi.body import BodyLimit
-from .asgi.errors import ClearStart, answer_errors_with_problems
+from .asgi.errors import answer_errors_with_problems
+from .asgi.gate import Application, Gate
 from .asgi.hosts import Hosts
-from .asgi.measure import Measure
 from .asgi.openapi import describe
 from .asgi.origins import Origins
+from .asgi.routing import HotRoutes
 from .factories import Services, allowed_origins, make_overview, make_registry, make_services, running
 from .hub.job import DisconnectPolicy
 from .relay.route import Route
@@ -76,7 +77,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     Raises ValueError for settings that contradict each other.
     """
     services = make_services(settings or Settings(), routes)
-    app = FastAPI(
+    app = Application(
         title="Yeoul",
         version=__version__,
         summary="Streams to browsers over Server-Sent Events.",
@@ -87,9 +88,11 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         redoc_url=None,
     )
     _offer(app, services)
-    _add_middleware(app, services)
+    hot = HotRoutes()
     for router, dependencies in _routers(services):
         app.include_router(router, dependencies=dependencies)
+        hot.add(router, dependencies)
+    app.gate = _gate(app, services, hot)
     answer_errors_with_problems(app)
     open_answers = services.demo or services.settings.open_answers
     query_tokens = services.demo or services.settings.query_tokens
@@ -107,23 +110,24 @@ def _offer(app: FastAPI, services: Services) -> None:
     app.state.idempotency_keys = services.idempotency_keys
 
 
-def _add_middleware(app: FastAPI, services: Services) -> None:
+def _gate(app: Application, services: Services, hot: HotRoutes) -> Gate:
     settings = services.settings
-    # The last one is the outermost.
-    app.add_middleware(ClearStart)
-    app.add_middleware(
-        Identify,
-        authenticator=services.authenticator,
-        tickets=services.tickets,
-        revoked=services.revocations.revoked,
-        cookie=settings.cookie,
-        query_tokens=settings.query_tokens,
+    return Gate(
+        app,
+        hosts=Hosts(settings.allowed_hosts),
+        origins=Origins(allowed_origins(settings, services.demo)),
+        bodies=BodyLimit(settings.max_body_bytes, settings.body_timeout_s),
+        authentication=Authentication(
+            services.authenticator,
+            services.tickets,
+            revoked=services.revocations.revoked,
+            cookie=settings.cookie,
+            query_tokens=settings.query_tokens,
+        ),
+        hot=hot,
+        requests=services.requests,
+        identifications=services.identifications,
     )
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout_s)
-    app.add_middleware(Origins, allowed=allowed_origins(settings, services.demo))
-    app.add_middleware(Hosts, allowed=settings.allowed_hosts)
-    app.add_middleware(Measure, requests=services.requests, identifications=services.identifications)
-    app.add_middleware(HideSecrets)
 
 
 def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
@@ -132,7 +136,7 @@ def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
     settings, hub, generations, providers = services.settings, services.hub, services.generations, services.providers
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
     # Requests that cost money need a known user, where the server authenticates at all.
-    known = [Depends(require_unbound)]
+    known = [Depends(require_unrestricted)]
     if not (services.demo or settings.open_answers):
         known.append(Depends(require_user))
     own_ticket = partial(services.tickets.issue, internal=True)

@@ -6,14 +6,39 @@ So hot paths add to plain attributes, and the exporter reads them when it is scr
 
 from __future__ import annotations
 
+import itertools
 import logging
+import secrets
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-__all__ = ["DURATION_BUCKETS", "LATENCY_BUCKETS", "Distribution", "HubStats", "Tally", "logger", "quantile"]
+__all__ = [
+    "DURATION_BUCKETS",
+    "LATENCY_BUCKETS",
+    "REQUEST_ID",
+    "Distribution",
+    "HubStats",
+    "Tally",
+    "draw_request_id",
+    "logger",
+    "quantile",
+]
 
 logger = logging.getLogger("yeoul")
+
+# The request that is being answered: for log lines. The id is in its problem document, too.
+REQUEST_ID: ContextVar[str | None] = ContextVar("yeoul_request_id", default=None)
+
+_process = secrets.token_hex(4)
+_requests = itertools.count(1)
+
+
+def draw_request_id() -> str:
+    """Unique among the requests of all processes, and short; not secret, and not hard to guess."""
+    return f"{_process}-{next(_requests):x}"
+
 
 # Seconds. From one loop tick to a stalled second; LLM times to first token need the upper end.
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -315,7 +315,7 @@ async def test_a_stop_ends_the_request_to_the_model(port: int, upstream: Upstrea
         ({"question": "a", "top_k": 0}, "top_k", "greater than or equal to 1"),
         ({"question": "a", "top_k": 21}, "top_k", "less than or equal to 20"),
         ({"question": "a", "provider": "nobody"}, "provider", "use one of up, demo"),
-        ({"question": "a", "temperature": 1}, "temperature", "no such field"),
+        ({"question": "a", "temperature": 1}, "temperature", "unknown field"),
         ({"question": "a", "collection": ""}, "collection", "at least 1"),
     ],
 )

@@ -74,7 +74,8 @@ async def test_a_bug_is_a_problem_that_shows_nothing_and_is_logged(
     assert answer.json() == {
         "title": "Internal Server Error",
         "status": 500,
-        "detail": "this server has failed: what happened is in its log",
+        "detail": "internal error: the server's log has the details",
+        "request_id": answer.headers["x-request-id"],
     }
     assert "hunter2" in caplog.text
 

@@ -41,8 +41,16 @@ async def test_this_machines_names_are_its_own(port: int, host: str) -> None:
 
 
 @one_outlet
-async def test_health_checks_may_speak_http_1_0(port: int) -> None:
-    assert await status(port, "GET /livez HTTP/1.0") == 200
+async def test_on_loopback_http_1_0_names_the_host_too(port: int) -> None:
+    assert await status(port, "GET /livez HTTP/1.0\r\nHost: localhost") == 200
+    assert await status(port, "GET /livez HTTP/1.0") == 400
+
+
+@one_outlet
+@pytest.mark.parametrize("host", ["0.0.0.0", "0.0.0.0:8000", "[::]", "[::ffff:0.0.0.0]"])
+async def test_the_unspecified_address_is_no_name_of_this_machine(port: int, host: str) -> None:
+    """By which a page of another site reaches a server on loopback."""
+    assert (await ask(port, "/livez", headers={"Host": host})).status == 421
 
 
 @one_outlet

@@ -188,7 +188,7 @@ WRONG_QUESTIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"ingredients": ["양파"], "preferences": "\ud800"}, "preferences", "valid string"),
     ({"ingredients": ["양파"], "provider": 1}, "provider", "valid string"),
     ({"ingredients": ["양파"], "model": ""}, "model", "at least 1 character"),
-    ({"ingredients": ["양파"], "preference": "한식"}, "preference", "no such field"),
+    ({"ingredients": ["양파"], "preference": "한식"}, "preference", "unknown field"),
 ]
 
 
@@ -332,7 +332,7 @@ WRONG_RECIPES: list[tuple[dict[str, Any], str, str]] = [
     ({"body": "x" * 100_001}, "body", "at most 100000"),
     ({"body": "a\udfffb"}, "body", "valid string"),
     ({"generation_id": "x"}, "body", "either"),
-    ({"id": 7}, "id", "no such field"),
+    ({"id": 7}, "id", "unknown field"),
 ]
 
 

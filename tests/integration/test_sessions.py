@@ -133,7 +133,7 @@ async def test_a_cookie_that_is_not_taken_hides_nothing_that_is_open_and_is_told
         assert stream.status == 200
     answer = await ask(port, "/topics/chat/a", headers=cookie)
     assert answer.status == 401
-    assert "the cookie 'yeoul_token' is not taken" in answer.json()["detail"]
+    assert "the cookie 'yeoul_token' is not accepted" in answer.json()["detail"]
     assert "expired" in answer.json()["detail"]
     assert "expired" in (await ask(port, "/auth/me", headers=cookie)).json()["refused"]
 

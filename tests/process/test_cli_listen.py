@@ -137,7 +137,7 @@ def test_what_is_refused_ends_it(server: int) -> None:
     url = f"http://127.0.0.1:{server}"
     done = yeoul("listen", "notifications/u2", YEOUL_URL=url, YEOUL_TOKEN=demo_token("u1"))
     assert done.returncode == 1
-    assert "403 Forbidden: the token does not let you follow 'notifications/u2'" in done.stderr
+    assert "403 Forbidden: the token does not allow following 'notifications/u2'" in done.stderr
     done = yeoul("listen", "/livez", YEOUL_URL=url)
     assert done.returncode == 1
     assert "not text/event-stream" in done.stderr

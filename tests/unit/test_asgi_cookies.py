@@ -5,14 +5,14 @@ from __future__ import annotations
 from starlette.requests import HTTPConnection
 
 from yeoul.asgi.authentication import cookie_text, pass_cookie, passes_of
-from yeoul.asgi.origins import OWN_PAGE
+from yeoul.asgi.origins import TRUSTED_PAGE
 from yeoul.auth.tickets import Pass
 
 
 def request(cookie: str = "", *, scheme: str = "http", site: str = "", own: bool | None = None) -> HTTPConnection:
     sent = {"cookie": cookie, "sec-fetch-site": site}
     headers = [(name.encode(), value.encode()) for name, value in sent.items() if value]
-    scope = {"type": "http", "path": "/", "query_string": b"", "headers": headers, "scheme": scheme, OWN_PAGE: own}
+    scope = {"type": "http", "path": "/", "query_string": b"", "headers": headers, "scheme": scheme, TRUSTED_PAGE: own}
     return HTTPConnection(scope)
 
 

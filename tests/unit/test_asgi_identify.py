@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from support.gate import gated, http_scope
 from support.tokens import SECRET, demo_token, make_jwt
-from yeoul.asgi.authentication import IDENTITY, HideSecrets, Identify
-from yeoul.asgi.origins import OWN_PAGE
+from yeoul.asgi.authentication import IDENTITY, Authentication
+from yeoul.asgi.headers import RawHeaders
+from yeoul.asgi.origins import TRUSTED_PAGE, Origins
 from yeoul.auth.authenticator import Authenticator
 from yeoul.auth.claims import Rules
 from yeoul.auth.identity import Identity
@@ -20,9 +22,16 @@ from yeoul.auth.tickets import Tickets
 from yeoul.auth.tokens import Tokens
 
 
+class _Pages(Origins):
+    """Takes the word of the test for which page sent the request."""
+
+    def check(self, scope: Scope, headers: RawHeaders) -> None:
+        pass
+
+
 @dataclass
 class Site:
-    """The middlewares in front of an application that notes who came."""
+    """The gate in front of an application that notes who came."""
 
     demo: bool = False
     query_tokens: bool = False
@@ -36,16 +45,10 @@ class Site:
         tokens = None if self.demo else Tokens([secret_key(SECRET)], Rules())
         authenticator = Authenticator(demo=self.demo, tokens=tokens, revoked=self.is_revoked, open_topics=["open"])
         self.tickets = Tickets(revoked=self.is_revoked)
-        self.app = HideSecrets(
-            Identify(
-                self._note,
-                authenticator,
-                self.tickets,
-                revoked=self.is_revoked,
-                cookie="session",
-                query_tokens=self.query_tokens,
-            )
+        authentication = Authentication(
+            authenticator, self.tickets, revoked=self.is_revoked, cookie="session", query_tokens=self.query_tokens
         )
+        self.app = gated(self._note, origins=_Pages(), authentication=authentication)
 
     def is_revoked(self, user: str, issued: float | None) -> bool:
         return user in self.revoked
@@ -73,17 +76,8 @@ class Site:
         **headers: str,
     ) -> Told:
         sent = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
-        scope = {
-            "type": "http",
-            "method": method,
-            "scheme": "http",
-            "path": "/topics/a",
-            "query_string": query.encode(),
-            "headers": sent,
-            "client": (client, 5),
-            "server": server,
-            OWN_PAGE: own,
-        }
+        scope = http_scope(method, "/topics/a", headers=[(b"host", b"localhost"), *sent], query=query.encode())
+        scope |= {"client": (client, 5), "server": server, TRUSTED_PAGE: own}
         told: list[Message] = []
 
         async def send(message: Message) -> None:
@@ -182,7 +176,7 @@ async def test_a_cookie_that_is_not_taken_is_nobody_and_the_reason_is_kept(site:
         assert (told.status, told.user) == (200, None)
         assert told.identity is not None
         assert told.identity.refused is not None
-        assert told.identity.refused.startswith("the cookie 'session' is not taken (")
+        assert told.identity.refused.startswith("the cookie 'session' is not accepted (")
         assert cookie not in told.identity.refused
     assert (await site.ask(cookie=f"other={make_jwt('bob')}")).user is None
     assert (await site.ask(cookie=f"session={make_jwt('bob')}")).user == "bob"
@@ -236,7 +230,7 @@ async def test_no_other_method_uses_it_up(site: Site, method: str, header: bool)
         assert told.identity.refused is not None
     else:
         assert told.status == 401
-        assert "GET alone" in told.detail
+        assert "for GET" in told.detail
     assert (await site.ask(query, **headers)).user == "ann"
 
 
@@ -351,6 +345,6 @@ async def test_a_failure_of_the_application_stays_what_it_is(site: Site) -> None
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         raise ZeroDivisionError
 
-    site.app._app._app = broken  # type: ignore[attr-defined]
+    site.app._app.pass_on = broken  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         await site.ask(authorization=bearer(make_jwt("ann")))

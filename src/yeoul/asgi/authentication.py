@@ -1,4 +1,7 @@
-"""Who asks, and whether that one may: for routes. `identify.py` has found out before."""
+"""Who sends a request, and what that user may do.
+
+`Authentication` turns a credential into an identity before a route is looked for; the functions `require_*` are for
+routes."""
 
 from __future__ import annotations
 
@@ -8,9 +11,8 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import HTTPConnection, cookie_parser
+from starlette.types import Scope
 
 from ..addresses import is_loopback
 from ..auth.authenticator import Authenticator
@@ -18,107 +20,114 @@ from ..auth.identity import ADMIN, ANONYMOUS, Identity
 from ..auth.tickets import Admission, Pass, Tickets
 from ..errors import InvalidToken, YeoulError
 from ..hub.limits import Principal
-from .errors import Problem, problem_of
-from .origins import OWN_PAGE
+from .errors import Problem
+from .headers import RawHeaders, headers_of
+from .origins import TRUSTED_PAGE
 
 __all__ = [
     "IDENTITY",
     "MAX_COOKIE_BYTES",
     "PASS_COOKIE",
+    "Authentication",
     "Credential",
-    "HideSecrets",
-    "Identify",
     "bearer_of",
     "caller_of",
     "challenge",
     "cookie_text",
+    "credential_kind",
     "credential_of",
+    "hide_secrets",
     "pass_cookie",
     "passes_of",
     "principal_of",
     "require_admin",
-    "require_anybody",
-    "require_own_page",
+    "require_known",
     "require_publish",
     "require_subscribe",
-    "require_unbound",
+    "require_trusted_page",
+    "require_unrestricted",
     "require_user",
-    "way_of",
 ]
 
-# Where `Identify` leaves what it has found in the ASGI scope.
+# Where `Authentication` leaves the identity in the ASGI scope.
 IDENTITY = "yeoul.identity"
 
-_WAYS_IN = "send `Authorization: Bearer <token>`, the cookie, or for EventSource a ticket from POST /auth/tickets"
+_HOW = "send `Authorization: Bearer <token>`, the session cookie, or for EventSource a ticket from POST /auth/tickets"
+
+
+# --- for routes
 
 
 def caller_of(request: HTTPConnection) -> Identity:
+    """The identity of the request; anonymous where no `Authentication` has looked at it."""
     identity: Identity = request.scope.get(IDENTITY, ANONYMOUS)
     return identity
 
 
 def principal_of(request: HTTPConnection) -> Principal:
-    """Whom a stream that answers this request is for."""
+    """The reader of a stream that answers this request, as the hub counts it."""
     identity = caller_of(request)
     if identity.way == "own":
         return Principal(expires=identity.expires)  # the stream that it is read for is the user's, and counts as that
-    address = request.client.host if request.client else None
-    return Principal(identity.user, identity.name, address, identity.expires)
+    client = request.scope.get("client")
+    return Principal(identity.user, identity.name, client[0] if client else None, identity.expires)
 
 
 def require_user(request: HTTPConnection) -> Identity:
-    """The caller, whose name is known. Raises Problem (401)."""
+    """The caller, who is a known user. Raises Problem (401)."""
     identity = caller_of(request)
     if identity.user is None:
-        raise challenge(f"{identity.refused}: {_WAYS_IN}" if identity.refused else f"who are you? {_WAYS_IN}")
+        raise challenge(f"{identity.refused or 'authentication required'}: {_HOW}")
     return identity
 
 
-def require_anybody(request: HTTPConnection) -> None:
-    """Somebody who is known, or runs this server: for what nobody else may do in any case, before its body is read.
-    Asks nothing where no `Identify` stands in front. Raises Problem (401)."""
+def require_known(request: HTTPConnection) -> None:
+    """A known user, or the operator: for requests that no other caller may make, before the body is read. Accepts all
+    where no `Authentication` has looked at the request. Raises Problem (401)."""
     identity = caller_of(request)
     if IDENTITY in request.scope and not identity.is_admin:
         require_user(request)
 
 
-def require_unbound(request: HTTPConnection) -> None:
-    """For what is no topic: a ticket that was asked for some topics leads to those alone. Raises Problem (403)."""
+def require_unrestricted(request: HTTPConnection) -> None:
+    """Not by a ticket that is restricted to topics: for what is not a topic. Raises Problem (403)."""
     if caller_of(request).topics is not None:
-        raise Problem(403, "the ticket is for following topics alone: ask for one that names none")
+        raise Problem(403, "the ticket is restricted to topics: request one without topics")
 
 
 def require_admin(request: HTTPConnection) -> Identity:
-    """Raises Problem (401, 403)."""
+    """The caller, who is an administrator. Raises Problem (401, 403)."""
     identity = caller_of(request)
     if not identity.is_admin:
         identity = require_user(request)
-        missing = f"this needs the role {ADMIN!r}, and the token's `roles` do not have it"
+        missing = f"this requires the role {ADMIN!r}, which the token's claim `roles` does not have"
         raise _forbidden(identity.refused or missing)
     return identity
 
 
-def require_own_page(request: HTTPConnection) -> None:
-    """For what changes something, or costs money: a browser sends its cookies whoever makes it ask, so that they count
-    with evidence alone that a page of ours does, or one that is allowed. Raises Problem (403)."""
-    if caller_of(request).way in ("cookie", "pass") and not request.scope.get(OWN_PAGE):
+def require_trusted_page(request: HTTPConnection) -> None:
+    """For requests that change something, or cost money: a browser sends its cookies whichever page makes it send the
+    request, so they count only with evidence that the page is of this server, or of an allowed origin. Raises Problem
+    (403)."""
+    if caller_of(request).way in ("cookie", "pass") and not request.scope.get(TRUSTED_PAGE):
         raise Problem(
             403,
-            "a cookie came, but no `Origin`, `Sec-Fetch-Site` or `Referer` that tells which page it came from: "
+            "the request has a cookie, but no `Origin`, `Sec-Fetch-Site` or `Referer` that says which page sent it: "
             "send the token as `Authorization: Bearer <token>`",
         )
 
 
 def require_subscribe(request: HTTPConnection, topics: Iterable[str]) -> Identity:
-    """The caller, who may follow all these topics. Raises Problem (401, 403) that names the first that it may not."""
+    """The caller, who may follow all these topics. Raises Problem (401, 403) that names the first topic that the caller
+    may not follow."""
     identity = caller_of(request)
     for topic in topics:
         if identity.may_subscribe(topic):
             continue
         require_user(request)
         if identity.topics is not None and topic not in identity.topics:
-            raise _forbidden(f"the ticket is not for topic {topic!r}: ask for one that names it")
-        raise _forbidden(f"the token does not let you follow {topic!r}: its claim `yeoul.subscribe` has to name it")
+            raise _forbidden(f"the ticket is not for topic {topic!r}: request one that names it")
+        raise _forbidden(f"the token does not allow following {topic!r}: its claim `yeoul.subscribe` must include it")
     return identity
 
 
@@ -127,12 +136,13 @@ def require_publish(request: HTTPConnection, topic: str) -> Identity:
     identity = caller_of(request)
     if not identity.may_publish(topic):
         require_user(request)
-        raise _forbidden(f"the token does not let you send to {topic!r}: its claim `yeoul.publish` has to name it")
+        raise _forbidden(f"the token does not allow publishing to {topic!r}: its claim `yeoul.publish` must include it")
     return identity
 
 
 def challenge(detail: str, *, invalid: bool = False) -> Problem:
-    """401 as RFC 6750, 3 has it: bare where no credential was sent, `invalid_token` where a bad one was."""
+    """401 as in RFC 6750, 3: without an error code where no credential was sent, `invalid_token` where a bad one
+    was."""
     error = ', error="invalid_token"' if invalid else ""
     return Problem(401, detail, headers={"WWW-Authenticate": f'Bearer realm="yeoul"{error}'})
 
@@ -141,13 +151,15 @@ def _forbidden(detail: str) -> Problem:
     return Problem(403, detail, headers={"WWW-Authenticate": 'Bearer realm="yeoul", error="insufficient_scope"'})
 
 
+# --- credentials
+
 # Query parameters that hold secrets, and what each holds. `access_token` is the name of RFC 6750, 2.3.
 _SECRETS: dict[str, Literal["token", "ticket"]] = {"token": "token", "access_token": "token", "ticket": "ticket"}
 
 _SCHEMES: dict[str, Literal["bearer", "own ticket"]] = {"bearer": "bearer", "ticket": "own ticket"}
 
-# Where `HideSecrets` leaves what it has taken out, for `credential_of` alone.
-_TAKEN = "yeoul.secrets"
+# Where `hide_secrets` leaves what it has removed, for `credential_of` alone.
+_HIDDEN = "yeoul.secrets"
 
 
 class Credential(NamedTuple):
@@ -157,36 +169,37 @@ class Credential(NamedTuple):
     text: str
 
 
-class HideSecrets:
-    """Middleware, the outermost: takes the secrets out of the request's query string, in place, so that nothing that is
-    written of the request later (an access log, a trace, an error) can have them. All else stays as it was sent, byte
-    for byte: what was encoded in one way or another may mean something to whoever reads it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope["query_string"], scope[_TAKEN] = _without_secrets(scope["query_string"])
-            path, mark, query = (scope.get("raw_path") or b"").partition(b"?")
-            if mark:  # ASGI says that it has no query, and not all servers do
-                scope["raw_path"] = path + mark + _without_secrets(query)[0]
-        await self._app(scope, receive, send)
+def hide_secrets(scope: Scope) -> None:
+    """Removes the secrets from the request's query string, in place, so that nothing which writes the request down
+    later (an access log, a trace, an error) has them. Everything else stays as it was sent, byte for byte: a percent
+    encoding may mean something to the code that reads it."""
+    query: bytes = scope["query_string"]
+    if query:
+        scope["query_string"], scope[_HIDDEN] = _without_secrets(query)
+    raw_path: bytes | None = scope.get("raw_path")
+    if raw_path is not None and b"?" in raw_path:  # ASGI says that it has no query, but some servers leave it there
+        path, _, query = raw_path.partition(b"?")
+        scope["raw_path"] = path + b"?" + _without_secrets(query)[0]
 
 
-def way_of(scope: Scope) -> str:
-    """By which way a request says who it is, before that is looked at: to be counted, so it raises nothing."""
-    if scope.get(_TAKEN):
-        return "ticket" if scope[_TAKEN][0].kind == "ticket" else "query"
-    if any(name == b"authorization" for name, _ in scope["headers"]):
+def credential_kind(scope: Scope) -> str:
+    """How a request says who sends it, before that is checked: for counting, so it raises nothing."""
+    hidden = scope.get(_HIDDEN)
+    if hidden:
+        return "ticket" if hidden[0].kind == "ticket" else "query"
+    headers = headers_of(scope)
+    if b"authorization" in headers:
         return "bearer"
-    return "cookie" if any(name == b"cookie" for name, _ in scope["headers"]) else "none"
+    return "cookie" if b"cookie" in headers else "none"
 
 
-def credential_of(request: HTTPConnection) -> Credential | None:
-    """The one that was sent explicitly (a cookie is not: browsers send it by themselves). Raises Problem (400) for more
-    than one, as RFC 6750, 2 has it: they could name different users."""
-    found: list[Credential] = [*request.scope.pop(_TAKEN, []), *_in_headers(request)]
+def credential_of(scope: Scope) -> Credential | None:
+    """The credential that was sent explicitly (a cookie is not: browsers send it by themselves). Raises Problem (400)
+    for more than one, as in RFC 6750, 2: they could name different users."""
+    found: list[Credential] = scope.pop(_HIDDEN, None) or []
+    headers = headers_of(scope)
+    if b"authorization" in headers:
+        found = [*found, *_in_headers(headers)]
     if len(found) > 1:
         raise Problem(
             400,
@@ -197,15 +210,15 @@ def credential_of(request: HTTPConnection) -> Credential | None:
 
 
 def bearer_of(request: HTTPConnection) -> str:
-    """The token of a caller who came by `bearer`: the very text that was checked, whatever other Authorization headers
-    stand before it."""
-    return next(text for kind, text in _in_headers(request) if kind == "bearer")
+    """The token of a caller who was authenticated by `bearer`: the very text that was checked, whatever other
+    Authorization headers the request has."""
+    return next(text for kind, text in _in_headers(headers_of(request.scope)) if kind == "bearer")
 
 
-def _in_headers(request: HTTPConnection) -> list[Credential]:
+def _in_headers(headers: RawHeaders) -> list[Credential]:
     found = []
-    for value in request.headers.getlist("authorization"):
-        scheme, _, text = value.strip().partition(" ")
+    for value in headers.all(b"authorization"):
+        scheme, _, text = value.decode("latin-1").strip().partition(" ")
         kind = _SCHEMES.get(scheme.lower())
         if kind is not None:
             found.append(Credential(kind, text.strip()))
@@ -213,18 +226,18 @@ def _in_headers(request: HTTPConnection) -> list[Credential]:
 
 
 def _without_secrets(query: bytes) -> tuple[bytes, list[Credential]]:
-    if not query:
-        return query, []
-    kept, taken = [], []
+    kept, hidden = [], []
     for piece in query.split(b"&"):
         name, _, value = piece.decode("latin-1").partition("=")
         kind = _SECRETS.get(unquote_plus(name).strip().lower())
         if kind is None:
             kept.append(piece)
         else:
-            taken.append(Credential(kind, unquote(value)))  # no space is in a token, but a Base64 `+` may be
-    return b"&".join(kept), taken
+            hidden.append(Credential(kind, unquote(value)))  # no space is in a token, but a Base64 `+` may be
+    return (b"&".join(kept), hidden) if hidden else (query, hidden)
 
+
+# --- cookies
 
 PASS_COOKIE = "yeoul_pass"
 
@@ -236,31 +249,32 @@ _MAX_PASSES = 4
 
 _SEPARATOR = "."
 
-# What they are made of. Some are sent back in a Set-Cookie header: a cookie that a neighbouring name has planted
+# The characters of a pass. Some are sent back in a Set-Cookie header: a cookie that a neighbouring name has planted
 # must not write attributes there, such as a Domain that would hand the new pass over to it.
 _PASS = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 def cookie_text(name: str, value: str, *, seconds: float, same_site: str, secure: bool) -> str:
-    """A Set-Cookie header's value (RFC 6265, 4.1). `seconds`: for how long the browser keeps it; 0 makes it forget."""
+    """A Set-Cookie header's value (RFC 6265, 4.1). `seconds`: for how long the browser keeps it; 0 deletes it."""
     text = f"{name}={value}; Path=/; Max-Age={int(seconds)}; HttpOnly; SameSite={same_site}"
     return f"{text}; Secure" if secure else text
 
 
 def passes_of(request: HTTPConnection) -> Sequence[str]:
-    """The passes that the browser shows: what `Tickets.admit` takes."""
-    value = request.cookies.get(PASS_COOKIE)
+    """The passes that the browser sends: what `Tickets.admit` takes."""
+    value = _cookies(headers_of(request.scope)).get(PASS_COOKIE)
     texts = value.split(_SEPARATOR)[:_MAX_PASSES] if value else ()
     return [text for text in texts if _PASS.fullmatch(text)]
 
 
 def pass_cookie(request: HTTPConnection, new: Pass, *, other_seconds: float) -> str:
     """The Set-Cookie header's value that gives a pass to the browser, beside those that it has. `other_seconds`: for
-    how long those may be good."""
+    how long those may be valid."""
     others = [text for text in passes_of(request) if text != new.text]
-    # A page of another site is served here only where it is allowed, and its browser would keep a strict cookie to
-    # itself. Such a cookie has to be Secure.
-    elsewhere = bool(request.scope.get(OWN_PAGE)) and request.headers.get("sec-fetch-site") == "cross-site"
+    # A page of another site is served here only where its origin is allowed, and its browser would not send a strict
+    # cookie for it. A cookie with `SameSite=None` has to be Secure.
+    site = headers_of(request.scope).get(b"sec-fetch-site")
+    elsewhere = bool(request.scope.get(TRUSTED_PAGE)) and site == b"cross-site"
     return cookie_text(
         PASS_COOKIE,
         _SEPARATOR.join([new.text, *others][:_MAX_PASSES]),
@@ -270,35 +284,40 @@ def pass_cookie(request: HTTPConnection, new: Pass, *, other_seconds: float) -> 
     )
 
 
-# Set by proxies: where one is seen on a loopback connection, the client is somebody that the server cannot tell apart.
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+def _cookies(headers: RawHeaders) -> dict[str, str]:
+    # Several fields are one list of cookies (RFC 9113, 8.2.3).
+    values = headers.all(b"cookie")
+    return cookie_parser(b"; ".join(values).decode("latin-1")) if values else {}
 
-_SAFE = ("GET", "HEAD", "OPTIONS")
+
+# --- from a credential to an identity
+
+# Set by proxies: with one of these on a loopback connection the client can be any machine.
+_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _DEMO_IS_LOCAL = (
-    "this server has no key, so it asks nobody who he is, and trusts only what comes to a loopback address of its own "
-    "machine: to be reached from elsewhere it needs YEOUL_JWT_SECRET, YEOUL_JWT_PUBLIC_KEY or YEOUL_JWT_JWKS_URL"
+    "this server has no key to authenticate users with, so it serves only requests that come to a loopback address of "
+    "its own machine: to serve others, set YEOUL_JWT_SECRET, YEOUL_JWT_PUBLIC_KEY or YEOUL_JWT_JWKS_URL"
 )
 _NO_TOKEN_IN_QUERY = (
-    "a token is not taken from an address, which ends up in logs and histories: send `Authorization: Bearer <token>`, "
-    "or exchange it at POST /auth/tickets for a ticket, which is good for one use"
+    "a token is not accepted in an address, which ends up in logs and histories: send `Authorization: Bearer <token>`, "
+    "or exchange it at POST /auth/tickets for a ticket, which is valid for one use"
 )
-_REVOKED = "the token has been revoked: log in again"
-_GET_ALONE = "a ticket is taken for GET alone: send `Authorization: Bearer <token>`"
+_GET_ONLY = "a ticket is accepted for GET only: send `Authorization: Bearer <token>`"
 
 
-class Identify:
-    """Middleware: leaves an `Identity` in the scope, for `caller.py`, or answers 401 where a credential is sent that is
-    not taken. In this order: the Authorization header, a ticket or a token in the query, the cookie. A cookie that is
-    not taken counts as nobody, because browsers send it unasked; whoever needs a user is told why.
+class Authentication:
+    """Takes the Authorization header, a ticket or a token in the query, or the cookie, in this order. A cookie that is
+    not accepted counts as no credential, because browsers send it unasked; a route that needs a user says why.
 
-    `revoked`: whether what this user was given at that time (Unix seconds or None) was taken back since. Stands inside
-    of `HideSecrets` and `Origins`.
+    `revoked`: whether the credentials of this user that were issued at that time (Unix seconds or None) were revoked
+    since.
     """
 
     def __init__(
         self,
-        app: ASGIApp,
         authenticator: Authenticator,
         tickets: Tickets,
         *,
@@ -306,71 +325,46 @@ class Identify:
         cookie: str,
         query_tokens: bool = False,
     ) -> None:
-        self._app = app
         self._authenticator = authenticator
         self._tickets = tickets
         self._revoked = revoked
         self._cookie = cookie
         self._query_tokens = query_tokens or authenticator.demo
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = HTTPConnection(scope)
+    async def admit(self, scope: Scope, headers: RawHeaders) -> Admission:
+        """Sets `scope[IDENTITY]`. To be called after `hide_secrets` and `Origins.check`. Raises Problem (400, 401,
+        403), and KeysUnavailable where a token cannot be checked at the moment."""
         try:
-            admission = await self._admit(request)
-            scope[IDENTITY] = admission.identity
-            if scope["method"] not in _SAFE:
-                require_own_page(request)
-        except (Problem, YeoulError) as error:
-            invalid = isinstance(error, InvalidToken)
-            await problem_of(challenge(str(error), invalid=True) if invalid else error)(scope, receive, send)
-            return
-        if admission.identity.user is None:
-            await self._app(scope, receive, send)
-        else:
-            await self._answer(request, admission, receive, send)
+            admission = await self._admit(scope, headers)
+        except InvalidToken as error:
+            raise challenge(str(error), invalid=True) from error
+        scope[IDENTITY] = admission.identity
+        if scope["method"] not in _SAFE:
+            require_trusted_page(HTTPConnection(scope))
+        return admission
 
-    async def _answer(self, request: HTTPConnection, admission: Admission, receive: Receive, send: Send) -> None:
-        """The application's answer, with the pass that came of it; no stream for whom was revoked while it began. (What
-        has begun is known to the hub, and ended there.)"""
-        user, issued, late = admission.identity.user, admission.identity.issued, False
-        cookie = None
-        if admission.new_pass is not None:
-            cookie = pass_cookie(request, admission.new_pass, other_seconds=self._tickets.pass_seconds)
+    def set_cookie(self, scope: Scope, new: Pass) -> bytes:
+        """The Set-Cookie header's value for a pass that came of a ticket."""
+        return pass_cookie(HTTPConnection(scope), new, other_seconds=self._tickets.pass_seconds).encode("latin-1")
 
-        async def checked(message: Message) -> None:
-            nonlocal late
-            if message["type"] == "http.response.start":
-                late = user is not None and self._revoked(user, issued) and _is_stream(message)
-                if late:
-                    raise InvalidToken(_REVOKED)
-                if cookie is not None:
-                    MutableHeaders(scope=message).append("set-cookie", cookie)
-            await send(message)
+    def is_revoked(self, identity: Identity) -> bool:
+        """Whether its credentials have been revoked since they were accepted."""
+        return identity.user is not None and self._revoked(identity.user, identity.issued)
 
-        try:
-            await self._app(request.scope, receive, checked)
-        except Exception:
-            if not late:
-                raise
-            await problem_of(challenge(_REVOKED, invalid=True))(request.scope, receive, send)
-
-    async def _admit(self, request: HTTPConnection) -> Admission:
-        credential = credential_of(request)
-        if self._authenticator.demo and not _came_to_loopback(request.scope):
+    async def _admit(self, scope: Scope, headers: RawHeaders) -> Admission:
+        credential = credential_of(scope)
+        if self._authenticator.demo and not _came_to_loopback(scope):
             if credential is not None:
                 raise InvalidToken(_DEMO_IS_LOCAL)
             return Admission(replace(self._authenticator.anonymous, refused=_DEMO_IS_LOCAL))
         if credential is None:
-            return Admission(await self._implicit(request))
-        admission = await self._explicit(credential, request)
-        return replace(admission, identity=self._bounded(admission.identity, request))
+            return Admission(await self._implicit(scope, headers))
+        admission = await self._explicit(credential, scope)
+        return replace(admission, identity=self._bounded(admission.identity, scope, headers))
 
-    async def _explicit(self, credential: Credential, request: HTTPConnection) -> Admission:
+    async def _explicit(self, credential: Credential, scope: Scope) -> Admission:
         kind, text = credential
-        method = request.scope["method"]
+        method = scope["method"]
         if kind == "bearer":
             return Admission(await self._authenticator.token(text, "bearer"))
         if kind == "token":
@@ -378,45 +372,40 @@ class Identify:
                 raise InvalidToken(_NO_TOKEN_IN_QUERY)
             return Admission(await self._authenticator.token(text, "query"))
         if method in ("HEAD", "OPTIONS"):
-            # They ask about an answer, and whoever wants it needs the ticket afterwards.
-            return Admission(replace(self._authenticator.anonymous, refused=_GET_ALONE))
+            # They ask about a response, and the ticket is needed afterwards for the response itself.
+            return Admission(replace(self._authenticator.anonymous, refused=_GET_ONLY))
         if kind == "own ticket":
             return Admission(await self._tickets.redeem(text, method))
         if method != "GET":
-            raise InvalidToken(_GET_ALONE)
-        return await self._tickets.admit(text, passes_of(request))
+            raise InvalidToken(_GET_ONLY)
+        return await self._tickets.admit(text, passes_of(HTTPConnection(scope)))
 
-    async def _implicit(self, request: HTTPConnection) -> Identity:
+    async def _implicit(self, scope: Scope, headers: RawHeaders) -> Identity:
         demo = self._authenticator.demo
-        nobody = self._authenticator.operator if demo and _is_local(request) else self._authenticator.anonymous
-        text = request.cookies.get(self._cookie)
+        unknown = self._authenticator.operator if demo and _is_local(scope, headers) else self._authenticator.anonymous
+        text = _cookies(headers).get(self._cookie)
         if not text:
-            return nobody
+            return unknown
         try:
-            return self._bounded(await self._authenticator.token(text, "cookie"), request)
+            return self._bounded(await self._authenticator.token(text, "cookie"), scope, headers)
         except YeoulError as error:
-            return replace(nobody, refused=f"the cookie {self._cookie!r} is not taken ({error})")
+            return replace(unknown, refused=f"the cookie {self._cookie!r} is not accepted ({error})")
 
-    def _bounded(self, identity: Identity, request: HTTPConnection) -> Identity:
-        """A demo token proves nothing: beyond this machine nobody becomes an admin by it."""
-        if not self._authenticator.demo or not identity.is_admin or _is_local(request):
+    def _bounded(self, identity: Identity, scope: Scope, headers: RawHeaders) -> Identity:
+        """A demo token proves nothing: only on this machine it makes an administrator."""
+        if not self._authenticator.demo or not identity.is_admin or _is_local(scope, headers):
             return identity
         return replace(
-            identity, roles=identity.roles - {ADMIN}, refused="in demo mode nobody is an admin through a proxy"
+            identity, roles=identity.roles - {ADMIN}, refused="in demo mode there are no administrators behind a proxy"
         )
 
 
 def _came_to_loopback(scope: Scope) -> bool:
-    """Whether the request came in where only this machine can send something. (Behind a Unix socket is a proxy.)"""
+    """Whether only this machine can have sent the request. (Behind a Unix socket is a proxy.)"""
     server = scope.get("server")
     return server is not None and is_loopback(server[0])
 
 
-def _is_local(request: HTTPConnection) -> bool:
-    if request.client is None or any(name in request.headers for name in _FORWARDED):
-        return False
-    return is_loopback(request.client.host)
-
-
-def _is_stream(message: Message) -> bool:
-    return Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
+def _is_local(scope: Scope, headers: RawHeaders) -> bool:
+    client = scope.get("client")
+    return client is not None and is_loopback(client[0]) and not any(name in headers for name in _FORWARDED)

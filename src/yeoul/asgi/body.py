@@ -1,4 +1,4 @@
-"""What a request's JSON body is checked with."""
+"""Bodies of requests: how large they may be, how long they may take, and what JSON they may hold."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive
 
-from .errors import problem
+from .errors import Problem
+from .headers import RawHeaders
 
 __all__ = ["BodyLimit", "JsonBody"]
 
 # No body of ours has a tenth of it.
 _MOST_FIELDS = 100
 
+# The rest of the body is not read: the connection cannot be used again.
+_CLOSE = {"Connection": "close"}
+
 
 class JsonBody(BaseModel):
-    """Its fields, and no others: one that is misspelled must not be without effect. Too many others are refused at
-    once, for each of them costs an error, and a megabyte holds a hundred thousand: seconds in which nobody else is
-    served."""
+    """Its fields, and no others: a misspelled one must not be ignored. Too many others are refused at once, because
+    each of them costs an error, and a megabyte holds a hundred thousand: seconds in which no other client is served."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,39 +31,28 @@ class JsonBody(BaseModel):
     @classmethod
     def _few_fields(cls, value: Any) -> Any:
         if isinstance(value, dict) and len(value) > _MOST_FIELDS:
-            raise ValueError(f"it has {len(value)} fields, of which at most {len(cls.model_fields)} are known")
+            raise ValueError(f"the body has {len(value)} fields, of which at most {len(cls.model_fields)} are known")
         return value
 
 
-# The rest of the body is not read: the connection cannot be used again.
-_CLOSE = {"Connection": "close"}
-
-
 class BodyLimit:
-    """Middleware: a request body over `max_bytes` is answered with 413, whether it announces its length or not, and one
-    that is not complete `timeout` seconds after its head with 408, where the application waits for it.
+    """Request bodies have at most `max_bytes`, and are complete `timeout` seconds after the head, where the application
+    waits for them."""
 
-    What does not announce its length, or comes too slowly, is ended by an HTTPException in the application that reads
-    it.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float = 30.0) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
+    def __init__(self, max_bytes: int, timeout: float = 30.0) -> None:
+        self.max_bytes = max_bytes
         self._timeout = timeout
-        self._detail = f"the request body is larger than {max_bytes} bytes: send less, or several requests"
+        self._too_large = f"the request body is larger than {max_bytes} bytes: send less, or several requests"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
-            await self._app(scope, receive, send)
-            return
-        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            await problem(413, self._detail, headers=_CLOSE)(scope, receive, send)
-            return
-        await self._limited(scope, receive, send)
+    def check(self, headers: RawHeaders) -> None:
+        """Raises Problem (413) for a body whose announced length is over the bound."""
+        announced = headers.get(b"content-length")
+        if announced is not None and announced.isdigit() and (len(announced) > 18 or int(announced) > self.max_bytes):
+            raise Problem(413, self._too_large, headers=_CLOSE)
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def limited(self, receive: Receive) -> Receive:
+        """ASGI's `receive`, which raises HTTPException where a body grows over the bound (413) or comes too slowly
+        (408). Of this type because FastAPI, which reads bodies, lets no other one through."""
         received = 0
         complete = False
         deadline = asyncio.get_running_loop().time() + self._timeout
@@ -68,7 +60,7 @@ class BodyLimit:
         async def counted() -> Message:
             nonlocal received, complete
             if complete:
-                return await receive()  # until the client leaves
+                return await receive()  # until the client disconnects
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
@@ -77,9 +69,8 @@ class BodyLimit:
                 raise HTTPException(408, wrong, _CLOSE) from error
             complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                # Of this type because FastAPI, which reads bodies, lets no other one through.
-                raise HTTPException(413, self._detail, _CLOSE)
+            if received > self.max_bytes:
+                raise HTTPException(413, self._too_large, _CLOSE)
             return message
 
-        await self._app(scope, counted, send)
+        return counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,11 +33,21 @@ from ..errors import (
     UnknownProvider,
     YeoulError,
 )
+from ..observe import draw_request_id
+from .headers import media_type, text_of
 
-__all__ = ["FAILED", "ClearStart", "Problem", "answer_errors_with_problems", "problem", "problem_of"]
+__all__ = [
+    "FAILED",
+    "Problem",
+    "answer_errors_with_problems",
+    "problem",
+    "problem_of",
+    "request_id_of",
+    "with_clear_start",
+]
 
-# Where something fails that nobody foresaw. What the exception says may be a secret: it goes to the log.
-FAILED = "this server has failed: what happened is in its log"
+# Where an unexpected exception was raised. Its text may hold a secret: it goes to the log alone.
+FAILED = "internal error: the server's log has the details"
 
 _STATUS: dict[type[Exception], int] = {
     InvalidCursor: 400,
@@ -78,16 +88,43 @@ _FIELD: dict[type[Exception], str] = {
 }
 
 
-class _Document(JSONResponse):
+# Of an id that a client or a proxy gave the request.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_KEY = "yeoul.request_id"
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id of the request: the X-Request-ID that it came with, where that is one, else drawn at the first call. For
+    the log, and for the person who reports a problem."""
+    id: str | None = scope.get(_KEY)
+    if id is None:
+        sent = text_of(scope, b"x-request-id")
+        id = scope[_KEY] = sent if _REQUEST_ID.fullmatch(sent) else draw_request_id()
+    return id
+
+
+class _Document(Response):
     media_type = "application/problem+json"
 
-    def render(self, content: object) -> bytes:
+    def __init__(self, content: dict[str, object], status: int, headers: Mapping[str, str]) -> None:
+        self._content = content
+        super().__init__(self._text(content), status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        id = request_id_of(scope)
+        self.body = self._text({**self._content, "request_id": id})
+        self.headers["content-length"] = str(len(self.body))
+        self.headers["x-request-id"] = id
+        await super().__call__(scope, receive, send)
+
+    def _text(self, content: Mapping[str, object]) -> bytes:
         # What is quoted from a request may hold half of a surrogate pair, which JSON can name and UTF-8 cannot carry.
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 class Problem(Exception):
-    """Raised in a route, answered as a problem document. `fields`: (name, what would be right) of each wrong one."""
+    """Raised in a route, answered as a problem document. `fields`: (name, what would be right) for each wrong one."""
 
     def __init__(
         self,
@@ -106,15 +143,16 @@ class Problem(Exception):
 
 def problem(
     status: int, detail: str, *, fields: Sequence[tuple[str, str]] = (), headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    """The response: `title` is the status's standard phrase, `detail` ours, `errors` one entry per wrong field."""
+) -> Response:
+    """The response: `title` is the standard phrase of the status, `detail` ours, `errors` has one entry per wrong
+    field. `request_id` is added when it is sent."""
     content: dict[str, object] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     if fields:
         content["errors"] = [{"field": name, "detail": text} for name, text in fields]
     return _Document(content, status, {"Cache-Control": "no-store", **(headers or {})})
 
 
-def problem_of(error: Exception) -> JSONResponse:
+def problem_of(error: Exception) -> Response:
     """The response for an error of ours."""
     if isinstance(error, Problem):
         return problem(error.status, error.detail, fields=error.fields, headers=error.headers)
@@ -127,8 +165,8 @@ def problem_of(error: Exception) -> JSONResponse:
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
-# Fields that are named of a request that is wrong in many (a body of a megabyte can be wrong in half a million), and
-# characters of each name: the answer must not be larger than the request.
+# Wrong fields that the answer names (a body of a megabyte can have half a million), and characters of each name: the
+# answer must not be larger than the request.
 _MOST_NAMED = 20
 _MOST_CHARS = 100
 
@@ -145,15 +183,16 @@ def answer_errors_with_problems(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # in the midst of its body: nobody reads this, and nothing has failed here
+        return Response(status_code=400)  # in the midst of its body: no client reads this, and nothing has failed here
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
             allowed = ", ".join(_methods_here(request)) or (error.headers or {}).get("Allow", "")
-            return problem(405, f"there is no {request.method[:20]} here: use {allowed}", headers={"Allow": allowed})
+            return problem(405, f"{request.method[:20]} is not allowed here: use {allowed}", headers={"Allow": allowed})
         if error.status_code == 404:
-            return problem(404, "nothing has this address: /docs lists what there is", headers=error.headers)
+            docs = f"{request.scope.get('root_path', '')}/docs"
+            return problem(404, f"no resource has this address: {docs} lists all", headers=error.headers)
         return problem(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -162,8 +201,7 @@ def answer_errors_with_problems(app: FastAPI) -> None:
 
 
 def _methods_here(request: Request) -> list[str]:
-    """All that the address can be asked for (RFC 9110, 15.5.6); the route that has refused the request knows its own
-    method alone."""
+    """All methods of the address (RFC 9110, 15.5.6); the route that refused the request knows its own methods alone."""
     routes = request.app.router.routes
     scopes = [{**request.scope, "method": method} for method in _METHODS]
     return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
@@ -171,7 +209,7 @@ def _methods_here(request: Request) -> list[str]:
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:
     errors = error.errors()
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind, _ = media_type(text_of(request.scope, b"content-type"))
     if kind != "application/json" and any(entry["loc"][:1] == ("body",) for entry in errors):
         return problem(415, f"content type {kind or 'missing'!r}: send application/json")
     if any(entry["type"] == "json_invalid" for entry in errors):
@@ -188,22 +226,17 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def _said(entry: dict[str, Any]) -> str:
-    """What is wrong with a field, in words for whoever sent it."""
+    """What is wrong with a field, for the person who sent it."""
     if entry["type"] == "extra_forbidden":
-        return "there is no such field"
+        return "unknown field"
     return str(entry["msg"]).removeprefix("Value error, ")
 
 
-class ClearStart:
-    """Middleware: an error of ours at the start reaches whoever starts the server as its text, not as a traceback."""
+def with_clear_start(app: ASGIApp) -> ASGIApp:
+    """The application for the ASGI scope `lifespan`: an error of ours at the start reaches the server, and so the
+    person who starts it, as its text and not as a traceback."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
         failed: Message | None = None
 
         async def hold(message: Message) -> None:
@@ -214,9 +247,11 @@ class ClearStart:
                 await send(message)
 
         try:
-            await self._app(scope, receive, hold)
+            await app(scope, receive, hold)
         except BaseException as error:
             if failed is not None:
                 ours = isinstance(error, YeoulError)
                 await send({**failed, "message": f"cannot start: {error}"} if ours else failed)
             raise
+
+    return run

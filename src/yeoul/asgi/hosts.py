@@ -1,67 +1,74 @@
-"""Under which names this server may be asked for."""
+"""The names under which this server may be asked for."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from ..addresses import is_loopback, parse_address
-from .errors import problem
+from .errors import Problem
+from .headers import RawHeaders
 
 __all__ = ["Hosts", "check_host"]
 
-# RFC 9110, 7.2, as far as browsers write it: a name or an address, and a port. (Names with `_` are met in containers.)
+# RFC 9110, 7.2, as far as browsers write it: a name or an address, and a port. (Names with `_` occur in containers.)
 _HOST = re.compile(r"(?P<name>[a-z0-9]([a-z0-9._-]{0,252})|\[[0-9a-f:.]{2,45}\])(:[0-9]{1,5})?")
 _SHOWN_CHARS = 200
 
+# Pairs of a Host and the server's address that were accepted lately.
+_MAX_ACCEPTED = 1_000
+
 
 class Hosts:
-    """Middleware: the `Host` header against DNS rebinding.
+    """Checks the `Host` header against DNS rebinding.
 
-    A page of somebody else can have its own name resolve to this machine, and is then of our own origin for the
+    A page of another site can have its own name resolve to this machine, and then has the origin of this server for the
     browser; but the request still carries that name. Where the connection came in on a loopback address, which only
-    this machine's browsers and proxies reach, the names of this machine are taken, and those `allowed`; elsewhere any,
-    unless some are `allowed`. Addresses cannot be rebound: the server's own are taken everywhere (health checks).
+    this machine's browsers and proxies reach, the names of this machine are accepted, and those in `allowed`; elsewhere
+    any name, unless some are `allowed`. Addresses cannot be rebound: the server's own are accepted everywhere (health
+    checks). `0.0.0.0` is not accepted on loopback: pages can reach this machine by it, and no user types it.
 
-    No or several Host headers, or one that is none, is answered with 400 (RFC 9112, 3.2; HTTP/1.0 knows none), another
-    name with 421. `X-Forwarded-Host` is not looked at: anybody can send it. A target in absolute form
-    (`GET http://name/ HTTP/1.1`), which browsers send to proxies alone, counts under `yeoul serve`: direct.py.
-    """
+    `X-Forwarded-Host` is ignored: any client can send it. A target in absolute form (`GET http://name/ HTTP/1.1`),
+    which browsers send to proxies alone, replaces the header under `yeoul serve` (server/protocol.py)."""
 
-    def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:
-        """Raises ValueError for what is no name."""
-        self._app = app
+    def __init__(self, allowed: Collection[str] = ()) -> None:
+        """Raises ValueError for an invalid name."""
         self._allowed = frozenset(map(check_host, allowed))
+        self._accepted: set[tuple[bytes, str]] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope) if scope["type"] == "http" else None
-        await (self._app if refusal is None else problem(*refusal))(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        if not hosts and scope["http_version"] == "1.0":
-            return None
+    def check(self, scope: Scope, headers: RawHeaders) -> None:
+        """Raises Problem: 400 for no Host header, several, or an invalid one (RFC 9112, 3.2), 421 for another name.
+        HTTP/1.0 has no Host header; without one it is accepted except on loopback."""
+        hosts = headers.all(b"host")
+        server: str = (scope.get("server") or ("", None))[0]
+        if len(hosts) == 1 and (hosts[0], server) in self._accepted:
+            return
+        if not hosts and scope["http_version"] == "1.0" and not is_loopback(server):
+            return
         if len(hosts) != 1:
-            return 400, f"the request has {len(hosts)} Host headers: send one"
-        found = _HOST.fullmatch(hosts[0].lower())
+            raise Problem(400, f"the request has {len(hosts)} Host headers: send one")
+        host = hosts[0].decode("latin-1")
+        found = _HOST.fullmatch(host.lower())
         if found is None:
-            return 400, f"Host {hosts[0][:_SHOWN_CHARS]!r} is none: send a name or an address, and a port"
+            raise Problem(
+                400, f"{host[:_SHOWN_CHARS]!r} is not a valid Host: send a name or an address, and the port if any"
+            )
         name = found["name"].removesuffix(".")
-        if self._is_ours(name, scope):
-            return None
-        return 421, f"this server is not {name!r}: if it should be, name it in YEOUL_ALLOWED_HOSTS"
+        if not self._is_accepted(name, server):
+            raise Problem(421, f"this server is not {name!r}: if it should be, add it to YEOUL_ALLOWED_HOSTS")
+        if len(self._accepted) >= _MAX_ACCEPTED:
+            self._accepted.clear()
+        self._accepted.add((hosts[0], server))
 
-    def _is_ours(self, name: str, scope: Scope) -> bool:
+    def _is_accepted(self, name: str, server: str) -> bool:
         if name in self._allowed or is_loopback(name) or name.endswith(".localhost"):
             return True
-        server = (scope.get("server") or ("", None))[0]
         if not self._allowed and not is_loopback(server):
             return True
         address = parse_address(name)
-        # 0.0.0.0 is what a browser is given where the server listens on every address: this machine.
-        return address is not None and (address.is_unspecified or address == parse_address(server))
+        return address is not None and address == parse_address(server)
 
 
 def check_host(text: str) -> str:
@@ -69,5 +76,7 @@ def check_host(text: str) -> str:
     name = text.lower().removesuffix(".")
     found = _HOST.fullmatch(name)
     if found is None or found["name"] != name:
-        raise ValueError(f"{text!r} is no name: write it as 'app.example.com', without scheme, port, path or `*`")
+        raise ValueError(
+            f"{text!r} is not a valid host name: write it as 'app.example.com', without scheme, port, path or `*`"
+        )
     return name

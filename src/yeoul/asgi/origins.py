@@ -1,4 +1,4 @@
-"""Whose pages may use this server: its own, and those that are named. All others may link here, and no more."""
+"""Which pages may use this server: its own, and those of allowed origins. All others may link to it, and no more."""
 
 from __future__ import annotations
 
@@ -6,122 +6,141 @@ import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Scope
 
-from .errors import FAILED, problem
+from .errors import Problem
+from .headers import RawHeaders, headers_of, list_members
 
-__all__ = ["DEMO_ORIGINS", "OWN_PAGE", "Origins", "check_origin", "led_here"]
+__all__ = ["DEMO_ORIGINS", "TRUSTED_PAGE", "Origins", "check_origin", "is_cross_site_navigation"]
 
 # Where the development servers of front ends listen.
 DEMO_ORIGINS = tuple(f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (3000, 5173))
 
-# In the ASGI scope: True where there is evidence that a page of ours, or one that is named, has sent the request; None
-# where there is no evidence either way. A cookie counts only with it: browsers send cookies for every page.
-OWN_PAGE = "yeoul.own_page"
+# In the ASGI scope: True where there is evidence that a page of this server, or of an allowed origin, sent the request;
+# None where there is no evidence either way. A cookie counts only with it: browsers send cookies for every page.
+TRUSTED_PAGE = "yeoul.trusted_page"
 
 _METHODS = ("GET", "POST", "PATCH", "DELETE", "HEAD")
-_SENT = ("authorization", "content-type", "last-event-id", "idempotency-key", "cache-control")
-_SHOWN = ("location", "retry-after", "www-authenticate", "idempotency-replayed")
 
-# Seconds for which a browser remembers what it may send; Chromium's own bound. Each request is checked all the same.
+# Without these a page of an allowed origin cannot read the header.
+_EXPOSED = b"location, retry-after, www-authenticate, idempotency-replayed, x-request-id"
+
+# Seconds for which a browser remembers a preflight; Chromium's own bound. Each request is checked all the same.
 _PREFLIGHT_S = 7_200
+_PREFLIGHT_VARIES = (
+    b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network"
+)
 
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
-_LINK_ONLY = "send it from a page of this server, or name that page's origin in YEOUL_CORS_ORIGINS"
+_LINK_ONLY = "send it from a page of this server, or add that page's origin to YEOUL_CORS_ORIGINS"
 _SHOWN_CHARS = 200
-_VARY = {"Vary": "Origin"}  # a cache must not give one page the answer that was for another
+
+# A cache must not answer one page with what was for another.
+_VARY = (b"vary", b"Origin")
 
 
 class Origins:
-    """Middleware: refuses with 403 what a page of somebody else sends, before it can publish or start work that is paid
-    for, and lets the pages of `allowed` origins read the answers (CORS, with credentials).
+    """Refuses with 403 what a page of another origin sends, before it can publish or start work that is paid for, and
+    lets the pages of `allowed` origins read the responses (CORS, with credentials).
 
-    Browsers say where a request comes from, and no page can change it: `Origin`, on whatever is read from elsewhere
-    and on each POST; else Fetch Metadata (`Sec-Fetch-Site`). What has neither is no browser. Following a link is
-    allowed (not a frame, nor a form that posts); routes that start work refuse links, too: `led_here`.
-
-    Stands outside of whatever may refuse a request, so that an allowed page can read why, and answers with 500 itself
-    where the application fails: Starlette's handler for that stands outside of all middlewares.
+    Browsers say where a request comes from, and no page can change it: by `Origin`, on everything that is read from
+    another origin and on each POST; else by Fetch Metadata (`Sec-Fetch-Site`). A request with neither is not from a
+    browser. Following a link is allowed (not a frame, nor a form that posts); routes that start work refuse links too:
+    see `is_cross_site_navigation`.
     """
 
-    def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:
-        """Raises ValueError for what is no origin."""
-        self._app = app
-        self._allowed = frozenset(map(check_origin, allowed))
-        self._cors = CORSMiddleware(
-            self._answer_failures,
-            allow_origins=self._allowed,
-            allow_methods=_METHODS,
-            allow_headers=_SENT,
-            allow_credentials=True,
-            # The origin was named by whoever runs this server: that is the consent that browsers ask for.
-            allow_private_network=True,
-            expose_headers=_SHOWN,
-            max_age=_PREFLIGHT_S,
-        )
+    def __init__(self, allowed: Collection[str] = ()) -> None:
+        """Raises ValueError for an invalid origin."""
+        self._allowed = {
+            check_origin(origin).encode(): [
+                (b"access-control-allow-origin", origin.encode()),
+                (b"access-control-allow-credentials", b"true"),
+            ]
+            for origin in allowed
+        }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        refusal = self._refusal(scope, headers)
-        if refusal is not None:
-            await problem(403, refusal, headers=_VARY)(scope, receive, send)
-            return
-        await self._cors(scope, receive, send)
-
-    def _refusal(self, scope: Scope, headers: Headers) -> str | None:
-        """Why not; else None, and what is known is noted in the scope."""
-        scope[OWN_PAGE] = None
-        origins = headers.getlist("origin")
-        site = headers.get("sec-fetch-site")
-        if origins:
-            if len(origins) > 1 or not (_is_own(origins[0], scope, headers) or origins[0] in self._allowed):
-                return f"the origin {', '.join(origins)[:_SHOWN_CHARS]!r} may not use this server: {_LINK_ONLY}"
-            scope[OWN_PAGE] = True
+    def check(self, scope: Scope, headers: RawHeaders) -> None:
+        """Sets `scope[TRUSTED_PAGE]`. Raises Problem (403)."""
+        trusted = None
+        site = headers.text(b"sec-fetch-site")
+        if b"origin" in headers:
+            origins = headers.all(b"origin")
+            if len(origins) > 1 or not (
+                origins[0] in self._allowed or _is_own(origins[0].decode("latin-1"), scope, headers)
+            ):
+                shown = b", ".join(origins).decode("latin-1")[:_SHOWN_CHARS]
+                raise _refusal(f"the origin {shown!r} may not use this server: {_LINK_ONLY}")
+            trusted = True
         elif site is None:
-            scope[OWN_PAGE] = _is_own(_origin_of(headers.get("referer", "")), scope, headers) or None
+            referer = headers.text(b"referer")
+            if referer is not None:
+                trusted = _is_own(_origin_of(referer), scope, headers) or None
         elif not _is_foreign(site):
-            scope[OWN_PAGE] = True
+            trusted = True
         elif not _is_link(scope, headers):
-            return f"this request comes from a page of another origin: {_LINK_ONLY}"
-        return None
+            raise _refusal(f"this request comes from a page of another origin: {_LINK_ONLY}")
+        scope[TRUSTED_PAGE] = trusted
 
-    async def _answer_failures(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
+    def is_preflight(self, scope: Scope, headers: RawHeaders) -> bool:
+        return scope["method"] == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
 
-        async def note(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
+    def preflight(self, headers: RawHeaders) -> Response:
+        """What a page of an allowed origin may send: any method, and any headers that it asks for (tracing and request
+        libraries add their own). Raises Problem (400) for a value that is not a token."""
+        method = headers.text(b"access-control-request-method") or ""
+        asked = headers.text(b"access-control-request-headers") or ""
+        names = list(list_members(asked))
+        for name in (method, *names):
+            if not _TOKEN.fullmatch(name):
+                raise Problem(400, f"preflight: {name[:_SHOWN_CHARS]!r} is not a valid method or header name")
+        response = Response(status_code=200)
+        raw = response.raw_headers
+        raw.append((b"access-control-allow-methods", ", ".join(dict.fromkeys((*_METHODS, method))).encode()))
+        if names:
+            raw.append((b"access-control-allow-headers", ", ".join(names).encode()))
+        if b"access-control-request-private-network" in headers:
+            # The operator of this server has named the origin: that is the consent which browsers ask for.
+            raw.append((b"access-control-allow-private-network", b"true"))
+        raw.append((b"access-control-max-age", b"%d" % _PREFLIGHT_S))
+        raw.append((b"vary", _PREFLIGHT_VARIES))
+        return response
 
-        try:
-            await self._app(scope, receive, note)
-        except Exception:
-            if not started:
-                await problem(500, FAILED)(scope, receive, send)
-            raise  # the server logs it
+    def allow(self, headers: RawHeaders, response: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The headers of a response, with those that let the page that sent the request read it."""
+        origin = headers.get(b"origin")
+        allowed = self._allowed.get(origin, ()) if origin is not None else ()
+        varies = [value for name, value in response if name == b"vary"]
+        if varies:
+            response = [pair for pair in response if pair[0] != b"vary"]
+            if not any(b"origin" in value.lower() for value in varies):
+                varies.append(b"Origin")
+            return [*response, (b"vary", b", ".join(varies)), *self._exposed(allowed)]
+        return [*response, _VARY, *self._exposed(allowed)]
+
+    def _exposed(self, allowed: Collection[tuple[bytes, bytes]]) -> Collection[tuple[bytes, bytes]]:
+        return [*allowed, (b"access-control-expose-headers", _EXPOSED)] if allowed else ()
 
 
-def led_here(request: HTTPConnection) -> bool:
-    """Whether a page of somebody else has led the browser here, by a link: such a request may open a page, and must
-    not start what is paid for. Without `Origins` in front, pages of the same site are trusted."""
-    if request.scope.get(OWN_PAGE):
+def is_cross_site_navigation(request: HTTPConnection) -> bool:
+    """Whether a page of another origin has led the browser to this address, by a link or a redirect: such a request may
+    open a page, and must have no side effect. Where no `Origins` has checked the request, pages of the same site are
+    trusted."""
+    scope = request.scope
+    if scope.get(TRUSTED_PAGE):
         return False
-    site = request.headers.get("sec-fetch-site")
-    return site == "cross-site" or (OWN_PAGE in request.scope and site is not None and _is_foreign(site))
+    site = headers_of(scope).text(b"sec-fetch-site")
+    return site == "cross-site" or (TRUSTED_PAGE in scope and site is not None and _is_foreign(site))
 
 
 def check_origin(text: str) -> str:
     """The origin, as browsers write it (RFC 6454, 6.2). Raises ValueError, which says what would be right."""
     if text == "*":
-        raise ValueError("'*' would let every page act for whoever is logged in: name each origin")
+        raise ValueError("'*' would let every page act for the user who is signed in: name each origin")
     if text == "null":
         raise ValueError("'null' is the origin of every sandboxed frame and every file: serve the page over HTTP")
     example = "write scheme, host and port alone, as in 'https://app.example.com' or 'http://localhost:5173'"
@@ -133,34 +152,40 @@ def check_origin(text: str) -> str:
     host, colon, port = authority.partition("]:") if authority.startswith("[") else authority.partition(":")
     host += "]" if colon == "]:" else ""
     if not _HOST.fullmatch(host) or (colon and not re.fullmatch(r"[1-9][0-9]{0,4}", port)):
-        raise ValueError(f"{text!r} is no origin: {example} (no path, no slash at its end, other scripts as xn--…)")
+        raise ValueError(
+            f"{text!r} is not a valid origin: {example} (no path, no slash at the end, other scripts as xn--…)"
+        )
     if f":{port}" == _DEFAULT_PORTS.get(scheme):
-        raise ValueError(f"{text!r} is not as browsers write it: leave out the port {port}, which is the scheme's own")
+        raise ValueError(f"{text!r} is not as browsers write it: leave out {port}, which is the scheme's default port")
     return text
 
 
-def _is_own(origin: str, scope: Scope, headers: Headers) -> bool:
-    """Whether it is the origin that the request was sent to, as its Host header tells.
+def _refusal(detail: str) -> Problem:
+    return Problem(403, detail, headers={"Vary": "Origin"})
 
-    A proxy that ends TLS may not have said that it did (the scheme is `http` then), so that a page with `https` is
-    taken for our own; but where it is known to be `https`, a page that came without TLS is not: whoever is on the
-    network can write one.
+
+def _is_own(origin: str, scope: Scope, headers: RawHeaders) -> bool:
+    """Whether it is the origin that the request was sent to, as its Host header says.
+
+    A proxy that ends TLS may not have said so (the scheme is `http` then), so a page with `https` is taken for one of
+    this server; but where the scheme is known to be `https`, a page that came without TLS is not: anyone on the network
+    can write one.
     """
     scheme, _, authority = origin.partition("://")
     if scheme not in _DEFAULT_PORTS or (scheme == "http" and scope["scheme"] == "https"):
         return False
     # Some proxies name the port even where the browser leaves it out.
-    host = headers.get("host", "").lower().removesuffix(_DEFAULT_PORTS[scheme])
+    host = (headers.text(b"host") or "").lower().removesuffix(_DEFAULT_PORTS[scheme])
     return authority == host != ""
 
 
 def _is_foreign(site: str) -> bool:
-    # A page of the same site may be somebody else's: other ports of a machine, other names of a domain.
+    # A page of the same site may be another party's: other ports of a machine, other names of a domain.
     return site not in ("same-origin", "none")
 
 
-def _is_link(scope: Scope, headers: Headers) -> bool:
-    to_a_page = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+def _is_link(scope: Scope, headers: RawHeaders) -> bool:
+    to_a_page = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
     return to_a_page and scope["method"] in ("GET", "HEAD")
 
 

@@ -13,10 +13,10 @@ from ..errors import InvalidCursor, YeoulError
 from ..hub.job import Job, Jobs
 from ..sse import Event, encode
 from ..stream import LastEventId, draw_work_id
-from .authentication import caller_of, principal_of, require_own_page, require_unbound
+from .authentication import caller_of, principal_of, require_trusted_page, require_unrestricted
 from .errors import Problem, problem_of
 from .event_stream import STREAM_HEADERS, departure, last_event_id
-from .origins import led_here
+from .origins import is_cross_site_navigation
 from .rates import count_connect
 
 __all__ = ["attach_or_start", "check_may_start", "find_work", "finite_stream"]
@@ -135,14 +135,14 @@ def check_may_start(request: Request) -> None:
 
 
 def _check_was_asked(request: Request) -> None:
-    if led_here(request):
+    if is_cross_site_navigation(request):
         raise Problem(403, "a link from a page of another origin starts no work: ask from a page of this server")
     count_connect(request)  # before there is work to pay for
 
 
 def _check_right(request: Request) -> None:
-    require_own_page(request)
-    require_unbound(request)
+    require_trusted_page(request)
+    require_unrestricted(request)
 
 
 def _request_key(request: Request) -> str | None:

@@ -5,22 +5,42 @@ In paths `{name:rest}` is all that follows: Starlette's `path` stops at line bre
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, isfunction, isgeneratorfunction, signature
+from itertools import zip_longest
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from fastapi import APIRouter, FastAPI, Path, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.params import Depends
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.routing import Match
+from starlette.datastructures import QueryParams
+from starlette.requests import HTTPConnection
+from starlette.routing import Match, compile_path
 from starlette.types import Scope
 
-from .authentication import require_anybody
+from .authentication import require_known
 from .idempotency import once
 from .rates import count_publish
 
-__all__ = ["STARTED", "STREAM", "Digits", "Number", "NumberedRoute", "PublishRoute", "stream_route"]
+__all__ = [
+    "STARTED",
+    "STREAM",
+    "Digits",
+    "HotRoute",
+    "HotRoutes",
+    "Number",
+    "NumberedRoute",
+    "PublishRoute",
+    "hot",
+    "stream_route",
+]
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Awaitable[Response]])
 
@@ -120,15 +140,14 @@ _KEY = {
 
 
 class PublishRoute(APIRoute):
-    """`APIRouter(route_class=PublishRoute)` is all there is to do: nobody unknown may POST, each POST counts as a
-    publish of its caller (`rates.py`), and an `Idempotency-Key` is respected (`idempotency.py`). Other methods are left
-    alone."""
+    """A route class: `APIRouter(route_class=PublishRoute)`. A POST needs a known caller, counts as a publish of that
+    caller (`rates.py`), and respects an `Idempotency-Key` (`idempotency.py`). Other methods are not changed."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if "POST" in (options.get("methods") or ()):
             extra = options.get("openapi_extra") or {}
             parameters = extra.get("parameters", [])
-            if _KEY not in parameters:  # a router that is included makes its routes anew
+            if _KEY not in parameters:  # a router that is included may make its routes anew
                 options["openapi_extra"] = {**extra, "parameters": [*parameters, _KEY]}
         super().__init__(path, endpoint, **options)
 
@@ -138,8 +157,204 @@ class PublishRoute(APIRoute):
             return handle
 
         async def publish(request: Request) -> Response:
-            require_anybody(request)
-            count_publish(request)
-            return await once(request, lambda: handle(request))
+            return await _publish(request, lambda: handle(request))
 
         return publish
+
+
+async def _publish(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+    require_known(request)
+    count_publish(request)
+    return await once(request, answer)
+
+
+# --- routes that are found and called before FastAPI's router
+
+_HOT = "__yeoul_hot__"
+
+
+def hot(endpoint: _Endpoint) -> _Endpoint:
+    """Marks an endpoint that many requests ask for: `HotRoutes` calls it without FastAPI's router and its dependency
+    solving. It returns a Response; its parameters are the request, and values of the path and the query."""
+    setattr(endpoint, _HOT, True)
+    return endpoint
+
+
+class HotRoutes:
+    """The hot routes of routers, in the order in which FastAPI would try them. They stay routes of FastAPI too: of its
+    document, and for applications without a gate. Both ways give the same answers
+    (tests/contract/test_hot_routes.py)."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[tuple[str, str], HotRoute] = {}
+        self._by_start: dict[tuple[str, str], list[HotRoute]] = {}
+        self._others: list[str] = []  # templates of the other routes so far
+
+    def add(self, router: APIRouter, dependencies: Sequence[Depends] = ()) -> None:
+        """`dependencies`: those with which the router is included."""
+        for route in router.routes:
+            if not isinstance(route, APIRoute):
+                continue
+            if not hasattr(route.endpoint, _HOT):
+                self._others.append(route.path)
+            elif not any(_overlap(route.path, other) for other in self._others):  # else FastAPI finds the other one
+                self._add(HotRoute(route, [*dependencies, *router.dependencies, *route.dependencies]))
+
+    def _add(self, made: HotRoute) -> None:
+        start = _start(made.path)
+        for method in made.route.methods or ():
+            if "{" not in made.path:
+                self._by_path.setdefault((method, made.path), made)
+            else:
+                self._by_start.setdefault((method, start), []).append(made)
+
+    def find(self, method: str, path: str) -> tuple[HotRoute, dict[str, str]] | None:
+        """The route, and its path parameters."""
+        route = self._by_path.get((method, path))
+        if route is not None:
+            return route, {}
+        for route in self._by_start.get((method, _start(path)), ()):
+            found = route.regex.match(path)
+            if found is not None:
+                return route, found.groupdict()
+        return None
+
+
+def _start(path: str) -> str:
+    """The first segment."""
+    end = path.find("/", 1)
+    return path[:end] if end > 0 else path
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether there may be a path that both templates match."""
+    for left, right in zip_longest(one.split("/"), other.split("/")):
+        if any(part is not None and _REST.search(part) for part in (left, right)):
+            return True
+        if left is None or right is None:
+            return False
+        if left != right and "{" not in left and "{" not in right:
+            return False
+    return True
+
+
+# Parameters that match several segments.
+_REST = re.compile(r"\{\w+:(rest|path)\}")
+
+
+class HotRoute:
+    """`path`: the template, as FastAPI has it."""
+
+    __slots__ = ("_checks", "_endpoint", "_parameters", "_publishes", "_request", "path", "regex", "route")
+
+    def __init__(self, route: APIRoute, dependencies: Sequence[Depends]) -> None:
+        """Raises TypeError for an endpoint or a dependency that only FastAPI can call."""
+        self.route = route
+        self.path = route.path
+        self.regex, _, _ = compile_path(route.path)
+        self._endpoint = route.endpoint
+        self._checks = [_check_of(dependency) for dependency in dependencies]
+        self._publishes = isinstance(route, PublishRoute) and "POST" in (route.methods or ())
+        self._request: str | None = None
+        self._parameters: list[_Parameter] = []
+        for parameter in signature(route.endpoint, eval_str=True).parameters.values():
+            if parameter.annotation is Request:
+                self._request = parameter.name
+            else:
+                self._parameters.append(_Parameter.of(parameter, f"{{{parameter.name}" in route.path))
+
+    async def respond(self, request: Request) -> Response:
+        """What FastAPI would answer. Raises what the endpoint raises, and RequestValidationError."""
+        if self._publishes:
+            return await _publish(request, lambda: self._respond(request))
+        return await self._respond(request)
+
+    async def _respond(self, request: Request) -> Response:
+        for check in self._checks:
+            check(request)
+        values: dict[str, Any] = {}
+        if self._parameters:
+            query = request.query_params if request.scope["query_string"] else _NO_QUERY
+            errors: list[dict[str, Any]] = []
+            for parameter in self._parameters:
+                parameter.read(request.path_params, query, values, errors)
+            if errors:
+                raise RequestValidationError(errors)
+        if self._request is not None:
+            values[self._request] = request
+        response: Response = await self._endpoint(**values)
+        return response
+
+
+_NO_QUERY = QueryParams()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    """`text`: any text is valid. `many`: a list of all values."""
+
+    name: str
+    alias: str
+    in_path: bool
+    text: bool
+    many: bool
+    default: Any
+    adapter: TypeAdapter[Any]
+
+    @classmethod
+    def of(cls, parameter: Parameter, in_path: bool) -> _Parameter:
+        annotated = parameter.annotation
+        plain: Any = annotated
+        metadata: list[Any] = []
+        if get_origin(annotated) is Annotated:
+            plain, *metadata = get_args(annotated)
+        options = [item for item in metadata if isinstance(item, FieldInfo)]
+        if any(isinstance(item, Depends) for item in metadata) or isinstance(parameter.default, FieldInfo | Depends):
+            raise TypeError(f"hot endpoints take values of the path and the query, not {parameter}")
+        bounded = any(option.metadata for option in options) or len(metadata) > len(options)
+        return cls(
+            parameter.name,
+            next((option.alias for option in options if option.alias), parameter.name),
+            in_path,
+            plain is str and not bounded,
+            any(get_origin(kind) is list for kind in (plain, *get_args(plain))),
+            parameter.default,
+            TypeAdapter(annotated),
+        )
+
+    def read(
+        self, path: Mapping[str, str], query: QueryParams, values: dict[str, Any], errors: list[dict[str, Any]]
+    ) -> None:
+        value: Any
+        if self.in_path:
+            value = path[self.name]
+        else:
+            value = query.getlist(self.alias) if self.many else query.get(self.alias)
+            if value is None or value == []:
+                if self.default is Parameter.empty:
+                    missing = {"type": "missing", "loc": ("query", self.alias), "msg": "Field required", "input": None}
+                    errors.append(missing)
+                else:
+                    values[self.name] = self.default
+                return
+        if self.text:
+            values[self.name] = value
+            return
+        try:
+            values[self.name] = self.adapter.validate_python(value)
+        except ValidationError as error:
+            place = ("path" if self.in_path else "query", self.alias)
+            errors += [{**entry, "loc": (*place, *entry["loc"])} for entry in error.errors(include_url=False)]
+
+
+def _check_of(dependency: Depends) -> Callable[[Request], object]:
+    """Raises TypeError for one that is more than a function of the request."""
+    check: Any = dependency.dependency
+    is_plain = isfunction(check) and not (iscoroutinefunction(check) or isgeneratorfunction(check))
+    if not is_plain or isasyncgenfunction(check):
+        raise TypeError(f"hot routes have plain functions of the request as dependencies, not {check!r}")
+    (parameter,) = signature(check, eval_str=True).parameters.values()
+    if parameter.annotation not in (Request, HTTPConnection):
+        raise TypeError(f"hot routes have plain functions of the request as dependencies, not {check!r}")
+    plain: Callable[[Request], object] = check
+    return plain

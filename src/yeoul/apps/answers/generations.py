@@ -14,7 +14,7 @@ from ...asgi.errors import Problem
 from ...asgi.generate import generation_stream, start_or_attach
 from ...asgi.openapi import CREATED, problems
 from ...asgi.resume import check_may_start, find_work
-from ...asgi.routing import STARTED, stream_route
+from ...asgi.routing import STARTED, hot, stream_route
 from ...hub.job import CANCEL, CONTINUE, DisconnectPolicy
 from ...llm.dialects import DIALECTS
 from ...llm.generation import Generation
@@ -192,6 +192,7 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
         return GenerationOut.of(generation)
 
     @stream_route(router, _PATH + "/{id}/stream", responses=problems(404), summary="Read it, from anywhere in it")
+    @hot
     async def stream(
         request: Request,
         id: Id,

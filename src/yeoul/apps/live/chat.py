@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from ...asgi.authentication import require_publish, require_subscribe, require_user
 from ...asgi.body import JsonBody
 from ...asgi.event_stream import EventStream
-from ...asgi.routing import PublishRoute, stream_route
+from ...asgi.routing import PublishRoute, hot, stream_route
 from ...hub import Hub
 from .rooms import Rooms, check_room, presence_topic, room_topic
 from .senders import MAX_TEXT, NO_STORE, SenderOut, Text, accepted, draw_id, news, sender_of, timestamp
@@ -82,6 +82,7 @@ def chat(hub: Hub, *, history: int, grace: float) -> APIRouter:
     rooms, typists = Rooms(hub, grace=grace), Typists()
 
     @stream_route(router, "/stream", summary="What is said in a room, and who comes and goes")
+    @hot
     async def stream(request: Request, room: Annotated[Room, Query(description=_ROOM)] = "general") -> Response:
         """The room's messages, its last ones first; `presence` (who is there) on each connect, then `join` and `leave`,
         which are about a user however many streams that one has, and `typing`.

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from ...asgi.authentication import require_publish, require_subscribe, require_user
 from ...asgi.body import JsonBody
 from ...asgi.event_stream import EventStream
-from ...asgi.routing import PublishRoute, stream_route
+from ...asgi.routing import PublishRoute, hot, stream_route
 from ...hub import Hub
 from .senders import SenderOut, Text, accepted, draw_id, hinted, news, sender_of, timestamp, topic_of
 
@@ -56,6 +56,7 @@ def notifications(hub: Hub) -> APIRouter:
     router = APIRouter(prefix="/notifications", tags=["notifications"], route_class=PublishRoute)
 
     @stream_route(router, "/stream", summary="What is sent to you, and to everybody")
+    @hot
     async def stream(request: Request) -> Response:
         """What is sent to the caller, and to everybody.
 

@@ -14,7 +14,7 @@ from ...asgi.authentication import require_publish, require_subscribe, require_u
 from ...asgi.body import JsonBody
 from ...asgi.errors import Problem
 from ...asgi.event_stream import EventStream
-from ...asgi.routing import PublishRoute, stream_route
+from ...asgi.routing import PublishRoute, hot, stream_route
 from ...hub import Hub
 from ...sse import Event
 from ...stream import Cursor
@@ -60,6 +60,7 @@ def realtime(hub: Hub) -> APIRouter:
     router = APIRouter(prefix="/realtime", tags=["realtime"], route_class=PublishRoute)
 
     @stream_route(router, "/stream", summary="What becomes of things")
+    @hot
     async def stream(
         request: Request,
         entityType: Annotated[EntityType | None, Query(description="of this kind alone")] = None,

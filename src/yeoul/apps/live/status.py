@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from ...asgi.authentication import require_subscribe
 from ...asgi.event_stream import EventStream
 from ...asgi.openapi import FOR_ALL
-from ...asgi.routing import stream_route
+from ...asgi.routing import hot, stream_route
 from ...hub import Hub
 from ...hub.health import LoopMonitor
 from ...hub.producer import Producer
@@ -144,6 +144,7 @@ def status(hub: Hub, monitor: LoopMonitor, *, interval: float) -> APIRouter:
         return JSONResponse(sampler.newest().model_dump(), headers=NO_STORE)
 
     @stream_route(router, "/status/stream", openapi_extra=FOR_ALL, summary="How the server is, again and again")
+    @hot
     async def stream(request: Request) -> Response:
         """The newest sample at once, then one after each interval. Whoever comes back is not given those it missed."""
         require_subscribe(request, [STATUS])

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from ...asgi.authentication import caller_of, require_publish, require_subscribe
 from ...asgi.errors import Problem, problem_of
 from ...asgi.event_stream import EventStream
-from ...asgi.routing import Digits, PublishRoute, stream_route
+from ...asgi.routing import Digits, PublishRoute, hot, stream_route
 from ...errors import YeoulError
 from ...hub import Hub
 from ...sse import Event, json_data
@@ -81,6 +81,7 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
         response_model=Published,
         summary="Publish to a topic",
     )
+    @hot
     async def publish(request: Request, topic: TopicName) -> Response:
         """All of the request's events, or none. The answer's `id` is the last one's position."""
         refuse_reserved(topic)
@@ -94,6 +95,7 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
         return JSONResponse({"id": str(cursor), "count": len(events)}, 202)
 
     @stream_route(router, "/topics/{topic:rest}", summary="Follow a topic")
+    @hot
     async def follow(request: Request, topic: TopicName, newest: Newest = 0) -> Response:
         refuse_reserved(topic)
         require_subscribe(request, [topic])
@@ -101,6 +103,7 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
         return EventStream(hub, [topic], request, newest=newest)
 
     @stream_route(router, "/stream", summary="Follow several topics")
+    @hot
     async def follow_several(
         request: Request,
         topic: Annotated[list[str], Query(min_length=1, description="repeat it: ?topic=a&topic=b")],
