@@ -9,6 +9,7 @@ import pytest
 from support.tokens import SECRET, demo_token, make_jwt
 from yeoul.auth.authenticator import Authenticator
 from yeoul.auth.claims import Rules
+from yeoul.auth.compact import CompactToken
 from yeoul.auth.demo import make_demo_token
 from yeoul.auth.identity import Grants
 from yeoul.auth.keys import secret_key
@@ -98,3 +99,80 @@ def test_a_demo_token_is_made_as_it_is_read() -> None:
     for role in ("a,b", " a", ""):
         with pytest.raises(ValueError, match="no role a comma"):
             make_demo_token("u1", roles=[role])
+
+
+def count_signatures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    checked: list[str] = []
+    check = Tokens.check_signature
+
+    async def counted(self: Tokens, token: CompactToken) -> None:
+        checked.append(token.algorithm)
+        await check(self, token)
+
+    monkeypatch.setattr(Tokens, "check_signature", counted)
+    return checked
+
+
+async def test_a_token_seen_lately_is_not_verified_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = count_signatures(monkeypatch)
+    authenticator = with_key()
+    text = make_jwt("ann")
+    first = await authenticator.token(text, "bearer")
+    assert await authenticator.token(text, "bearer") is first
+    assert authenticator.remembered(text, "bearer") is first
+    assert checked == ["HS256"]
+    # Another way to send it makes another identity: a cookie counts only for pages of our own.
+    assert (await authenticator.token(text, "cookie")).way == "cookie"
+    assert authenticator.remembered(make_jwt("ann", seconds=61), "bearer") is None
+
+
+async def test_a_token_that_is_remembered_ends_with_its_exp() -> None:
+    now = time.time()
+    clock = [now]
+    tokens = Tokens([secret_key(SECRET)], Rules(leeway=5), clock=lambda: clock[0])
+    authenticator = Authenticator(demo=False, tokens=tokens)
+    text = make_jwt("ann", exp=now + 60)
+    await authenticator.token(text, "bearer")
+    clock[0] = now + 64.9
+    assert authenticator.remembered(text, "bearer") is not None
+    clock[0] = now + 65
+    assert authenticator.remembered(text, "bearer") is None
+    assert "has expired" in await refusal(authenticator, text)
+
+
+async def test_a_token_that_is_remembered_can_be_revoked() -> None:
+    revoked: set[str] = set()
+    authenticator = with_key(revoked=lambda user, issued: user in revoked)
+    text = make_jwt("ann")
+    await authenticator.token(text, "bearer")
+    revoked.add("ann")
+    assert "has been revoked" in await refusal(authenticator, text)
+    with pytest.raises(InvalidToken):
+        authenticator.remembered(text, "bearer")
+
+
+async def test_a_token_whose_signature_was_changed_is_not_taken_for_one_that_is_remembered() -> None:
+    authenticator = with_key()
+    text = make_jwt("ann")
+    await authenticator.token(text, "bearer")
+    head, payload, signature = text.split(".")
+    for changed in (f"{head}.{payload}.{signature[:-2]}AA", f"{head}.{payload}.", f"{head}.{payload}A.{signature}"):
+        assert authenticator.remembered(changed, "bearer") is None
+        await refusal(authenticator, changed)
+
+
+async def test_as_many_tokens_are_remembered_as_the_bound_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yeoul.auth.authenticator._MAX_REMEMBERED", 3)
+    authenticator = with_key()
+    texts = [make_jwt(f"user{number}") for number in range(5)]
+    for text in texts:
+        await authenticator.token(text, "bearer")
+    assert [authenticator.remembered(text, "bearer") is not None for text in texts] == [False, False, True, True, True]
+
+
+async def test_a_refused_token_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = count_signatures(monkeypatch)
+    authenticator = with_key()
+    for _ in range(2):
+        await refusal(authenticator, make_jwt("ann", secret=SECRET[::-1]))
+    assert len(checked) == 2

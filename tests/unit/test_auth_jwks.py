@@ -13,6 +13,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from yeoul.auth.authenticator import Authenticator
 from yeoul.auth.jwks import MAX_AGE_S, PAUSE_S, Jwks, read_jwks
 from yeoul.auth.keys import secret_key
 from yeoul.auth.tokens import Tokens
@@ -157,6 +158,22 @@ async def test_a_key_that_was_taken_back_is_not_taken_for_longer_than_keys_are_k
     time.now += 1
     with pytest.raises(InvalidToken, match="fits no key"):
         await tokens.read(token(EC, "one"))
+    assert provider.requests == 2
+
+
+async def test_a_token_that_is_remembered_is_verified_again_once_its_key_may_have_been_withdrawn(
+    provider: Provider, jwks: Jwks, time: Time
+) -> None:
+    authenticator = Authenticator(demo=False, tokens=tokens_of(jwks))
+    text = token(EC, "one")
+    await authenticator.token(text, "bearer")
+    provider.keys = [jwk(ED, "two")]
+    time.now += MAX_AGE_S - 1
+    assert authenticator.remembered(text, "bearer") is not None
+    time.now += 1
+    assert authenticator.remembered(text, "bearer") is None
+    with pytest.raises(InvalidToken, match="fits no key"):
+        await authenticator.token(text, "bearer")
     assert provider.requests == 2
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from ..errors import InvalidToken
+from ..stream.pattern import TopicPattern
 from .claims import Claims
 from .compact import looks_like_jwt
 from .demo import read_demo_token
@@ -19,11 +23,21 @@ __all__ = ["Authenticator"]
 _KEYS = "YEOUL_JWT_SECRET, YEOUL_JWT_PUBLIC_KEY or YEOUL_JWT_JWKS_URL"
 _DEMO_FORM = "Base64 of `id:name:email:role,role`"
 
+# Verified tokens that are remembered: about 1 KB each. A wave of readers that reconnect is verified once.
+_MAX_REMEMBERED = 10_000
+
+
+class _Verified(NamedTuple):
+    """A token's identity, and the keys that it was verified with."""
+
+    identity: Identity
+    keys: object
+
 
 class Authenticator:
     """`demo`: no real key is configured; whoever is on this machine is the operator, and demo tokens are taken.
-    Otherwise `tokens` checks JWTs. `revoked` is asked of each token that is good: whether what this user was given at
-    that time (Unix seconds, None where the token does not say) has been taken back since.
+    Otherwise `tokens` checks JWTs. `revoked` is asked on every request with a valid token: whether tokens of this user
+    that were issued at that time (Unix seconds, None where the token does not say) have been revoked since.
     `subscribe` and `publish`: what users are granted whose token says nothing about it, `{user}` standing for the user;
     `open_topics`: what everybody may follow."""
 
@@ -40,19 +54,28 @@ class Authenticator:
         self.demo = demo
         self.tokens = tokens
         self._revoked = revoked
-        self._subscribe = tuple(subscribe)
-        self._publish = tuple(publish)
-        self._open = tuple(open_topics)
-        self.anonymous = replace(ANONYMOUS, grants=Grants.of(self._open))
-        self.operator = replace(OPERATOR, grants=Grants.of(self._open))
+        self._subscribe = tuple(map(_default_grant, subscribe))
+        self._publish = tuple(map(_default_grant, publish))
+        self._open = tuple(map(TopicPattern, open_topics))
+        # By a digest with a key of this process: the cache holds no token, and nobody outside can make digests collide.
+        self._verified: dict[tuple[bytes, Way], _Verified] = {}
+        self._digest_key = secrets.token_bytes(16)
+        self.anonymous = replace(ANONYMOUS, grants=Grants(self._open))
+        self.operator = replace(OPERATOR, grants=Grants(self._open))
 
     async def token(self, text: str, way: Way) -> Identity:
-        """Whose token this is. Raises InvalidToken, saying why it is not taken, never what it is, and KeysUnavailable
-        where that cannot be known at the moment."""
+        """The identity of a token. A token that was verified a short while ago is not verified again.
+
+        Raises InvalidToken, which says why it is refused and never quotes it, and KeysUnavailable where it cannot be
+        checked at the moment.
+        """
+        remembered = self.remembered(text, way)
+        if remembered is not None:
+            return remembered
+        keys = self._key_set()
         claims = self._read_demo(text) if self.demo else await self._read(text)
-        if self._revoked is not None and self._revoked(claims.user, claims.issued):
-            raise InvalidToken("the token has been revoked: log in again")
-        return Identity(
+        self._check_revoked(claims.user, claims.issued)
+        identity = Identity(
             user=claims.user,
             name=claims.name,
             email=claims.email,
@@ -62,6 +85,30 @@ class Authenticator:
             issued=claims.issued,
             way=way,
         )
+        if keys is None:
+            keys = self._key_set()  # those that were fetched for this token
+        if keys is not None:
+            self._remember(text, _Verified(identity, keys))
+        return identity
+
+    def remembered(self, text: str, way: Way) -> Identity | None:
+        """The identity of a token that was verified with the keys of this moment and has not expired; None for any
+        other, which `token` has to verify. Takes a few microseconds.
+
+        Raises InvalidToken where the token has been revoked.
+        """
+        key = self._digest(text), way
+        verified = self._verified.get(key)
+        if verified is None:
+            return None
+        identity = verified.identity
+        if verified.keys is not self._key_set() or (
+            identity.expires is not None and self.tokens is not None and self.tokens.now() >= identity.expires
+        ):
+            del self._verified[key]
+            return None
+        self._check_revoked(identity.user, identity.issued)
+        return identity
 
     def open(self) -> None:
         """Begins to fetch keys, if any are to be fetched: who runs the server should hear at its start, not of the
@@ -73,12 +120,28 @@ class Authenticator:
         if self.tokens is not None:
             await self.tokens.close()
 
+    def _remember(self, text: str, verified: _Verified) -> None:
+        if len(self._verified) >= _MAX_REMEMBERED:
+            del self._verified[next(iter(self._verified))]  # the one that was verified first
+        self._verified[self._digest(text), verified.identity.way] = verified
+
+    def _digest(self, text: str) -> bytes:
+        return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16, key=self._digest_key).digest()
+
+    def _key_set(self) -> object | None:
+        """See `Tokens.key_set`. In demo mode nothing is verified: a demo token is always read."""
+        return None if self.tokens is None else self.tokens.key_set
+
+    def _check_revoked(self, user: str | None, issued: float | None) -> None:
+        if user is not None and self._revoked is not None and self._revoked(user, issued):
+            raise InvalidToken("the token has been revoked: log in again")
+
     def _granted(self, user: str, subscribe: Sequence[str] | None, publish: Sequence[str] | None) -> Grants:
         """A token's own grants, where it has some, else those of every user."""
         part = topic_part(user)
-        follow = subscribe if subscribe is not None else [text.replace("{user}", part) for text in self._subscribe]
-        send = publish if publish is not None else [text.replace("{user}", part) for text in self._publish]
-        return Grants.of((*follow, *self._open), send)
+        follow = _patterns(self._subscribe, part) if subscribe is None else map(TopicPattern, subscribe)
+        send = _patterns(self._publish, part) if publish is None else map(TopicPattern, publish)
+        return Grants((*follow, *self._open), tuple(send))
 
     def _read_demo(self, text: str) -> Claims:
         if looks_like_jwt(text):
@@ -93,6 +156,16 @@ class Authenticator:
         if not looks_like_jwt(text) and _is_demo_token(text):
             raise InvalidToken("this is a demo token, which proves nothing: it is taken in demo mode alone; send a JWT")
         return await self.tokens.read(text)
+
+
+def _default_grant(text: str) -> str | TopicPattern:
+    """A pattern that all users share, or the text of one that differs by user."""
+    return text if "{user}" in text else TopicPattern(text)
+
+
+def _patterns(grants: Iterable[str | TopicPattern], part: str) -> Iterator[TopicPattern]:
+    for grant in grants:
+        yield TopicPattern(grant.replace("{user}", part)) if isinstance(grant, str) else grant
 
 
 def _is_demo_token(text: str) -> bool:

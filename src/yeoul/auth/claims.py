@@ -204,4 +204,6 @@ def _is_list_of_texts(value: object, most: int, longest: int) -> bool:
 
 
 def _has(categories: frozenset[str], text: str) -> bool:
+    if text.isascii() and text.isprintable():
+        return False  # most texts; looking at each character's category costs more than the signature
     return any(unicodedata.category(char) in categories for char in text)

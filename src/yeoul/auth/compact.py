@@ -70,13 +70,7 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
     """The JSON object of a token's part. Raises InvalidToken also where a member stands twice (RFC 8725, 2.6: whoever
     made the token and whoever reads it may each have another one in mind) and for numbers that no float can hold."""
     try:
-        value = json.loads(
-            data.decode(),
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_float,
-            parse_constant=_integer,
-        )
+        value = _JSON.decode(data.decode())
     except InvalidToken as error:
         raise InvalidToken(f"the token's {what} {error}") from None
     except (ValueError, RecursionError):
@@ -138,3 +132,7 @@ def _float(text: str) -> float:
     if not math.isfinite(number):
         raise InvalidToken("has a number that is not finite, or far too long")
     return number
+
+
+# One for all tokens: `json.loads` builds a decoder on each call.
+_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_integer)

@@ -86,6 +86,14 @@ class Jwks:
             raise KeysUnavailable(f"the keys of whoever makes the tokens cannot be had: {self._failure}")
         return self._keys
 
+    @property
+    def current(self) -> object | None:
+        """The keys, as an object that is replaced with them; None where they are due to be fetched again, or never
+        were. What was verified with the same object holds as long as `current` is still that object."""
+        if self._closed or self._asked is None or self._fetching is not None:
+            return None
+        return self._keys if self._clock() - self._asked < MAX_AGE_S else None
+
     def open(self) -> None:
         """Fetches them in the background."""
         self._begin()

@@ -62,6 +62,16 @@ class Tokens:
             why = "it was changed on its way, or another key made it"
             raise InvalidToken(f"the token's signature fits no key of this server: {why}")
 
+    @property
+    def key_set(self) -> object | None:
+        """An object that stands for the keys of this moment: a token verified while it was the same one need not be
+        verified again. None where the keys have to be asked for first."""
+        return self._keys if self._jwks is None else self._jwks.current
+
+    def now(self) -> float:
+        """Unix seconds, by the clock that tokens are checked with."""
+        return self._clock()
+
     def open(self) -> None:
         if self._jwks is not None:
             self._jwks.open()
