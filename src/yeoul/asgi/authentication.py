@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
 from starlette.requests import HTTPConnection, cookie_parser
 from starlette.types import Scope
 
 from ..addresses import is_loopback
-from ..auth.authenticator import Authenticator
 from ..auth.identity import ADMIN, ANONYMOUS, Identity
 from ..auth.tickets import Admission, Pass, Tickets
 from ..errors import InvalidToken, YeoulError
@@ -23,6 +22,10 @@ from ..hub.limits import Principal
 from .errors import Problem
 from .headers import RawHeaders, headers_of
 from .origins import TRUSTED_PAGE
+
+if TYPE_CHECKING:
+    # Brings the packages for JWT with it, which the library works without.
+    from ..auth.authenticator import Authenticator
 
 __all__ = [
     "IDENTITY",
