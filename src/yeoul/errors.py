@@ -6,7 +6,6 @@
     ├── DatabaseUnavailable                the database cannot be read or written at the moment
     ├── InvalidCursor        (ValueError)  a Last-Event-ID that no Yeoul server wrote
     ├── InvalidParameters    (ValueError)  a request's values are not what its route takes
-    ├── InvalidRoute         (ValueError)  a gateway route that cannot be
     ├── InvalidToken                       a credential that is not taken
     ├── InvalidTopic         (ValueError)  a topic name that breaks the rules
     ├── EventTooLarge                      one event is larger than the bound in force
@@ -47,7 +46,6 @@ __all__ = [
     "HubClosed",
     "InvalidCursor",
     "InvalidParameters",
-    "InvalidRoute",
     "InvalidToken",
     "InvalidTopic",
     "KeysUnavailable",
@@ -89,15 +87,6 @@ class InvalidParameters(YeoulError, ValueError):
     def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
         super().__init__("; ".join(text for _, text in fields))
         self.fields = fields
-
-
-class InvalidRoute(YeoulError, ValueError):
-    """A gateway route that cannot be. `mistakes`: (where in the route, what would be right) of each."""
-
-    def __init__(self, path: str, mistakes: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
-        told = "; ".join(f"{'.'.join(map(str, where))}: {text}" for where, text in mistakes)
-        super().__init__(f"route {path!r}: {told}")
-        self.mistakes = mistakes
 
 
 class InvalidToken(YeoulError):

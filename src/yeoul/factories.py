@@ -293,6 +293,7 @@ def _make_generations(settings: Settings, hub: Hub, demo: bool) -> Generations:
         hub,
         max_running=settings.generations_max_running,
         max_per_owner=settings.max_answers_per_user or _per_user(demo),
+        max_per_provider=settings.generations_max_per_provider or _per_upstream(settings.generations_max_running),
         max_seconds=settings.generations_max_s,
         max_chars=settings.generations_max_chars,
         keep_seconds=settings.generations_keep_s,
@@ -306,10 +307,16 @@ def _make_relays(settings: Settings, hub: Hub, demo: bool) -> Relays:
         hub,
         max_running=settings.relays_max_running,
         max_per_owner=settings.max_answers_per_user or _per_user(demo),
+        max_per_upstream=settings.relays_max_per_upstream or _per_upstream(settings.relays_max_running),
         keep_seconds=settings.relays_keep_s,
         grace_seconds=settings.drain_generations_s,
         journal_bytes=settings.relay_journal_bytes,
     )
+
+
+def _per_upstream(most: int) -> int:
+    """The default for one provider or upstream: a fifth stays free for the others when it is slow."""
+    return max(1, most * 4 // 5)
 
 
 def _make_retriever(settings: Settings) -> SqliteRetriever:

@@ -330,7 +330,10 @@ class Answers(BaseModel):
     )
     upstream_idle_s: Seconds = Field(60.0, description="Seconds between two reads of an answer. Models think.")
     demo_pace_s: float = Field(0.03, ge=0, le=10, description="Seconds between two tokens of the demo provider.")
-    generations_max_running: Count = Field(1_000, description="Answers being written at once; more are refused (429).")
+    generations_max_running: Count = Field(1_000, description="Answers that may run at once; more are refused (429).")
+    generations_max_per_provider: Count | None = Field(
+        None, description="Answers of one provider that may run at once, by default four fifths of all."
+    )
     generations_max_s: Seconds = Field(900.0, description="Seconds that one answer may take.")
     generations_max_chars: Count = Field(4_194_304, description="Characters that one answer may have.")
     generations_keep_s: Seconds = Field(600.0, description="Seconds for which a finished answer can still be read.")
@@ -352,7 +355,14 @@ class Answers(BaseModel):
     routes: tuple[dict[str, Any], ...] = Field(
         (), description="The gateway's route table, `[[routes]]` in `yeoul.toml`: see [gateway.md](gateway.md)."
     )
-    relays_max_running: Count = Field(1_000, description="Relayed streams at once; more are refused (429).")
+    relays_max_running: Count = Field(
+        1_000, description="Relayed streams that may run at once; more are refused (429)."
+    )
+    relays_max_per_upstream: Count | None = Field(
+        None,
+        description="Relayed streams of one upstream (scheme, host and port) that may run at once, by default four "
+        "fifths of all. A route may have a bound of its own.",
+    )
     relays_keep_s: Seconds = Field(600.0, description="Seconds for which a relayed stream that is over can be read.")
     relay_journal_bytes: int = Field(
         4_194_304,

@@ -29,10 +29,24 @@ async def test_more_answers_than_may_run_are_refused_until_one_is_over(port: int
         assert answer.status == 429
         assert answer.headers["retry-after"] == "5"
         assert answer.headers["content-type"] == "application/problem+json"
-        assert "ask again" in answer.json()["detail"]
+        assert "try again" in answer.json()["detail"]
     assert len(upstream.requests) == 1
     await ask(port, location, method="DELETE")
     await make(port)
+
+
+@one_outlet
+@pytest.mark.settings(generations_max_running=2)
+async def test_one_slow_provider_leaves_room_for_the_others(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Answer((), ending=stall)]
+    await make(port)
+    await upstream.request()
+    answer = await ask(port, "/generations", method="POST", json_body={"prompt": "hi"})
+    assert answer.status == 429
+    assert "1 answers of the same upstream are running" in answer.json()["detail"]
+    async with await open_stream(port, "/sse/chat?message=hi&provider=demo") as stream:
+        assert stream.status == 200
+        assert (await stream.rest())[-1].data == "[DONE]"
 
 
 @one_outlet

@@ -47,8 +47,8 @@ def test_mistakes_are_told_line_by_line(tmp_path: Path) -> None:
     done = yeoul(tmp_path, "routes", "check", "mine.toml")
     assert (done.returncode, done.stdout) == (1, "")
     first, second, count = done.stderr.splitlines()
-    assert first.startswith("mine.toml:8: routes[0].upstream.url: not a URL: give http://host/path")
-    assert second.startswith("mine.toml:9: routes[0].upstream.body: $tekst is no parameter of this route")
+    assert first.startswith("mine.toml:8: routes[0].upstream.url: not a valid URL: give http://host/path")
+    assert second.startswith("mine.toml:9: routes[0].upstream.body: $tekst is not a parameter of this route")
     assert count == "2 mistakes"
 
 
@@ -69,7 +69,7 @@ def test_the_server_does_not_start_with_a_table_that_is_wrong(tmp_path: Path) ->
     (tmp_path / "yeoul.toml").write_text(TABLE.replace("$text", "$tekst"))
     done = yeoul(tmp_path, "serve", "--port", "0")
     assert done.returncode == 2
-    assert "$tekst is no parameter of this route" in done.stderr
+    assert "$tekst is not a parameter of this route" in done.stderr
     (tmp_path / "yeoul.toml").write_text(TABLE)
     done = yeoul(tmp_path, "serve", "--port", "0")
     assert done.returncode == 2

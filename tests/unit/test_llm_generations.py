@@ -143,7 +143,7 @@ async def test_one_that_has_just_begun_is_interrupted_too(hub: Hub) -> None:
 async def test_a_draining_hub_takes_no_new_ones(hub: Hub) -> None:
     generations = Generations(hub)
     hub.draining = True
-    with pytest.raises(HubClosed, match="ask again"):
+    with pytest.raises(HubClosed, match="shutting down: try again"):
         await generations.start(Source())
 
 

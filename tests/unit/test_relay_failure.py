@@ -18,7 +18,7 @@ from yeoul.errors import (
     UpstreamTimeout,
 )
 from yeoul.relay.failure import GONE, Failure, failure_of, stopped
-from yeoul.relay.route import Route, Target
+from yeoul.relay.route import Route, Upstream
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_the_log_is_told_what_the_reader_is_not() -> None:
 
 
 def test_the_routes_own_words_come_first() -> None:
-    route = Route(path="/a", target=Target(url="http://x"), messages={"gone": "weg", "429": "später"})
-    assert GONE.words(route) == "weg"
-    assert failure_of(UpstreamRefused("no", status=429), "x").words(route) == "später"
-    assert Failure("cut", 502, "as it is").words(route) == "as it is"
+    route = Route(path="/a", upstream=Upstream(url="http://x"), messages={"gone": "weg", "429": "später"})
+    assert GONE.text(route) == "weg"
+    assert failure_of(UpstreamRefused("no", status=429), "x").text(route) == "später"
+    assert Failure("cut", 502, "as it is").text(route) == "as it is"
 
 
 def test_who_was_stopped_is_told_whether_to_ask_again() -> None:

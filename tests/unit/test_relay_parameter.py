@@ -1,4 +1,4 @@
-"""What a request may say, and what it is told otherwise."""
+"""The values of parameters: what is accepted, and the messages for what is not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from yeoul.relay.parameter import ABSENT, Parameter
 
@@ -27,10 +28,10 @@ from yeoul.relay.parameter import ABSENT, Parameter
     ],
 )
 def test_a_text_of_the_query_is_read_by_its_type(type: Any, text: str, value: object) -> None:
-    read = Parameter(name="p", type=type).read([text])
+    read = Parameter(type=type).read("p", [text])
     assert read == value
     assert read.__class__ is value.__class__
-    assert Parameter(name="p", type=type).read([], value) == value
+    assert Parameter(type=type).read("p", [], value) == value
 
 
 @pytest.mark.parametrize(
@@ -58,23 +59,23 @@ def test_a_text_of_the_query_is_read_by_its_type(type: Any, text: str, value: ob
     ],
 )
 def test_a_text_of_another_type_is_refused_with_what_would_be_right(type: Any, text: str) -> None:
-    with pytest.raises(ValueError, match=r"^p (is not what it should be: give|has half)"):
-        Parameter(name="p", type=type).read([text])
+    with pytest.raises(ValueError, match=r"^p (is invalid: give|has one half)"):
+        Parameter(type=type).read("p", [text])
     with pytest.raises(ValueError, match=r"^in my words$"):
-        Parameter(name="p", type=type, wrong="in my words").read([text])
+        Parameter(type=type, wrong="in my words").read("p", [text])
 
 
 @pytest.mark.parametrize(("type", "value"), [("string", 3), ("integer", True), ("integer", "3"), ("strings", "a")])
 def test_a_value_of_the_body_has_to_have_the_type(type: Any, value: object) -> None:
-    with pytest.raises(ValueError, match=r"^p is not what it should be"):
-        Parameter(name="p", type=type).read([], value)
+    with pytest.raises(ValueError, match=r"^p is invalid: give"):
+        Parameter(type=type).read("p", [], value)
 
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     for type in ("string", "integer", "number", "boolean", "strings", "json"):
         with suppress(ValueError):
-            Parameter(name="p", type=type).read([text])
+            Parameter(type=type).read("p", [text])
 
 
 @pytest.mark.parametrize(
@@ -92,13 +93,13 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     ],
 )
 def test_where_a_value_comes_from(options: dict[str, Any], texts: list[str], body: object, value: object) -> None:
-    assert Parameter(name="p", **options).read(texts, body) == value
+    assert Parameter(**options).read("p", texts, body) == value
 
 
 @pytest.mark.parametrize(
     ("options", "texts", "message"),
     [
-        ({"required": True}, [], "p is missing: give text"),
+        ({"required": True}, [], "p is missing: give a string"),
         ({"required": "p 파라미터가 필요합니다"}, [""], "p 파라미터가 필요합니다"),
         ({}, ["a", "b"], "p is given 2 times: give it once"),
         ({"max_length": 3}, ["abcd"], "p is longer than 3 characters"),
@@ -107,26 +108,29 @@ def test_where_a_value_comes_from(options: dict[str, Any], texts: list[str], bod
 )
 def test_what_else_is_refused(options: dict[str, Any], texts: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
-        Parameter(name="p", **options).read(texts)
+        Parameter(**options).read("p", texts)
 
 
 def test_a_long_value_of_the_body_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than 5 characters"):
-        Parameter(name="p", type="strings", max_length=5).read([], ["abc"])
+        Parameter(type="strings", max_length=5).read("p", [], ["abc"])
 
 
 @pytest.mark.parametrize(
-    ("options", "field"),
+    ("options", "place", "hint"),
     [
-        ({"name": "a b"}, ""),
-        ({"name": ""}, ""),
-        ({"name": "lastEventId"}, ""),
-        ({"type": "int"}, "type"),
-        ({"where": "header"}, "where"),
-        ({"max_length": 0}, "max_length"),
-        ({"default": 3}, "default"),
-        ({"default": "d", "required": True}, "default"),
+        ({"type": "int"}, ("type",), "'integer'"),
+        ({"where": "header"}, ("where",), "'query'"),
+        ({"max_length": 0}, ("max_length",), "greater than or equal to 1"),
+        ({"default": 3}, (), "default: 3 is not a string"),
+        ({"default": "d", "required": True}, (), "leave out one of the two"),
+        ({"required": 3}, ("required",), "true, false, or the message"),
+        ({"requird": True}, ("requird",), "not permitted"),
     ],
 )
-def test_a_parameter_that_cannot_be_is_explained_by_field(options: dict[str, Any], field: str) -> None:
-    assert [where for where, _ in Parameter(**{"name": "p", **options}).mistakes()] == [field]
+def test_an_invalid_parameter_is_explained_by_field(options: dict[str, Any], place: tuple[str, ...], hint: str) -> None:
+    with pytest.raises(ValidationError) as info:
+        Parameter(**options)
+    (error,) = info.value.errors()
+    assert error["loc"] == place
+    assert hint in error["msg"]

@@ -15,7 +15,8 @@ from yeoul.errors import HubClosed, TooMuchWork
 from yeoul.hub import Hub
 from yeoul.relay.relay import Relay
 from yeoul.relay.relays import Relays
-from yeoul.relay.route import EndMarker, Route, Target
+from yeoul.relay.route import EndMarker, Route
+from yeoul.relay.route import Upstream as Target
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ async def hub() -> AsyncIterator[Hub]:
 
 async def start(relays: Relays, upstream: Upstream, **values: object) -> Relay:
     target = Target(url=f"http://127.0.0.1:{upstream.port}/s", body={}, end=(EndMarker(field="done"),))
-    route = Route(path="/r", target=target)
+    route = Route(path="/r", upstream=target)
     return await relays.start(route, route.build({}), **values)  # type: ignore[arg-type]
 
 

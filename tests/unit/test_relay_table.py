@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from yeoul.relay.route import Auth, EndMarker, ErrorEvent, Route
+from yeoul.relay.route import Auth, EndMarker, ErrorEvent, Route, Upstream
 from yeoul.relay.table import check_table, check_toml
 from yeoul.relay.toml_lines import line_of, toml_lines
 
@@ -40,66 +40,80 @@ def test_a_table_becomes_routes() -> None:
     assert mistakes == []
     assert isinstance(route, Route)
     assert (route.path, route.methods, route.on_disconnect) == ("/translate", ("GET", "POST"), 30)
-    assert [(p.name, p.type, p.required) for p in route.parameters] == [
+    assert [(name, p.type, p.required) for name, p in route.parameters.items()] == [
         ("text", "string", "say what"),
         ("lang", "string", False),
         ("n", "integer", False),
     ]
     assert route.error_event == ErrorEvent(type="error", data={"message": "$message", "data": None})
-    assert route.target.auth == Auth(variable="UP_KEY")
-    assert route.target.end == (EndMarker(data="[DONE]"), EndMarker(field="done"))
+    assert route.upstream.auth == Auth(variable="UP_KEY")
+    assert route.upstream.end == (EndMarker(data="[DONE]"), EndMarker(field="done"))
     assert route.build({"text": "a", "lang": "ko"}).url == "http://up.example/ko"
 
 
 def test_defaults_are_those_of_a_route() -> None:
     (route,), _ = check_table([{"path": "/a", "upstream": {"url": "http://x"}}])
-    from yeoul.relay.route import Target
-
-    assert route == Route(path="/a", target=Target(url="http://x"))
+    assert route == Route(path="/a", upstream=Upstream(url="http://x"))
 
 
-def told(text: str) -> list[str]:
+def messages(text: str) -> list[str]:
     return [f"{mistake.line}: {mistake}" for mistake in check_toml(text)[1]]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "mistake"),
     [
-        ('lang = "string"', 'lang = "text"', "10: routes[0].parameters.lang.type: no type 'text': use one of string"),
+        (
+            'lang = "string"',
+            'lang = "text"',
+            "10: routes[0].parameters.lang.type: not a valid value: use 'string'",
+        ),
         ('lang = "string"', "lang = 3", "10: routes[0].parameters.lang: this should be a table"),
-        ('lang = "string"', 'lang = "string"', "10: routes[0].parameters.lang: a part of the path cannot be left out"),
-        ("methods", "metods", "3: routes[0].metods: no field 'metods': did you mean methods?"),
-        ('["GET", "POST"]', '"GET"', "3: routes[0].methods: this should be a valid list"),
-        ("on_disconnect = 30", "on_disconnect = true", "4: routes[0].on_disconnect: this should be"),
+        (
+            'lang = "string"',
+            'lang = "string"',
+            "10: routes[0].parameters.lang: a segment of the path",
+        ),
+        ("methods", "metods", "3: routes[0].metods: unknown field 'metods': did you mean methods?"),
+        ('["GET", "POST"]', '"GET"', "3: routes[0].methods: this should be a list"),
+        ("on_disconnect = 30", "on_disconnect = true", "4: routes[0].on_disconnect: write 'continue', 'cancel'"),
         ("data = '{", "data = '{,", "6: routes[0].error_event.data: not JSON"),
         ('variable = "UP_KEY"', 'value = "sk-SECRET"', "16: routes[0].upstream.auth.variable: variable is missing"),
-        ('variable = "UP_KEY"', 'variable = "sk-SECRET"', "16: routes[0].upstream.auth.variable: the name of an"),
-        ('{ field = "done" }', "{ }", "17: routes[0].upstream.end[1]: an end marker has one of data, type and field"),
+        ('variable = "UP_KEY"', 'variable = "sk-SECRET"', "16: routes[0].upstream.auth.variable: give the name of an"),
+        (
+            '{ field = "done" }',
+            "{ }",
+            "17: routes[0].upstream.end[1]: an end marker has exactly one",
+        ),
         ('url = "http://up.example/{lang}"', "", "13: routes[0].upstream.url: url is missing"),
-        ("$text", "$txt", "15: routes[0].upstream.body: $txt is no parameter of this route: there are lang, n, text"),
-        ("[[routes]]", "[routes]", "1: routes: a list of tables: begin each route with [[routes]]"),
+        (
+            "$text",
+            "$txt",
+            "15: routes[0].upstream.body: $txt is not a parameter of this route: there are",
+        ),
+        ("[[routes]]", "[routes]", "1: routes: this should be a list of tables: begin each route with [[routes]]"),
         ('path = "/translate"', "path = ", "2: not TOML"),
     ],
 )
-def test_a_mistake_is_told_with_its_line(old: str, new: str, mistake: str) -> None:
-    found = told(GOOD.replace(old, new))
+def test_a_mistake_is_reported_with_its_line(old: str, new: str, mistake: str) -> None:
+    found = messages(GOOD.replace(old, new))
     assert any(text.startswith(mistake) for text in found), found
     assert "SECRET" not in str(found)
 
 
-def test_all_mistakes_of_all_routes_are_told_in_the_order_of_the_file() -> None:
+def test_all_mistakes_of_all_routes_are_reported_in_the_order_of_the_file() -> None:
     table = GOOD.replace('"GET", "POST"', '"PUT"').replace("30", '"no"') + GOOD.replace("http:", "ftp:")
-    lines = [int(text.partition(":")[0]) for text in told(table)]
+    lines = [int(text.partition(":")[0]) for text in messages(table)]
     assert lines == sorted(lines)
     assert {3, 4, 10, 17 + 14} <= set(lines)
 
 
-def test_a_path_that_is_taken_is_told() -> None:
+def test_a_path_that_is_taken_is_reported() -> None:
     route = {"path": "/a", "upstream": {"url": "http://x"}}
     _, mistakes = check_table([route, {**route, "methods": ["POST"]}, {**route, "methods": ["POST", "GET"]}])
     assert [str(mistake) for mistake in mistakes] == [
-        "routes[2].path: POST /a is answered by routes[1] already",
-        "routes[2].path: GET /a is answered by routes[0] already",
+        "routes[2].path: POST /a is already the path of routes[1]",
+        "routes[2].path: GET /a is already the path of routes[0]",
     ]
 
 

@@ -51,7 +51,7 @@ async def relayed(
         values = route.read(request.query_params.multi_items(), await _body(request))
         caller = caller_of(request)
         own, ticket = "", None
-        if route.target.is_own:
+        if route.upstream.is_own:
             own = own_address(request.scope)
             ticket = await own_ticket(caller) if own_ticket is not None else None
         via = [*_PSEUDONYM.findall(request.headers.get("via", "")), relays.pseudonym]
@@ -78,11 +78,11 @@ async def relayed(
         )
 
     def lost() -> list[Event]:
-        return [route.error_event.event(GONE.words(route), GONE.status)]
+        return [GONE.event(route)]
 
     def failed(error: YeoulError) -> Response:
         fields = error.fields if isinstance(error, InvalidParameters) else ()
-        return _answer(route, failure_of(error, route.target.name), fields)
+        return _answer(route, failure_of(error, route.upstream.name), fields)
 
     async def ready(relay: Relay) -> Response | None:
         failure = await relay.head(route.wait_s)
@@ -148,9 +148,8 @@ def _goes_in_circles(request: Request, pseudonym: str) -> bool:
 
 def _answer(route: Route, failure: Failure, fields: Sequence[tuple[str, str]] = ()) -> Response:
     """As the route tells failures."""
-    words = failure.words(route)
     if route.errors == "event":
-        return finite_stream([route.error_event.event(words, failure.status)])
+        return finite_stream([failure.event(route)])
     wait = failure.retry_after
     headers = None if wait is None else {"Retry-After": str(ceil(wait))}
-    return problem(failure.status, words, fields=fields, headers=headers)
+    return problem(failure.status, failure.text(route), fields=fields, headers=headers)

@@ -62,13 +62,13 @@ def _list() -> None:
     for column in ("methods", "path", "parameters", "upstream", "failures by"):
         table.add_column(column, overflow="fold")
     for route in found:
-        names = ", ".join(p.name + ("" if p.required else "?") for p in route.parameters)
-        leads = f"{route.target.method} {route.target.url}"
+        names = ", ".join(name + ("" if p.required else "?") for name, p in route.parameters.items())
+        leads = f"{route.upstream.method} {route.upstream.url}"
         cells = (" ".join(route.methods), route.path, names, leads, route.errors)
         table.add_row(*map(Text, cells))
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 def _missing(found: list[Route]) -> list[str]:
-    named = dict.fromkeys(route.target.auth.variable for route in found if route.target.auth is not None)
+    named = dict.fromkeys(route.upstream.auth.variable for route in found if route.upstream.auth is not None)
     return [variable for variable in named if not environment(variable)]

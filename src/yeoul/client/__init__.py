@@ -1,7 +1,6 @@
-"""Reading the event stream of another server. Works without FastAPI."""
+"""Reading somebody else's SSE. Installs without the server."""
 
-from ..stream import RetryPolicy
 from .connection import EventStream, Timeouts, new_session, open_stream
 from .refusal import redact
 
-__all__ = ["EventStream", "RetryPolicy", "Timeouts", "new_session", "open_stream", "redact"]
+__all__ = ["EventStream", "Timeouts", "new_session", "open_stream", "redact"]

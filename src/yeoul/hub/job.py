@@ -49,18 +49,21 @@ _COMPLETE = (FINAL, OVER)
 
 class Job(ABC):
     """One piece of work, run in a task of its own. Its topic is `<kind>/<id>`; the id is unguessable, whoever holds it
-    may read. `origin` is the position just before its first event, `delivered` the furthest that any reader has been.
-    Times are Unix seconds.
+    may read. `upstream` names the server that it reads from. `origin` is the position just before its first event,
+    `delivered` the furthest that any reader has been. Times are Unix seconds.
 
     A subclass says what is done (`produce`) and what stands at the end (`conclude`).
     """
 
     kind: str
 
-    def __init__(self, hub: Hub, *, owner: str | None = None, policy: DisconnectPolicy = CONTINUE) -> None:
+    def __init__(
+        self, hub: Hub, *, owner: str | None = None, upstream: str = "", policy: DisconnectPolicy = CONTINUE
+    ) -> None:
         self.id = draw_work_id()
         self.topic = f"{self.kind}/{self.id}"
         self.owner = owner
+        self.upstream = upstream
         self.policy = policy
         self.created = time.time()
         self.ended_at: float | None = None
@@ -221,9 +224,10 @@ _STOP = 2.0
 
 
 class Jobs(Generic[_W]):
-    """`max_running` at once, of which one owner has `max_per_owner` (None: no bound, as for what nobody owns).
-    `keep_seconds` after its end a piece of work is forgotten, sooner where more than
-    `max_kept` have ended. When the hub closes, running ones are given `grace_seconds`."""
+    """At most `max_running` run at the same time, of these `max_per_owner` for one owner and `max_per_upstream` from
+    one upstream, so that one slow server does not take the places of all (None: no bound). `keep_seconds` after its end
+    a job is forgotten, sooner where more than `max_kept` have ended. When the hub closes, running jobs are given
+    `grace_seconds`."""
 
     def __init__(
         self,
@@ -231,6 +235,7 @@ class Jobs(Generic[_W]):
         *,
         max_running: int = 1_000,
         max_per_owner: int | None = None,
+        max_per_upstream: int | None = None,
         keep_seconds: float = 600.0,
         max_kept: int = 10_000,
         grace_seconds: float = 10.0,
@@ -238,6 +243,7 @@ class Jobs(Generic[_W]):
         self.hub = hub
         self._max_running = max_running
         self._max_per_owner = max_per_owner
+        self._max_per_upstream = max_per_upstream
         self._keep_seconds = keep_seconds
         self._max_kept = max_kept
         self._grace_seconds = grace_seconds
@@ -249,15 +255,21 @@ class Jobs(Generic[_W]):
         self._closed = False
         hub.before_close(self.close)
 
-    async def open(self, owner: str | None = None) -> None:
-        """Whether one more may be started. Raises HubClosed, TooMuchWork."""
+    async def open(self, owner: str | None = None, upstream: str = "", *, max_per_upstream: int | None = None) -> None:
+        """Checks that one more may be started, and opens the hub. `max_per_upstream`: the bound for this upstream,
+        instead of the one for all. Raises HubClosed, TooMuchWork."""
         if self._closed or self.hub.draining:
-            raise HubClosed("this server is shutting down: ask again, another one will answer")
+            raise HubClosed("this server is shutting down: try again, another server will answer")
         if len(self._running) >= self._max_running:
-            raise TooMuchWork(f"{self._max_running} answers are being written at the moment: ask again shortly")
-        if owner is not None and self._max_per_owner is not None and self._running_of(owner) >= self._max_per_owner:
-            most = f"{self._max_per_owner} answers are being written for you, as many as may be"
-            raise TooMuchWork(f"{most}: wait for one of them, or stop it")
+            raise TooMuchWork(f"{self._max_running} answers are running at the moment, the maximum: try again shortly")
+        most = max_per_upstream or self._max_per_upstream
+        if most is not None and sum(job.upstream == upstream for job in self._running.values()) >= most:
+            raise TooMuchWork(
+                f"{most} answers of the same upstream are running at the moment, the maximum: try again shortly"
+            )
+        most = self._max_per_owner
+        if owner is not None and most is not None and sum(job.owner == owner for job in self._running.values()) >= most:
+            raise TooMuchWork(f"{most} answers are running for you, the maximum: wait for one of them, or stop it")
         await self.hub.open()
 
     async def launch(self, work: _W, first: Event, request_key: str | None = None) -> _W:
@@ -291,9 +303,6 @@ class Jobs(Generic[_W]):
 
     def running(self) -> list[_W]:
         return list(self._running.values())
-
-    def _running_of(self, owner: str) -> int:
-        return sum(work.owner == owner for work in self._running.values())
 
     async def close(self) -> None:
         """Takes no more, gives the running ones their grace, then interrupts them. The hub calls it."""

@@ -59,7 +59,7 @@ class Generation(Job):
         max_seconds: float,
         max_chars: int,
     ) -> None:
-        super().__init__(hub, owner=owner, policy=policy)
+        super().__init__(hub, owner=owner, upstream=provider, policy=policy)
         self.provider = provider
         self.model = model
         self.first_token_at: float | None = None

@@ -27,11 +27,13 @@ class Generations(Jobs[Generation]):
         max_kept: int = 10_000,
         grace_seconds: float = 10.0,
         max_per_owner: int | None = None,
+        max_per_provider: int | None = None,
     ) -> None:
         super().__init__(
             hub,
             max_running=max_running,
             max_per_owner=max_per_owner,
+            max_per_upstream=max_per_provider,
             keep_seconds=keep_seconds,
             max_kept=max_kept,
             grace_seconds=grace_seconds,
@@ -61,7 +63,7 @@ class Generations(Jobs[Generation]):
 
         Raises TooMuchWork, HubClosed.
         """
-        await self.open(owner)
+        await self.open(owner, provider)
         generation = Generation(
             self.hub,
             source,

@@ -1,4 +1,4 @@
-"""What a relayed stream failed of, in a form that may be shown: no address, no secret. Pure."""
+"""Why a relayed stream failed, in a form that readers may see: without an address, without a secret. Pure."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from ..errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
+from ..sse import Event
+from ..stream.retry import RETRYABLE_STATUSES
 from .route import Route
 
 __all__ = ["GONE", "LOOP", "Failure", "failure_of", "stopped"]
@@ -27,63 +29,73 @@ _KNOWN = frozenset(HTTPStatus)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`kind` is what a route's `messages` may have own words for, `status` what HTTP calls it; `retry_after` in
-    seconds. `private`: what happened in full, for the log, where that is more than whoever asked may know."""
+    """- `kind`: the name of the failure in a route's `messages`.
+    - `retryable`: whether the same request may succeed later, `retry_after` after how many seconds.
+    - `private`: what happened in full, for the log, where that is more than readers may know.
+    """
 
     kind: str
     status: int
     message: str
+    retryable: bool = True
     retry_after: float | None = None
     private: str | None = None
 
-    def words(self, route: Route) -> str:
+    def text(self, route: Route) -> str:
         return route.message((self.kind,), self.message)
+
+    def event(self, route: Route) -> Event:
+        return route.error_event.event(self.text(route), self.status, retryable=self.retryable)
 
 
 GONE = Failure("gone", 410, "this stream was interrupted or is no longer kept: ask again")
-LOOP = Failure("loop", 508, "this request came back to the server that sent it: a route leads to itself")
+LOOP = Failure(
+    "loop", 508, "this request came back to the server that sent it: a route leads to itself", retryable=False
+)
 
 
 def stopped(reason: str) -> Failure:
     """`reason`: "cancelled" or "interrupted"."""
     if reason == "cancelled":
-        return Failure("stopped", 502, "this stream was stopped")
+        return Failure("stopped", 502, "this stream was stopped", retryable=False)
     return Failure("stopped", 503, "the server ended this stream: ask again", retry_after=1)
 
 
 def failure_of(error: Exception, name: str) -> Failure:
-    """`name`: what messages call the upstream."""
+    """`name`: the upstream's name in messages."""
     text = str(error)
     match error:
         case UpstreamRefused(status=None):
-            # The text names the address, which is nobody's business on the outside.
+            # The text has the address, which readers must not see.
             return Failure("unreachable", 502, f"{name} cannot be reached", private=text)
         case UpstreamRefused(status=int(status)) if status < 400:
-            return Failure("garbage", 502, f"{name} answered {_phrase(status)} instead of a stream", private=text)
+            return Failure(
+                "garbage", 502, f"{name} answered {_phrase(status)} instead of a stream", False, private=text
+            )
         case UpstreamRefused(status=int(status), retry_after=wait):
-            # 407 is about the proxy between us and the upstream; statuses without a name are some server's own.
+            # 407 is about the proxy between this server and the upstream; unknown statuses are not in any standard.
             shown = status if status in _KNOWN and status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else 502
-            return Failure(str(status), shown, text, retry_after=wait)
+            return Failure(str(status), shown, text, status in RETRYABLE_STATUSES, retry_after=wait)
         case UpstreamTimeout():
             return Failure("timeout", 504, text)
         case UpstreamCut():
             return Failure("cut", 502, text)
         case UpstreamGarbage() | EventTooLarge():
-            return Failure("garbage", 502, text)
+            return Failure("garbage", 502, text, False)
         case UpstreamError():
             return Failure("cut", 502, text)
         case InvalidParameters():
-            return Failure("wrong", 422, text)
+            return Failure("wrong", 422, text, False)
         case InvalidCursor():
-            return Failure("wrong", 400, text)
+            return Failure("wrong", 400, text, False)
         case TooMuchWork():
             return Failure("busy", 429, text, retry_after=5)
         case HubClosed():
             return Failure("busy", 503, text, retry_after=1)
         case TooManyTopics():
             return Failure("busy", 503, text, retry_after=60)
-    # Its text is not ours to show: it may hold a secret.
-    return Failure("failed", 500, f"the stream failed ({type(error).__name__})", private=repr(error))
+    # Its text may contain a secret.
+    return Failure("failed", 500, f"the stream failed ({type(error).__name__})", False, private=repr(error))
 
 
 def _phrase(status: int) -> str:

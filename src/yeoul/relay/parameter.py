@@ -1,126 +1,136 @@
-"""What a request may say: one parameter of a route, its type and its bounds. Pure."""
+"""One parameter of a route: where its value stands in a request, its type and its bounds. Pure."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
 
-from .template import NAME, json_text
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
 
-__all__ = ["ABSENT", "Kind", "Parameter", "Where"]
+from .template import json_text
+
+__all__ = ["ABSENT", "Kind", "Parameter", "RouteModel", "Where", "mistakes"]
 
 Kind = Literal["string", "integer", "number", "boolean", "strings", "json"]
 Where = Literal["any", "query", "body"]
 
 ABSENT: Final = object()
 
-# In the query these are the protocol's own.
-_TAKEN = frozenset({"lastEventId"})
-
-# JSON deeper than this is no parameter, but an attempt to exhaust somebody's parser.
+# JSON that is nested deeper than this is an attempt to exhaust a parser.
 _MAX_DEPTH = 32
 
-# 2^53 - 1: what every JSON reader holds exactly.
+# 2^53 - 1: the largest integer that every JSON reader represents exactly.
 _LARGEST = 2**53 - 1
 
-_WANTED: Mapping[str, str] = {
-    "string": "text",
-    "integer": "a whole number",
+_EXPECTED: Mapping[str, str] = {
+    "string": "a string",
+    "integer": "an integer",
     "number": "a number",
     "boolean": "true or false",
-    "strings": 'a JSON array of texts, such as ["a", "b"]',
+    "strings": 'a JSON array of strings, such as ["a", "b"]',
     "json": "JSON",
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """`where` it stands: in the query, in the JSON body, or in either (the body wins). `required`: True, or the message
-    for a request without it; `wrong`: the message for one that is not of its `type`. An empty text in the query and
-    null in the body are absent. `max_length`: characters of its text, or of its JSON."""
+class RouteModel(BaseModel):
+    """What all parts of the route table have in common. Errors do not show values: one may be a credential."""
 
-    name: str
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+# Where in a model, and what would be right.
+_Found = tuple[tuple[str | int, ...], str]
+
+
+def mistakes(found: Sequence[_Found]) -> PydanticCustomError:
+    """The error of a validator that checks several fields: `ctx["mistakes"]` has the place of each mistake."""
+    text = "; ".join(f"{'.'.join(map(str, place))}: {said}" if place else said for place, said in found)
+    return PydanticCustomError("mistakes", "{text}", {"text": text, "mistakes": list(found)})
+
+
+def _bool_or_message(value: object) -> object:
+    if not isinstance(value, bool | str):
+        raise ValueError("write true, false, or the message for a request without it")
+    return value
+
+
+class Parameter(RouteModel):
+    """- `where`: in the query, in the JSON body, or in either of them (the body wins).
+    - `required`: True, or the message for a request without a value.
+    - `default`: the value where the request has none.
+    - `max_length`: in characters, of the text or of the JSON.
+    - `wrong`: the message for a value of another type.
+
+    An empty text in the query and null in the body are absent.
+    """
+
     type: Kind = "string"
     where: Where = "any"
-    required: bool | str = False
-    default: object = None
-    max_length: int = 8_000
+    required: Annotated[bool | str, PlainValidator(_bool_or_message)] = False
+    default: Any = None
+    max_length: int = Field(8_000, ge=1)
     wrong: str | None = None
 
-    def mistakes(self) -> Iterator[tuple[str, str]]:
-        """(field, what would be right) of each that is not."""
-        if not NAME.fullmatch(self.name):
-            yield "", f"{self.name!r} is no name: use up to 64 letters, digits and _, beginning with no digit"
-        if self.name in _TAKEN:
-            yield "", f"{self.name} is the name of the position in every stream: use another"
-        if self.type not in get_args(Kind):
-            yield "type", f"no type {self.type!r}: use one of {', '.join(get_args(Kind))}"
-            return
-        if self.where not in get_args(Where):
-            yield "where", f"no place {self.where!r}: use one of {', '.join(get_args(Where))}"
-        if self.max_length < 1:
-            yield "max_length", "max_length is at least 1 character"
+    @model_validator(mode="after")
+    def _default_fits(self) -> Parameter:
         if self.default is not None:
             if self.required:
-                yield "default", "a parameter that is required never has its default: leave out one of the two"
-            elif not _READ[self.type](self.default):
-                yield "default", f"{self.default!r} is not {_WANTED[self.type]}"
+                raise mistakes([(("default",), "a required parameter never has its default: leave out one of the two")])
+            if not _CHECKS[self.type](self.default):
+                raise mistakes([(("default",), f"{self.default!r} is not {_EXPECTED[self.type]}")])
+        return self
 
-    def read(self, texts: Sequence[str], value: object = ABSENT) -> object:
+    def read(self, name: str, texts: Sequence[str], value: object = ABSENT) -> object:
         """Its value from what the query (`texts`) and the body (`value`) have under its name; ABSENT where there is
-        none. Raises ValueError with the message for whoever asked."""
+        none. Raises ValueError with the message for the client."""
         if self.where != "query" and value is not ABSENT and value is not None:
-            return self._checked(value)
+            return self._checked(name, value)
         texts = [] if self.where == "body" else [text for text in texts if text]
         if len(texts) > 1:
-            raise ValueError(f"{self.name} is given {len(texts)} times: give it once")
+            raise ValueError(f"{name} is given {len(texts)} times: give it once")
         if texts:
-            return self._parsed(texts[0])
+            return self._parsed(name, texts[0])
         if self.required:
-            message = self.required if isinstance(self.required, str) else f"{self.name} is missing: {self._wanted}"
-            raise ValueError(message)
+            raise ValueError(self.required if isinstance(self.required, str) else f"{name} is missing: {self._hint}")
         return ABSENT if self.default is None else self.default
 
     @property
-    def _wanted(self) -> str:
-        return f"give {_WANTED[self.type]}"
+    def _hint(self) -> str:
+        return f"give {_EXPECTED[self.type]}"
 
-    def _parsed(self, text: str) -> object:
-        self._check_length(len(text))
+    def _parsed(self, name: str, text: str) -> object:
+        self._check_length(name, len(text))
         if self.type == "string":
-            return self._checked(text)
+            return self._checked(name, text)
         try:
-            # Not NaN, not Infinity: JSON has neither, and whoever reads it next may refuse it.
-            return self._checked(json.loads(text, parse_constant=_refuse))
+            # NaN and Infinity are not JSON: the upstream may refuse them.
+            value = json.loads(text, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
-            if isinstance(error, _Wrong):
-                raise
-            raise self._mistake() from error
+            raise self._invalid(name) from error
+        return self._checked(name, value)
 
-    def _checked(self, value: object) -> object:
-        if _too_deep(value) or not _READ[self.type](value):
-            raise self._mistake()
+    def _checked(self, name: str, value: object) -> object:
+        if _too_deep(value) or not _CHECKS[self.type](value):
+            raise self._invalid(name)
         text = value if isinstance(value, str) else json_text(value)
-        self._check_length(len(text))
+        self._check_length(name, len(text))
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise self._mistake(f"{self.name} has half of a surrogate pair: UTF-8 cannot carry it") from error
+            raise ValueError(
+                self.wrong or f"{name} has one half of a surrogate pair, which UTF-8 cannot represent"
+            ) from error
         return value
 
-    def _check_length(self, length: int) -> None:
+    def _check_length(self, name: str, length: int) -> None:
         if length > self.max_length:
-            raise _Wrong(f"{self.name} is longer than {self.max_length} characters")
+            raise ValueError(f"{name} is longer than {self.max_length} characters")
 
-    def _mistake(self, text: str | None = None) -> _Wrong:
-        return _Wrong(self.wrong or text or f"{self.name} is not what it should be: {self._wanted}")
-
-
-class _Wrong(ValueError):
-    pass
+    def _invalid(self, name: str) -> ValueError:
+        return ValueError(self.wrong or f"{name} is invalid: {self._hint}")
 
 
 def _refuse(constant: str) -> object:
@@ -135,7 +145,7 @@ def _is_number(value: object) -> bool:
     return _is_integer(value) or (type(value) is float and math.isfinite(value))
 
 
-_READ: Mapping[str, Callable[[object], bool]] = {
+_CHECKS: Mapping[str, Callable[[object], bool]] = {
     "string": lambda value: isinstance(value, str),
     "integer": _is_integer,
     "number": _is_number,

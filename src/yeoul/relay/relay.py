@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -22,7 +21,7 @@ from ..stream import Frame
 from ..stream.retry import RetryPolicy
 from .failure import Failure, failure_of, stopped
 from .pace import Pace
-from .route import EndMarker, Outgoing, Route
+from .route import Outgoing, Route
 
 __all__ = ["Relay", "RelayStats", "first_event"]
 
@@ -72,7 +71,7 @@ class Relay(Job):
         policy: DisconnectPolicy = CONTINUE,
         max_unread: int,
     ) -> None:
-        super().__init__(hub, owner=owner, policy=policy)
+        super().__init__(hub, owner=owner, upstream=route.upstream.origin, policy=policy)
         self.route = route
         self.headers: dict[str, str] = {}
         self.failure: Failure | None = None
@@ -125,14 +124,14 @@ class Relay(Job):
         self._stats.ended[state] = self._stats.ended.get(state, 0) + 1
         if self.failure is None:
             return [Event("", _END)]
-        return [self.route.error_event.event(self.failure.words(self.route), self.failure.status)]
+        return [self.failure.event(self.route)]
 
     def __repr__(self) -> str:
         state = "running" if self.running else self.failure.kind if self.failure else "done"
         return f"<Relay {self.route.path} {state} {self._taken} bytes>"
 
     def _failure(self, error: Exception) -> Failure:
-        failure = failure_of(error, self.route.target.name)
+        failure = failure_of(error, self.route.upstream.name)
         if not isinstance(error, YeoulError):
             logger.error("relaying %s failed", self.route.path, exc_info=error)
         elif failure.private is not None:
@@ -140,7 +139,7 @@ class Relay(Job):
         return failure
 
     async def _relay(self) -> None:
-        target = self.route.target
+        target = self.route.upstream
         async with open_stream(
             self._session,
             self._request.method,
@@ -163,7 +162,7 @@ class Relay(Job):
             raise UpstreamCut(f"{target.name} ended its stream before its end marker")
 
     def _note_head(self, upstream: EventStream) -> None:
-        for name in self.route.target.response_headers:
+        for name in self.route.upstream.response_headers:
             value = upstream.headers.get(name)
             if value is not None and value.isascii() and value.isprintable() and self._clean(value) == value:
                 self.headers[name] = value
@@ -181,7 +180,7 @@ class Relay(Job):
                     await self._publish(copies, size)
                 raise
             copies.append(_copy_of(self._clean(event.type), self._clean(event.data)))
-            over = any(_marks_end(marker, event) for marker in self.route.target.end)
+            over = any(marker.matches(event) for marker in self.route.upstream.end)
             if over or len(copies) == _BATCH:
                 await self._publish(copies, size)
                 copies, size = [], 0
@@ -197,11 +196,11 @@ class Relay(Job):
         size = len(data) if data.isascii() else len(data.encode())
         if size > self._largest:
             # Bytes that are no UTF-8 arrive as three bytes each: the reader's own bound has not seen this one.
-            raise UpstreamGarbage(f"{self.route.target.name} sent an event of more than {self._largest} bytes")
+            raise UpstreamGarbage(f"{self.route.upstream.name} sent an event of more than {self._largest} bytes")
         self._taken += size
         most = self.route.max_total_bytes
         if self._taken > most:
-            raise UpstreamGarbage(f"{self.route.target.name} sent more than {most} bytes: its stream was ended there")
+            raise UpstreamGarbage(f"{self.route.upstream.name} sent more than {most} bytes: its stream was ended there")
         return size + len(event.type) + 6 * data.count("\n") + _FRAME
 
     async def _publish(self, events: Sequence[Event], size: int) -> None:
@@ -243,21 +242,6 @@ def _copy_of(kind: str, data: str) -> Event:
         if kind.startswith(_RESERVED):
             kind = f"upstream.{kind}"
     return Event(data, kind)
-
-
-def _marks_end(marker: EndMarker, event: Event) -> bool:
-    if marker.data is not None:
-        return event.data == marker.data
-    if marker.type is not None:
-        return event.type == marker.type
-    name = marker.field or ""
-    if name not in event.data:  # nearly all events: nothing is parsed for them
-        return False
-    try:
-        value = json.loads(event.data)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, Mapping) and value.get(name) not in (None, False)
 
 
 def _renderer(id_prefix: str) -> Callable[[Frame], bytes]:

@@ -28,6 +28,7 @@ class Relays(Jobs[Relay]):
         *,
         max_running: int = 1_000,
         max_per_owner: int | None = None,
+        max_per_upstream: int | None = None,
         keep_seconds: float = 600.0,
         max_kept: int = 10_000,
         grace_seconds: float = 10.0,
@@ -38,6 +39,7 @@ class Relays(Jobs[Relay]):
             hub,
             max_running=max_running,
             max_per_owner=max_per_owner,
+            max_per_upstream=max_per_upstream,
             keep_seconds=keep_seconds,
             max_kept=max_kept,
             grace_seconds=grace_seconds,
@@ -60,7 +62,7 @@ class Relays(Jobs[Relay]):
     ) -> Relay:
         """Sends the request in a task of its own. `credential`: what is in it and must never be in what is relayed;
         `owner`: whose it is; `request_key`: what `find_abandoned` finds it by. Raises TooMuchWork, HubClosed."""
-        await self.open(owner)
+        await self.open(owner, route.upstream.origin, max_per_upstream=route.upstream.max_running)
         if self._session is None:
             self._session = self._make_session()
         relay = Relay(

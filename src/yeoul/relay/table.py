@@ -1,28 +1,26 @@
-"""The route table as it is written in `yeoul.toml`, and what is wrong with it, mistake by mistake."""
+"""The route table of `yeoul.toml`: reading it, and what is wrong with it, mistake by mistake."""
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import InvalidRoute
-from .parameter import Parameter
-from .route import Auth, EndMarker, ErrorEvent, Route, Target
+from .parameter import Parameter, RouteModel
+from .route import Auth, EndMarker, ErrorEvent, Route, Upstream
 from .toml_lines import Place, line_of, toml_lines
 
-__all__ = ["Mistake", "RouteSpec", "check_table", "check_toml"]
+__all__ = ["Mistake", "check_table", "check_toml"]
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """Where in the table, and what would be right. `line`: of the file, where there is one."""
+    """Where in the table, and what would be right. `line`: in the file, where there is one."""
 
     place: Place
     text: str
@@ -33,166 +31,29 @@ class Mistake:
         return f"{where}: {self.text}" if where else self.text
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ParameterSpec(_Spec):
-    type: str = "string"
-    where: str = "any"
-    required: bool | str = False
-    default: Any = None
-    max_length: int = 8_000
-    wrong: str | None = None
-
-
-class AuthSpec(_Spec):
-    variable: str
-    header: str = "Authorization"
-    prefix: str = "Bearer "
-
-
-class EndSpec(_Spec):
-    data: str | None = None
-    type: str | None = None
-    field: str | None = None
-
-
-def _json(value: object) -> object:
-    """TOML has no null: a template may be JSON text instead."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from error
-
-
-Template = Annotated[Any, BeforeValidator(_json)]
-
-
-class ErrorEventSpec(_Spec):
-    type: str = "message"
-    data: Template = Field(default_factory=lambda: ErrorEvent().data)
-
-
-class TargetSpec(_Spec):
-    url: str
-    method: str = "POST"
-    name: str = "the upstream"
-    headers: dict[str, str] = Field(default_factory=dict)
-    body: Template = None
-    auth: AuthSpec | None = None
-    connect_s: float = 5.0
-    first_byte_s: float = 60.0
-    idle_s: float = 60.0
-    attempts: int = 1
-    response_headers: list[str] = Field(default_factory=list)
-    end: list[EndSpec] = Field(default_factory=list)
-
-    def target(self) -> Target:
-        given = {name: getattr(self, name) for name in self.model_fields_set - {"auth", "response_headers", "end"}}
-        return Target(
-            **given,
-            auth=None if self.auth is None else Auth(**self.auth.model_dump()),
-            response_headers=tuple(self.response_headers),
-            end=tuple(EndMarker(**marker.model_dump()) for marker in self.end),
-        )
-
-
-def _typed(value: object) -> object:
-    """`lang = "string"` is `lang = {type = "string"}`."""
-    if isinstance(value, Mapping):
-        return {name: {"type": spec} if isinstance(spec, str) else spec for name, spec in value.items()}
-    return value
-
-
-class RouteSpec(_Spec):
-    """One `[[routes]]`. What each field means: `Route`, and docs/gateway.md."""
-
-    path: str
-    upstream: TargetSpec
-    methods: list[str] = Field(default_factory=lambda: ["GET"])
-    parameters: Annotated[dict[str, ParameterSpec], BeforeValidator(_typed)] = Field(default_factory=dict)
-    errors: str = "status"
-    error_event: ErrorEventSpec = Field(default_factory=ErrorEventSpec)
-    messages: dict[str, str] = Field(default_factory=dict)
-    wait_s: float = 10.0
-    on_disconnect: str | float | None = None
-    max_event_bytes: int = 262_144
-    max_total_bytes: int = 67_108_864
-    max_s: float = 900.0
-
-    def route(self) -> Route:
-        """Raises InvalidRoute."""
-        given: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in self.model_fields_set - {"upstream", "methods", "parameters", "error_event"}
-        }
-        return Route(
-            **given,
-            target=self.upstream.target(),
-            methods=tuple(self.methods),
-            parameters=tuple(Parameter(name=name, **spec.model_dump()) for name, spec in self.parameters.items()),
-            error_event=ErrorEvent(**self.error_event.model_dump()),
-        )
-
-
 def check_table(table: object) -> tuple[list[Route], list[Mistake]]:
-    """The routes of a table that can be, and every mistake of the others."""
+    """The valid routes of a table, and every mistake of the others."""
     if not isinstance(table, Sequence) or isinstance(table, str) or not all(isinstance(e, Mapping) for e in table):
-        return [], [Mistake(("routes",), "a list of tables: begin each route with [[routes]]")]
+        return [], [Mistake(("routes",), "this should be a list of tables: begin each route with [[routes]]")]
     routes: list[Route] = []
     mistakes: list[Mistake] = []
     owners: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(table):
-        route, told = _read(entry)
-        mistakes += [Mistake(("routes", index, *place), text) for place, text in told]
+        route, found = _read(entry)
+        mistakes += [Mistake(("routes", index, *place), text) for place, text in found]
         if route is None:
             continue
         for method in route.methods:
             owner = owners.setdefault((method, route.path), index)
             if owner != index:
-                text = f"{method} {route.path} is answered by routes[{owner}] already"
+                text = f"{method} {route.path} is already the path of routes[{owner}]"
                 mistakes.append(Mistake(("routes", index, "path"), text))
         routes.append(route)
     return routes, mistakes
 
 
-def _read(entry: Mapping[str, object]) -> tuple[Route | None, list[tuple[Place, str]]]:
-    """The route, or what is wrong with it: with its form, and with what is left without those fields."""
-    told: list[tuple[Place, str]] = []
-    try:
-        return RouteSpec.model_validate(entry).route(), []
-    except InvalidRoute as error:
-        return None, list(error.mistakes)
-    except ValidationError as error:
-        told = _told(error.errors(include_url=False))
-    try:
-        RouteSpec.model_validate(_without(entry, [place for place, _ in told])).route()
-    except InvalidRoute as error:
-        told += error.mistakes
-    except ValidationError:
-        pass  # something else was needed: it has been told
-    return None, told
-
-
-def _without(value: object, places: Sequence[Place]) -> object:
-    """The value without what stands at these places."""
-    gone = {place[0] for place in places if len(place) == 1}
-
-    def rest(key: str | int, item: object) -> object:
-        return _without(item, [place[1:] for place in places if place[:1] == (key,)])
-
-    if isinstance(value, Mapping):
-        return {key: rest(key, item) for key, item in value.items() if key not in gone}
-    if isinstance(value, list):
-        return [rest(index, item) for index, item in enumerate(value) if index not in gone]
-    return value
-
-
 def check_toml(text: str) -> tuple[list[Route], list[Mistake]]:
-    """As `check_table`, for the text of a `yeoul.toml`; mistakes have their lines, and stand in that order."""
+    """As `check_table`, for the text of a `yeoul.toml`; mistakes have their lines and are sorted by them."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -204,24 +65,68 @@ def check_toml(text: str) -> tuple[list[Route], list[Mistake]]:
     return routes, sorted(found, key=lambda mistake: mistake.line or 0)
 
 
+def _read(entry: Mapping[str, object]) -> tuple[Route | None, list[tuple[Place, str]]]:
+    """The route, or its mistakes.
+
+    Fields are checked together only where each of them is valid. So that all mistakes are found at once, those that are
+    not valid are replaced, and the rest is checked again.
+    """
+    found: list[tuple[Place, str]] = []
+    while True:
+        try:
+            route = Route.model_validate(_replaced(entry, {place for place, _ in found}))
+        except ValidationError as error:
+            new = [(place, text) for place, text in _mistakes(error) if not _is_known(place, found)]
+            found += new
+            if new and any(detail["loc"] for detail in error.errors(include_url=False, include_input=False)):
+                continue
+            return None, found
+        return (None, found) if found else (route, [])
+
+
+def _is_known(place: Place, found: Iterable[tuple[Place, str]]) -> bool:
+    """Whether a mistake is at this place already, or around it, or inside."""
+    return any(place[: len(other)] == other[: len(place)] for other, _ in found)
+
+
+# For fields that cannot be left out.
+_REPLACEMENTS: Mapping[str, object] = {"path": "/path", "url": "http://upstream", "variable": "VARIABLE"}
+
+
+def _replaced(value: Any, places: Iterable[Place], at: Place = ()) -> Any:
+    """The value without what is at these places."""
+    if not any(place[: len(at)] == at for place in places):
+        return value
+    if isinstance(value, Mapping):
+        inner = {key: _replaced(item, places, (*at, key)) for key, item in value.items() if (*at, key) not in places}
+        # A list that has lost all its items is left out as well: not every list may be empty.
+        left = {key: item for key, item in inner.items() if item != [] or value[key] == []}
+        if at == ("parameters",):
+            return {key: left.get(key, {}) for key in value}  # templates may name them
+        missing = {name: what for name, what in _REPLACEMENTS.items() if (*at, name) in places}
+        return {**left, **missing}
+    if isinstance(value, list):
+        return [_replaced(item, places, (*at, n)) for n, item in enumerate(value) if (*at, n) not in places]
+    return value
+
+
 def _line_in(message: str) -> int:
     _, _, rest = message.partition("at line ")
     digits = rest.partition(",")[0]
     return int(digits) if digits.isdigit() else 1
 
 
-def _told(errors: Iterable[ErrorDetails]) -> list[tuple[Place, str]]:
-    """pydantic's findings in our words."""
-    found: dict[Place, list[ErrorDetails]] = {}
-    for error in errors:
-        # A value that fits none of several types has an error for each, with the type at the end of its place.
-        place = tuple(part for part in error["loc"] if part not in ("bool", "str", "float", "int"))
-        found.setdefault(place, []).append(error)
-    return [(place, _words(errors, place)) for place, errors in found.items()]
+def _mistakes(error: ValidationError) -> Iterable[tuple[Place, str]]:
+    """pydantic's errors in the words of this server."""
+    for entry in error.errors(include_url=False, include_input=False):
+        place: Place = entry["loc"]
+        if entry["type"] == "mistakes":
+            yield from (((*place, *inner), text) for inner, text in entry["ctx"]["mistakes"])
+        else:
+            yield place, _text(entry, place)
 
 
-def _words(errors: Sequence[ErrorDetails], place: Place) -> str:
-    error = errors[0]
+def _text(error: ErrorDetails, place: Place) -> str:
     match error["type"]:
         case "missing":
             return f"{place[-1]} is missing"
@@ -229,22 +134,25 @@ def _words(errors: Sequence[ErrorDetails], place: Place) -> str:
             fields = _fields(place[:-1])
             close = get_close_matches(str(place[-1]), fields, 1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(fields)}"
-            return f"no field {str(place[-1])!r}: {hint}"
+            return f"unknown field {str(place[-1])!r}: {hint}"
         case "value_error":
             return error["msg"].removeprefix("Value error, ")
-        case "model_type" | "dict_type" | "dataclass_type":
+        case "model_type" | "dict_type":
             return "this should be a table"
-    wanted = " or ".join(error["msg"].removeprefix("Input should be ") for error in errors)
-    return f"this should be {wanted}"
+        case "tuple_type":
+            return "this should be a list"
+        case "literal_error":
+            return f"not a valid value: use {error['ctx']['expected']}"
+    return f"this should be {error['msg'].removeprefix('Input should be ')}"
 
 
-_MODELS: Mapping[tuple[str, ...], type[_Spec]] = {
-    (): RouteSpec,
-    ("parameters", "*"): ParameterSpec,
-    ("error_event",): ErrorEventSpec,
-    ("upstream",): TargetSpec,
-    ("upstream", "auth"): AuthSpec,
-    ("upstream", "end", "*"): EndSpec,
+_MODELS: Mapping[tuple[str, ...], type[RouteModel]] = {
+    (): Route,
+    ("parameters", "*"): Parameter,
+    ("error_event",): ErrorEvent,
+    ("upstream",): Upstream,
+    ("upstream", "auth"): Auth,
+    ("upstream", "end", "*"): EndMarker,
 }
 
 

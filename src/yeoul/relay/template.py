@@ -1,28 +1,30 @@
-"""Where a request's values go: JSON and URL templates. Pure.
+"""JSON and URL templates, and how values are put into them. Pure.
 
-A JSON template is any JSON value; a text of it that is `$name` and nothing else stands for the value of that name,
-with its type. `$$…` is the text `$…`. Where a value is absent its field or list entry is left out. A URL template has
-`{name}` in its path and as whole values of its query. Values are data in both: they cannot add a field, a path
-segment or a query parameter.
+A JSON template is any JSON value. A string in it that is exactly `$name` is replaced by the value of that name, with
+its type; `$$…` is the string `$…`. Where a value is absent its field or list entry is left out. A URL template has
+`{name}` in its path and as whole values in its query. Values are data in both: they cannot add a field, a path segment
+or a query parameter.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from ..errors import InvalidParameters
 
 __all__ = ["NAME", "fill_json", "fill_url", "json_slots", "json_text", "url_mistakes", "url_slots"]
 
-# What values may be called: they stand after a `$` and between braces.
+# The names of values: after a `$`, and between braces.
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 
 _SLOT = re.compile(rf"\$({NAME.pattern})", re.ASCII)
 _PLACEHOLDER = re.compile(rf"\{{({NAME.pattern})\}}", re.ASCII)
 _URL_TEXT = re.compile(r"[!-~]+")
+_SEPARATORS = re.compile(r"[/\\]")
 
 _ABSENT = object()
 
@@ -32,7 +34,7 @@ def json_text(value: object) -> str:
 
 
 def json_slots(template: object) -> Iterator[str]:
-    """The names that the template has. Raises ValueError for a text that begins with `$` and is no name."""
+    """The names in the template. Raises ValueError for a string that begins with `$` and is not `$name`."""
     match template:
         case str():
             slot = _SLOT.fullmatch(template)
@@ -40,8 +42,8 @@ def json_slots(template: object) -> Iterator[str]:
                 yield slot[1]
             elif template.startswith("$") and not template.startswith("$$"):
                 raise ValueError(
-                    f"{template!r} begins with $ but is no parameter's name alone: write '$name', or '$$…' for a text "
-                    "that begins with $"
+                    f"{template!r} begins with $ but is not the name of a parameter: write '$name', or '$$…' for a "
+                    "string that begins with $"
                 )
         case Mapping():
             for value in template.values():
@@ -52,7 +54,7 @@ def json_slots(template: object) -> Iterator[str]:
 
 
 def fill_json(template: object, values: Mapping[str, object]) -> object:
-    """The template with the values in it; None where all of it is absent."""
+    """The template with its values; None where all of it is absent."""
     filled = _fill(template, values)
     return None if filled is _ABSENT else filled
 
@@ -77,27 +79,27 @@ def url_slots(template: str) -> Iterator[str]:
 
 
 def url_mistakes(template: str) -> Iterator[str]:
-    """What is wrong with a URL template: `http(s)://host/path…`, or `/path…` for this same server."""
+    """What is wrong with a URL template: `http(s)://host/path…`, or `/path…` on this same server."""
     if not _URL_TEXT.fullmatch(template):
-        yield "a URL has neither spaces nor characters beyond ASCII: percent-encode them"
+        yield "a URL has neither spaces nor characters outside ASCII: percent-encode them"
         return
     try:
         parts = urlsplit(template)
         port_is_wrong = parts.port is not None and not parts.port
     except ValueError as error:
-        yield f"not a URL: {error}"
+        yield f"not a valid URL: {error}"
         return
     own = template.startswith("/") and not template.startswith("//")
     if not own and (parts.scheme not in ("http", "https") or not parts.hostname or port_is_wrong):
-        yield "not a URL: give http://host/path or https://host/path, or /path for this same server"
+        yield "not a valid URL: give http://host/path or https://host/path, or /path on this same server"
     if parts.fragment:
-        yield "a URL's fragment (#…) is never sent: leave it out"
+        yield "the fragment of a URL (#…) is never sent: leave it out"
     if "@" in parts.netloc:
-        yield "a user or a password in a URL ends up in logs: use auth"
+        yield "a user name or password in a URL ends up in logs: use auth"
     if set("{}") & set(parts.netloc):
-        yield "a request must not choose the host: parameters stand in the path or in the query"
+        yield "a request must not choose the host: use parameters in the path or in the query"
     if set("{}") & set(_PLACEHOLDER.sub("", parts.path + parts.query)):
-        yield "a brace that is no {name}: percent-encode it (%7B, %7D)"
+        yield "a brace that is not part of {name}: percent-encode it (%7B, %7D)"
     for pair in parts.query.split("&"):
         name, _, value = pair.partition("=")
         if _PLACEHOLDER.search(name) or (_PLACEHOLDER.search(value) and not _PLACEHOLDER.fullmatch(value)):
@@ -105,7 +107,7 @@ def url_mistakes(template: str) -> Iterator[str]:
 
 
 def fill_url(template: str, values: Mapping[str, object]) -> str:
-    """The URL with the values, percent-encoded. Raises InvalidParameters for one that no path segment can be."""
+    """The URL with the values, percent-encoded. Raises InvalidParameters for a value that cannot be a path segment."""
     head, mark, query = template.partition("?")
     path = "/".join(_segment(part, values) for part in head.split("/"))
     pairs = [filled for pair in query.split("&") if (filled := _pair(pair, values)) is not None]
@@ -113,14 +115,47 @@ def fill_url(template: str, values: Mapping[str, object]) -> str:
 
 
 def _segment(template: str, values: Mapping[str, object]) -> str:
-    names = list(url_slots(template))
-    if not names:
+    # Texts at even indexes, names at odd ones.
+    pieces = _PLACEHOLDER.split(template)
+    if len(pieces) == 1:
         return template
-    filled = _PLACEHOLDER.sub(lambda match: _quoted(values.get(match[1], "")), template)
-    # These three would be taken for steps in the path, by us or by anything on the way (RFC 3986, 5.2.4).
-    if filled in ("", ".", ".."):
-        raise InvalidParameters([(names[0], f"{names[0]} is a part of a path: it cannot be empty, '.' or '..'")])
-    return filled
+    texts = [_text(values.get(piece, "")) if index % 2 else piece for index, piece in enumerate(pieces)]
+    # Values are checked together, since two of them may be a separator or a step only together. A separator that the
+    # template itself encodes is meant.
+    plain = "".join(text if index % 2 else _SEPARATORS.sub("_", unquote(text)) for index, text in enumerate(texts))
+    if any(_is_step(form) or _separates(form) for form in _decoded(plain)):
+        said = "it cannot be empty, '.' or '..', or contain '/', '\\' or a control character, encoded or not"
+        raise InvalidParameters([(pieces[1], f"{pieces[1]} is a segment of a path: {said}")])
+    return "".join(quote(text, safe="") if index % 2 else text for index, text in enumerate(texts))
+
+
+# How often a value is decoded while it is checked. Proxies and servers decode a path before they look at it, some of
+# them twice; a value that is encoded more often than that has no honest use.
+_MAX_DECODINGS = 3
+
+
+def _decoded(text: str) -> Iterator[str]:
+    """What servers on the way may make of a text: percent-decoded again and again, and with the look-alikes of ASCII
+    characters replaced (NFKC, as some file systems do)."""
+    for _ in range(_MAX_DECODINGS + 1):
+        yield text
+        yield unicodedata.normalize("NFKC", text)
+        decoded = unquote(text)
+        if decoded == text:
+            return
+        text = decoded
+    yield "/"  # encoded too often: refused like a separator
+
+
+def _separates(text: str) -> bool:
+    """Whether some server takes it for more than one segment, or for its end. U+FFFD: bytes that are not UTF-8, such
+    as the overlong form of a dot or a slash."""
+    return any(char in "/\\\ufffd" or unicodedata.category(char) == "Cc" for char in text)
+
+
+def _is_step(text: str) -> bool:
+    """Whether it is empty or a step in the path (RFC 3986, 5.2.4), with or without a parameter (`..;x`)."""
+    return text.partition(";")[0] in ("", ".", "..")
 
 
 def _pair(template: str, values: Mapping[str, object]) -> str | None:
@@ -132,4 +167,8 @@ def _pair(template: str, values: Mapping[str, object]) -> str | None:
 
 
 def _quoted(value: object) -> str:
-    return quote(value if isinstance(value, str) else json_text(value), safe="")
+    return quote(_text(value), safe="")
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json_text(value)

@@ -80,12 +80,13 @@ async def test_a_value_stays_in_its_part_of_the_path(port: int, upstream: Upstre
             make_settings(routes=[route(other, "/r", target=target, parameters={"q": {"required": True}})])
         )
         async with serving(app) as own:
-            await reading(own, "/r?q=..%2F..%2Fadmin%3Fa=b%23%25")
+            await reading(own, "/r?q=admin%3Fa=b%23%25")
             path, _, query = other.requests[0].path.partition("?")
-            assert [unquote(part) for part in path.split("/")] == ["", "v1", "../../admin?a=b#%", "s"]
-            assert parse_qs(query) == {"l": ["../../admin?a=b#%"]}
-            answer = await ask(own, "/r?q=..")
-            assert (answer.status, answer.json()["errors"][0]["field"]) == (422, "q")
+            assert [unquote(part) for part in path.split("/")] == ["", "v1", "admin?a=b#%", "s"]
+            assert parse_qs(query) == {"l": ["admin?a=b#%"]}
+            for value in ("..", "..%2F..%2Fadm", "%252e%252e", "a%252Fb", "a%25252Fb", "..%5Cadm", "a%255Cb"):
+                answer = await ask(own, f"/r?q={value}")
+                assert (answer.status, answer.json()["errors"][0]["field"]) == (422, "q"), value
             assert len(other.requests) == 1
 
 

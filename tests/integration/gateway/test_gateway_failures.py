@@ -136,6 +136,22 @@ async def test_more_streams_than_may_be_are_refused_as_the_route_tells_failures(
         assert "at the moment" in told(await reading(port, "/told?q=b"))
 
 
+@pytest.mark.parametrize("bound", [{"relays_max_running": 2}, {"relays_max_per_upstream": 1}, {"max_running": 1}])
+async def test_one_slow_upstream_leaves_room_for_the_others(bound: dict[str, int]) -> None:
+    silent = Says(Says().pieces[:1], hang)
+    async with Upstream(silent) as slow, Upstream(Says()) as quick:
+        target = {"max_running": bound.pop("max_running", None)}
+        routes = [route(slow, "/slow", target=target), route(slow, "/same", target=target), route(quick, "/quick")]
+        app = create_app(make_settings(routes=routes, **bound))
+        async with serving(app) as own, await open_stream(own, "/slow?q=a") as stream:
+            await stream.take(1)
+            answer = await ask(own, "/same?q=b")
+            assert (answer.status, answer.headers["retry-after"]) == (429, "5")
+            assert "1 answers of the same upstream are running" in answer.json()["detail"]
+            assert len((await reading(own, "/quick?q=c")).data) == len(TEXT)
+        assert len(slow.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "fields"),
     [

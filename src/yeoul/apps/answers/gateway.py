@@ -16,7 +16,7 @@ from ...asgi.routing import STARTED, stream_route
 from ...hub.job import DisconnectPolicy
 from ...relay.parameter import Parameter
 from ...relay.relays import Relays
-from ...relay.route import EndMarker, Route, Target
+from ...relay.route import EndMarker, Route, Upstream
 
 __all__ = ["gateway", "recipes_route", "with_built_in"]
 
@@ -37,23 +37,22 @@ def recipes_route(ai_service_url: str | None = None) -> Route:
     on this same server. All that goes wrong is told by an event."""
     return Route(
         path="/recipes/generate-ai-stream",
-        parameters=(
-            Parameter(
-                name="ingredients",
+        parameters={
+            "ingredients": Parameter(
                 type="strings",
                 required="ingredients 파라미터가 필요합니다",
                 wrong='ingredients 파라미터는 문자열의 JSON 배열이어야 합니다: ["양파", "감자"]',
             ),
-            Parameter(name="preferences", max_length=1_000),
-            Parameter(name="provider", max_length=100),
-        ),
+            "preferences": Parameter(max_length=1_000),
+            "provider": Parameter(max_length=100),
+        },
         errors="event",
         messages={
             "unreachable": "AI 서비스에 연결할 수 없습니다: 잠시 후 다시 시도해 주세요",
             "timeout": "AI 서비스가 제때 응답하지 않았습니다: 다시 시도해 주세요",
             "cut": "AI 서비스와의 연결이 끊겼습니다: 다시 시도해 주세요",
         },
-        target=Target(
+        upstream=Upstream(
             url=f"{(ai_service_url or '').rstrip('/')}/api/recipes/generate-stream",
             name="the AI service",
             body={"ingredients": "$ingredients", "preferences": "$preferences", "provider": "$provider"},
@@ -91,9 +90,9 @@ def gateway(
             return await relayed(relays, request, route, credential=credential, own_ticket=own_ticket, policy=policy)
 
         answers = _answers(route)
-        about = f"Relays {route.target.name}'s stream"
+        about = f"Relays {route.upstream.name}'s stream"
         if "GET" in route.methods:
-            in_query = {"parameters": [_in_query(p) for p in route.parameters if p.where != "body"]}
+            in_query = {"parameters": [_in_query(name, p) for name, p in route.parameters.items() if p.where != "body"]}
             stream_route(router, route.path, summary=about, responses=answers, openapi_extra=in_query)(answer)
         if "POST" in route.methods:
             router.add_api_route(
@@ -127,7 +126,7 @@ def gateway(
 
 
 def _credential(route: Route, variable: Callable[[str], str | None]) -> str | None:
-    auth = route.target.auth
+    auth = route.upstream.auth
     if auth is None:
         return None
     value = (variable(auth.variable) or "").strip()
@@ -147,13 +146,13 @@ def _answers(route: Route) -> dict[int | str, dict[str, Any]]:
     return {**STARTED, **problems(422, 502, 504), "default": upstream}
 
 
-def _in_query(parameter: Parameter) -> dict[str, Any]:
+def _in_query(name: str, parameter: Parameter) -> dict[str, Any]:
     schema = _SCHEMAS[parameter.type]
     shape = {"content": {"application/json": {"schema": schema}}} if parameter.type in _IN_JSON else {"schema": schema}
-    return {"name": parameter.name, "in": "query", "required": bool(parameter.required), **shape}
+    return {"name": name, "in": "query", "required": bool(parameter.required), **shape}
 
 
 def _in_body(route: Route) -> dict[str, Any]:
-    fields = [parameter for parameter in route.parameters if parameter.where != "query"]
-    schema = {"type": "object", "properties": {field.name: _SCHEMAS[field.type] for field in fields}}
+    fields = {name: _SCHEMAS[p.type] for name, p in route.parameters.items() if p.where != "query"}
+    schema = {"type": "object", "properties": fields}
     return {"requestBody": {"content": {"application/json": {"schema": schema}}}} if fields else {}
