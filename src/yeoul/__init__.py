@@ -6,47 +6,57 @@ without FastAPI.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .lazy import exports
+
 if TYPE_CHECKING:
+    from .asgi.authentication import require_admin, require_publish, require_subscribe, require_user
     from .asgi.event_stream import EventStream
     from .asgi.generate import generate
     from .asgi.live_stream import live_stream
+    from .asgi.routing import stream_route
     from .hub.hub import Hub
+    from .hub.job import DisconnectPolicy
+    from .hub.limits import Principal
     from .sse.event import Event
+    from .stream.cursor import Cursor
     from .stream.journal import Retention
 
 __version__ = "0.1.0"
-__all__ = ["Event", "EventStream", "Hub", "Retention", "generate", "live_stream"]
+__all__ = [
+    "Cursor",
+    "DisconnectPolicy",
+    "Event",
+    "EventStream",
+    "Hub",
+    "Principal",
+    "Retention",
+    "generate",
+    "live_stream",
+    "require_admin",
+    "require_publish",
+    "require_subscribe",
+    "require_user",
+    "stream_route",
+]
 
-_HOMES = {
-    "Event": ".sse.event",
-    "EventStream": ".asgi.event_stream",
-    "Hub": ".hub.hub",
-    "Retention": ".stream.journal",
-    "generate": ".asgi.generate",
-    "live_stream": ".asgi.live_stream",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        found: object = getattr(import_module(_HOMES[name], __name__), name)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("", __name__):
-            raise
-        raise ImportError(
-            f"yeoul.{name} needs the package {missing!r}, which is not installed: "
-            f'pip install "yeoul[fastapi]" (or "yeoul[server]", with `yeoul serve`)',
-            name=missing,
-        ) from error
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Cursor": ".stream.cursor",
+        "DisconnectPolicy": ".hub.job",
+        "Event": ".sse.event",
+        "EventStream": ".asgi.event_stream",
+        "Hub": ".hub.hub",
+        "Principal": ".hub.limits",
+        "Retention": ".stream.journal",
+        "generate": ".asgi.generate",
+        "live_stream": ".asgi.live_stream",
+        "require_admin": ".asgi.authentication",
+        "require_publish": ".asgi.authentication",
+        "require_subscribe": ".asgi.authentication",
+        "require_user": ".asgi.authentication",
+        "stream_route": ".asgi.routing",
+    },
+)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from yeoul.llm.provider import Delta, Finish
+from yeoul.llm.provider import Delta, Finish, Item, Note
 from yeoul.llm.sources import Texts
 
 
@@ -35,7 +35,7 @@ class SyncClose(Stream):
         self.closed += 1
 
 
-async def collect(texts: Texts[Any]) -> list[Delta | Finish]:
+async def collect(texts: Texts[Any]) -> list[Item]:
     return [item async for item in texts]
 
 
@@ -51,6 +51,20 @@ async def test_each_form_of_source_is_its_texts_and_a_finish(form: str) -> None:
     assert await collect(texts) == [Delta("a"), Delta("b"), Finish()]
     await texts.aclose()
     assert stream.closed == 1
+
+
+async def test_the_stream_of_a_provider_is_handed_on_up_to_its_finish() -> None:
+    items = [Note("status", {"stage": "thinking"}), Delta("a"), Delta("b"), Finish("length")]
+    assert await collect(Texts(Stream(*items, Delta("too late")))) == items
+
+
+async def test_deltas_without_a_finish_are_no_whole_answer() -> None:
+    assert await collect(Texts(Stream(Delta("a")))) == [Delta("a")]
+
+
+async def test_notes_beside_texts_leave_the_finish_to_the_end() -> None:
+    note = Note("status", {"stage": "thinking"})
+    assert await collect(Texts(Stream(note, "a"))) == [note, Delta("a"), Finish()]
 
 
 async def test_text_picks_what_is_text() -> None:

@@ -1,6 +1,7 @@
-"""Reading somebody else's SSE. Installs without the server."""
+"""Reading the event stream of another server. Works without FastAPI."""
 
+from ..stream import RetryPolicy
 from .connection import EventStream, Timeouts, new_session, open_stream
 from .refusal import redact
 
-__all__ = ["EventStream", "Timeouts", "new_session", "open_stream", "redact"]
+__all__ = ["EventStream", "RetryPolicy", "Timeouts", "new_session", "open_stream", "redact"]

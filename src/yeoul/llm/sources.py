@@ -6,7 +6,7 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from .provider import Delta, Finish
+from .provider import Delta, Finish, Item, Note
 
 __all__ = ["Source", "Texts"]
 
@@ -17,7 +17,11 @@ Source = AsyncIterator[_Chunk] | Callable[[], AsyncIterator[_Chunk] | Awaitable[
 
 
 class Texts(Generic[_Chunk]):
-    """An async iterator over the source's texts, with a `Finish` at its end. `text` picks the text out of each chunk.
+    """An async iterator over the items of an answer: the source's texts, with a `Finish` at its end. `text` picks the
+    text out of each chunk.
+
+    Without `text` the source may yield items, too: a `Note` beside its texts; or `Delta`s, as a provider's stream does,
+    and then the `Finish` must be its own, since an answer without one is incomplete.
 
     A function is called, and a source consumed, with the first step and not before. `aclose` closes what there is to
     close, also where there was no first step: an SDK's stream holds a connection from the moment it was made.
@@ -32,7 +36,7 @@ class Texts(Generic[_Chunk]):
     def __aiter__(self) -> Texts[_Chunk]:
         return self
 
-    async def __anext__(self) -> Delta | Finish:
+    async def __anext__(self) -> Item:
         return await anext(self._reading)
 
     async def aclose(self) -> None:
@@ -41,17 +45,25 @@ class Texts(Generic[_Chunk]):
         finally:
             await self._let_go()
 
-    async def _read(self) -> AsyncGenerator[Delta | Finish, None]:
+    async def _read(self) -> AsyncGenerator[Item, None]:
         if self._make is not None:
             made = self._make()
             self._chunks = await made if inspect.isawaitable(made) else made
+        finishes_itself = False
         async for chunk in self._chunks:
+            if self._text is None and isinstance(chunk, Delta | Finish | Note):
+                yield chunk
+                if isinstance(chunk, Finish):
+                    return
+                finishes_itself = finishes_itself or isinstance(chunk, Delta)
+                continue
             piece = self._text(chunk) if self._text is not None else chunk
             if piece:
                 if not isinstance(piece, str):
                     raise TypeError(f"the source yields {type(piece).__name__}, not str: pass text= to pick the text")
                 yield Delta(piece)
-        yield Finish()
+        if not finishes_itself:
+            yield Finish()
 
     async def _let_go(self) -> None:
         # Generators have `aclose`, the streams of some SDKs a `close` that may have to be awaited.
