@@ -30,15 +30,16 @@ else
 	$(BIN)/python -m pytest -q -m slow --durations 10
 endif
 
-bench: $(TEST_READY) ## measure against the reference and a peer (ARGS="--quick")
+bench: $(TEST_READY) ## measure beside a physical limit and peers (ARGS="--quick --markdown")
 	$(BIN)/python -m bench $(ARGS)
 
 fuzz: $(TEST_READY) ## fuzz the decoder for ten minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris
 	$(BIN)/python tests/fuzz/fuzz_decoder.py -max_total_time=600
 
-docs: $(TEST_READY) ## write docs/configuration.md anew from the settings
-	$(BIN)/python docs/make_configuration.py
+docs: $(TEST_READY) ## write docs/configuration.md and docs/reference.md from the source
+	$(BIN)/python scripts/make_configuration.py
+	$(BIN)/python scripts/make_reference.py
 
 lock: ## write lock/*.txt anew with the newest versions that fit
 	sh scripts/lock.sh

@@ -94,7 +94,7 @@ class InvalidToken(YeoulError):
 
 
 class InvalidTopic(YeoulError, ValueError):
-    """A topic name that breaks the rules of `yeoul.hub.topic.check_topic`."""
+    """A topic name that breaks the rules of `yeoul.hub.check_topic`."""
 
 
 class EventTooLarge(YeoulError):

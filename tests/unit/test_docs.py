@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import importlib
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import make_configuration
 import yeoul
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]
 
 
-def load(path: Path) -> ModuleType:
-    spec = spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_page_of_settings_is_what_make_docs_writes() -> None:
     written = (ROOT / "docs" / "configuration.md").read_text()
-    assert written == load(ROOT / "docs" / "make_configuration.py").configuration(), "run `make docs`"
+    assert written == make_configuration.configuration(), "run `make docs`"
 
 
 def test_every_setting_says_what_it_is_and_why() -> None:

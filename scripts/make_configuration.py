@@ -75,4 +75,4 @@ def configuration() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("configuration.md").write_text(configuration())
+    (Path(__file__).parents[1] / "docs" / "configuration.md").write_text(configuration())
