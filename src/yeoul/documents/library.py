@@ -105,10 +105,10 @@ class Library:
         """All documents, or those of a collection, in the order in which they were added."""
         sql = (
             "SELECT id, collection, title, source, digest, passages, added FROM documents "
-            "WHERE ?1 IS NULL OR collection = ?1 ORDER BY collection, id"
+            "WHERE :collection IS NULL OR collection = :collection ORDER BY collection, id"
         )
         with self._read() as db:
-            return [Entry(*row) for row in db.execute(sql, (collection,))]
+            return [Entry(*row) for row in db.execute(sql, {"collection": collection})]
 
     def remove(self, which: str, collection: str | None = None) -> Entry:
         """Forgets the document with this id, or with this title or source if it is the only one.
