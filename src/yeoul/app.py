@@ -23,7 +23,8 @@ from .apps.live.topics import topics
 from .apps.operations.admin import admin
 from .apps.operations.auth import auth_app
 from .apps.operations.index import index
-from .apps.operations.ops import ops
+from .apps.operations.metrics import metrics
+from .apps.operations.probes import probes
 from .apps.operations.revocations import revocations_app
 from .asgi.authentication import Authentication, require_unrestricted, require_user
 from .asgi.body import BodyLimit
@@ -145,7 +146,7 @@ def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
         topics(hub, max_newest=settings.max_newest),
         notifications(hub),
         realtime(hub),
-        chat(hub, history=settings.chat_history, grace=settings.chat_grace_s),
+        chat(hub, services.rooms, history=settings.chat_history),
         status(hub, services.monitor, interval=settings.status_interval_s),
         auth_app(hub, services.authenticator, services.tickets, cookie=settings.cookie),
         revocations_app(hub, services.tickets, services.revocations),
@@ -160,6 +161,6 @@ def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
     ):
         yield answers, known
     yield index(), []
-    # Last, since the gauges of the chat rooms exist once the chat does.
-    yield ops(hub, make_registry(services), open=settings.open_metrics), []
+    yield probes(hub), []
+    yield metrics(make_registry(services), open=settings.open_metrics), []
     yield admin(hub, make_overview(services)), []

@@ -13,8 +13,8 @@ from .apps.answers.gateway import recipes_route, with_built_in
 from .apps.live.chat import MAX_MESSAGE_BYTES
 from .apps.live.rooms import Rooms
 from .apps.live.status import STATUS
-from .apps.operations.admin import Overview, overview_of
-from .apps.operations.metrics import Counted, Gauges, registry_of
+from .apps.operations.metrics import Counters, Gauges, registry_of
+from .apps.operations.overview import Overview, overview_of
 from .asgi.idempotency import IdempotencyKeys
 from .asgi.origins import DEMO_ORIGINS
 from .asgi.rates import Rates
@@ -81,6 +81,7 @@ class Services:
     tickets: Tickets
     hub: Hub
     monitor: LoopMonitor
+    rooms: Rooms
     generations: Generations
     relays: Relays
     providers: Providers
@@ -118,6 +119,7 @@ def make_services(settings: Settings, routes: Sequence[Route] = ()) -> Services:
         tickets=Tickets(ticket_seconds=settings.ticket_s, revoked=revocations.revoked),
         hub=hub,
         monitor=LoopMonitor(hub.stats),
+        rooms=Rooms(hub, grace=settings.chat_grace_s),
         generations=_make_generations(settings, hub, demo),
         relays=_make_relays(settings, hub, demo),
         providers=make_providers(settings),
@@ -394,13 +396,13 @@ def make_registry(services: Services) -> CollectorRegistry:
         services.generations,
         services.relays,
         monitor=services.monitor,
-        counted=_counters(services),
+        counters=_counters(services),
         gauges=_gauges(services),
         bounds=_bounds(services.settings),
     )
 
 
-def _counters(services: Services) -> Counted:
+def _counters(services: Services) -> Counters:
     requests, identifications = services.requests, services.identifications
     return {
         "yeoul_requests": ("Requests answered, by route.", requests.labels, requests.counts),
@@ -424,18 +426,12 @@ def _counters(services: Services) -> Counted:
 
 
 def _gauges(services: Services) -> Gauges:
-    revocations, keys = services.revocations, services.idempotency_keys
-    gauges: Gauges = {
+    revocations, keys, rooms = services.revocations, services.idempotency_keys, services.rooms
+    return {
         "yeoul_revocations": ("Users whose tokens are revoked.", lambda: len(revocations)),
         "yeoul_idempotency_keys": ("Idempotency-Keys that are remembered.", lambda: len(keys)),
-    }
-    rooms = services.hub.components.get(Rooms)
-    if not isinstance(rooms, Rooms):
-        return gauges
-    return {
-        **gauges,
-        "yeoul_chat_rooms": ("Chat rooms with at least one known user.", lambda: rooms.rooms),
-        "yeoul_chat_places": ("Known users in chat rooms, counted once per room.", lambda: rooms.places),
+        "yeoul_chat_rooms": ("Chat rooms with at least one member.", lambda: rooms.count),
+        "yeoul_chat_places": ("Members of chat rooms, counted once per room.", lambda: rooms.places),
     }
 
 

@@ -13,8 +13,9 @@ from support.polling import eventually, generation, metrics
 from support.reader import ask, open_stream, publish
 from support.serving import one_outlet, serving
 from support.upstream import TOKENS, Answer, Upstream, eof, error, stall
+from yeoul.apps.operations.metrics import metrics as metrics_app
 from yeoul.apps.operations.metrics import registry_of
-from yeoul.apps.operations.ops import ops
+from yeoul.apps.operations.probes import probes
 from yeoul.hub import Hub
 from yeoul.llm.generations import Generations
 
@@ -50,7 +51,8 @@ async def test_a_running_server_is_alive_and_ready(port: int, path: str) -> None
 async def test_a_server_that_shuts_down_is_alive_and_not_ready() -> None:
     hub = Hub()
     app = FastAPI()
-    app.include_router(ops(hub, registry_of(hub, Generations(hub))))
+    app.include_router(probes(hub))
+    app.include_router(metrics_app(registry_of(hub, Generations(hub))))
     async with serving(app) as port:
         assert (await ask(port, "/readyz")).status == 200
         await hub.close()

@@ -16,20 +16,17 @@ from support.reader import ask, open_stream, publish
 from support.serving import one_outlet, serving
 from support.settings import make_settings
 from yeoul.app import create_app
-from yeoul.apps.operations import ops as ops_module
-from yeoul.apps.operations.metrics import registry_of
-from yeoul.apps.operations.ops import ops
+from yeoul.apps.operations import probes as probes_module
+from yeoul.apps.operations.probes import probes
 from yeoul.hub import Hub
 from yeoul.hub.health import PROBE_TOPIC, Probe
-from yeoul.llm.generations import Generations
 
 
 @asynccontextmanager
 async def probed(broker: FaultyBroker) -> AsyncIterator[tuple[int, Hub]]:
     hub = Hub(broker)
     app = FastAPI(lifespan=hub.lifespan)
-    registry = registry_of(hub, Generations(hub))
-    app.include_router(ops(hub, registry, probe=Probe(hub, bound=0.05, fresh=0.0)))
+    app.include_router(probes(hub, probe=Probe(hub, bound=0.05, fresh=0.0)))
     async with serving(app) as port:
         yield port, hub
 
@@ -60,7 +57,7 @@ async def test_a_server_whose_events_do_not_arrive_is_not_ready_and_says_why(fau
 
 
 async def test_a_server_that_has_delivered_nothing_for_long_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops_module, "_STUCK", 0.1)
+    monkeypatch.setattr(probes_module, "_STUCK_S", 0.1)
     broker = FaultyBroker()
     async with probed(broker) as (port, _):
         broker.fault = "lose"
@@ -76,7 +73,7 @@ async def test_a_server_that_has_delivered_nothing_for_long_is_not_alive(monkeyp
 
 
 async def test_a_broker_that_is_away_is_no_reason_to_restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops_module, "_STUCK", 0.02)
+    monkeypatch.setattr(probes_module, "_STUCK_S", 0.02)
     broker = FaultyBroker()
     async with probed(broker) as (port, _):
         broker.fault = "fail"
@@ -87,7 +84,7 @@ async def test_a_broker_that_is_away_is_no_reason_to_restart(monkeypatch: pytest
 
 async def test_a_loop_that_stood_still_is_alive_when_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that was paused, a machine that was: to restart it then would end streams for nothing."""
-    monkeypatch.setattr(ops_module, "_STUCK", 0.5)
+    monkeypatch.setattr(probes_module, "_STUCK_S", 0.5)
     app = create_app(make_settings())
     async with serving(app) as port:
         assert (await ask(port, "/readyz")).status == 200

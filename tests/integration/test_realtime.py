@@ -89,7 +89,7 @@ async def test_nobody_unknown_sends_or_follows(port: int) -> None:
 @pytest.mark.settings(subscribe=["realtime/user/*"], publish=["realtime/user/ann"])
 async def test_who_may_only_do_less_is_told_what(port: int) -> None:
     for path, hint in [
-        ("/realtime/stream", "name an `entityType`, and an `entityId`"),
+        ("/realtime/stream", "name an `entityType` and an `entityId`"),
         ("/realtime/stream?entityType=user", "name an `entityId`"),
         ("/realtime/stream?entityType=user&entityId=1&entityId=2", None),
         ("/realtime/stream?entityType=order&entityId=1", "'realtime/order/1'"),

@@ -101,7 +101,7 @@ async def test_short_lines_are_no_longer_than_a_request_may_be(server: int) -> N
     ("arguments", "given", "code", "said"),
     [
         (["publish", "bad topic", "x"], "", 1, "422 Unprocessable Entity: topic name 'bad topic' has the character"),
-        (["publish", "t", "x", "--type", "stream.bye"], "", 1, "begin with 'stream.' are the server's own"),
+        (["publish", "t", "x", "--type", "stream.bye"], "", 1, "begin with 'stream.' belong to the server"),
         (["publish", "t", "{bad", "--json"], "", 2, "the data is not JSON"),
         (["publish", "t", "--lines", "--json"], '{"a": 1}\n{bad\n', 2, "line 2: the data is not JSON"),
         (["publish", "t"], b"\xff\xfe", 2, "the data is not UTF-8 (byte 0)"),

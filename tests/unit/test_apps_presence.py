@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from yeoul.apps.live.presence import Presence
+from yeoul.apps.live.presence import MAX_LISTED, Presence
 
 GRACE = 10.0
 
 
 def told(presence: Presence) -> dict[str, list[str]]:
     """`+ann` has come, `-ann` has gone."""
-    found = presence.changes()
-    return {room: [("+" if c.joined else "-") + c.person.user for c in changes] for room, changes in found.items()}
+    found = {room: presence.changes(room) for room in list(presence.changed)}
+    return {room: [("+" if c.joined else "-") + c.member.user for c in changes] for room, changes in found.items()}
 
 
 def users(presence: Presence, room: str = "r") -> list[str]:
-    return [person.user for person in presence.people(room, 100)[0]]
+    """As the list of the room shows them, which is kept and built anew where it has to be."""
+    shown = json.loads(presence.members_json(room))
+    assert shown == [member.shown() for member in presence.members(room)]
+    assert presence.count(room) >= len(shown)
+    return [member["id"] for member in shown]
 
 
 def arrive(presence: Presence, reader: object, user: str = "ann", room: str = "r", name: str | None = None) -> None:
@@ -77,13 +82,13 @@ def test_a_stream_that_is_said_to_begin_or_end_twice_counts_once() -> None:
     assert users(presence) == ["bob"]
 
 
-def test_whoever_is_sent_away_for_good_is_gone_at_once_with_the_last_stream() -> None:
+def test_whoever_is_sent_away_permanent_is_gone_at_once_with_the_last_stream() -> None:
     presence = Presence(grace=GRACE)
     arrive(presence, "one")
     arrive(presence, "two")
-    presence.depart("one", "r", 0.0, for_good=True)
+    presence.depart("one", "r", 0.0, permanent=True)
     assert users(presence) == ["ann"]
-    presence.depart("two", "r", 0.0, for_good=True)
+    presence.depart("two", "r", 0.0, permanent=True)
     assert users(presence) == []
 
 
@@ -120,24 +125,56 @@ def test_one_stream_may_be_in_many_rooms() -> None:
         presence.depart("tab", room, 0.0)
     presence.expire(GRACE)
     assert told(presence) == {room: ["-ann"] for room in rooms}
-    assert repr(presence) == "<Presence 0 places in 0 rooms, 0 in grace>"
+    assert repr(presence) == "<Presence 0 places in 0 rooms, 0 in the grace period>"
 
 
 def test_a_name_is_the_newest_that_the_user_has() -> None:
     presence = Presence(grace=GRACE)
     arrive(presence, "one", name="Ann")
+    assert users(presence) == ["ann"]
     arrive(presence, "two", name="Ann B.")
-    assert presence.people("r", 1)[0][0].name == "Ann B."
+    assert [member["name"] for member in json.loads(presence.members_json("r"))] == ["Ann B."]
 
 
-def test_a_list_names_those_who_are_there_longest_and_counts_all() -> None:
+def test_a_list_names_the_first_members_and_counts_all() -> None:
+    presence = Presence(grace=0)
+    for number in range(MAX_LISTED + 5):
+        arrive(presence, number, f"u{number}")
+        assert users(presence) == [f"u{n}" for n in range(number + 1)][:MAX_LISTED]
+        assert presence.count("r") == number + 1
+    presence.depart(3, "r", 0.0)
+    assert users(presence) == [f"u{n}" for n in range(MAX_LISTED + 1) if n != 3]
+    presence.depart(MAX_LISTED + 4, "r", 0.0)
+    assert (users(presence)[-1], presence.count("r")) == (f"u{MAX_LISTED}", MAX_LISTED + 3)
+    assert (users(presence, "elsewhere"), presence.count("elsewhere")) == ([], 0)
+
+
+def test_the_list_is_kept_while_nobody_changes_whom_it_names() -> None:
+    presence = Presence(grace=0)
+    for number in range(MAX_LISTED):
+        arrive(presence, number, f"u{number}")
+    before = presence.members_json("r")
+    for number in range(MAX_LISTED, MAX_LISTED + 50):
+        arrive(presence, number, f"u{number}")
+    presence.depart(MAX_LISTED, "r", 0.0)
+    assert presence.members_json("r") is before
+    presence.depart(0, "r", 0.0)
+    assert presence.members_json("r") != before
+
+
+def test_thousands_whose_grace_ends_at_once_are_removed_in_slices() -> None:
     presence = Presence(grace=GRACE)
-    for user in ("ann", "bob", "cyd"):
-        arrive(presence, user, user)
-    people, count = presence.people("r", 2)
-    assert [person.user for person in people] == ["ann", "bob"]
-    assert count == 3
-    assert presence.people("elsewhere", 2) == ([], 0)
+    for number in range(5_000):
+        arrive(presence, number, f"u{number}")
+    for number in range(5_000):
+        presence.depart(number, "r", 0.0)
+    calls = 0
+    while presence.next_expiry is not None:
+        presence.expire(GRACE)
+        calls += 1
+    assert (presence.places, presence.rooms) == (0, 0)
+    assert 2 <= calls <= 5
+    assert len(presence.changes("r")) == 5_000
 
 
 def test_over_the_bound_the_absent_go_early_then_newcomers_are_not_counted() -> None:
@@ -180,14 +217,14 @@ class Rooms(RuleBasedStateMachine):
         self.graces.pop((room, user), None)
 
     @precondition(lambda self: self.streams)
-    @rule(data=st.data(), for_good=st.booleans(), again=st.booleans())
-    def end(self, data: st.DataObject, for_good: bool, again: bool) -> None:
+    @rule(data=st.data(), permanent=st.booleans(), again=st.booleans())
+    def end(self, data: st.DataObject, permanent: bool, again: bool) -> None:
         number, room = data.draw(st.sampled_from(sorted(self.streams)))
         for _ in range(1 + again):
-            self.presence.depart(number, room, self.now, for_good=for_good)
+            self.presence.depart(number, room, self.now, permanent=permanent)
         user = self.streams.pop((number, room))
         left = Counter((room, user) for (_, room), user in self.streams.items())
-        if not left[room, user] and not for_good:
+        if not left[room, user] and not permanent:
             self.graces[room, user] = self.now + GRACE
 
     @rule(seconds=st.sampled_from([0.5, 4.0, 10.0, 25.0]))
@@ -203,18 +240,19 @@ class Rooms(RuleBasedStateMachine):
 
     @rule()
     def tell(self) -> None:
-        for room, changes in self.presence.changes().items():
-            for change in changes:
+        for room in list(self.presence.changed):
+            for change in self.presence.changes(room):
                 for view in self.views:
-                    (view.add if change.joined else view.discard)((room, change.person.user))
+                    (view.add if change.joined else view.discard)((room, change.member.user))
         assert self.views == [self.there()] * 2
-        assert self.presence.changes() == {}
+        assert not self.presence.changed
 
     @invariant()
     def those_with_a_stream_or_in_their_grace_are_there(self) -> None:
         found = {(room, user) for room in ("r1", "r2") for user in users(self.presence, room)}
         assert found == self.there()
-        assert f"<Presence {len(found)} places" in repr(self.presence)
+        assert self.presence.places == len(found)
+        assert self.presence.rooms == len({room for room, _ in found})
 
     def there(self) -> set[tuple[str, str]]:
         return {(room, user) for (_, room), user in self.streams.items()} | set(self.graces)

@@ -57,7 +57,7 @@ def told(outlet: MemoryOutlet) -> list[Any]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PACE", 0.001)
-    monkeypatch.setattr(module, "_AGAIN", 0.001)
+    monkeypatch.setattr(module, "_RETRY", 0.001)
 
 
 async def test_what_could_not_be_told_is_mended_with_the_whole_list(caplog: pytest.LogCaptureFixture) -> None:
@@ -75,7 +75,7 @@ async def test_what_could_not_be_told_is_mended_with_the_whole_list(caplog: pyte
         assert told(outlet)[-1] == ["bob"]
         await come(hub, "cyd")
         await outlet.until(lambda outlet: told(outlet)[-1] == "+cyd")
-        assert "who is in room 'r' could not be told" in caplog.text
+        assert "the members of room 'r' could not be announced" in caplog.text
 
 
 async def test_a_room_whose_topic_cannot_be_made_holds_no_other_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -84,8 +84,8 @@ async def test_a_room_whose_topic_cannot_be_made_holds_no_other_up(caplog: pytes
         _, outlet = await come(hub, None, "chat/b/presence")
         await come(hub, "ann", "chat/a", "chat/b")
         await outlet.until(lambda outlet: told(outlet) == ["+ann"])
-        assert "room 'a' could not be told: 3 topics are in use" in caplog.text
-        assert rooms.people("a")["count"] == 1, "who comes is told by the list"
+        assert "room 'a' could not be announced: 3 topics are in use" in caplog.text
+        assert json.loads(rooms.state("a"))["count"] == 1, "who comes is told by the list"
 
 
 async def test_ten_are_told_one_by_one_and_more_as_a_list() -> None:
@@ -117,7 +117,7 @@ async def test_topics_that_are_no_rooms_have_no_people() -> None:
     async with Hub() as hub:
         rooms = Rooms(hub, grace=0)
         await come(hub, "ann", "chat/a:b", "chat/cafe\u0301", "chat/r/presence", "chat/r/deeper", "chat")
-        assert repr(rooms._presence).startswith("<Presence 0 places")
+        assert (rooms.count, rooms.places) == (0, 0)
 
 
 async def test_nothing_is_left_when_the_hub_ends_while_somebody_is_in_their_grace() -> None:

@@ -120,9 +120,9 @@ def require_trusted_page(request: HTTPConnection) -> None:
         )
 
 
-def require_subscribe(request: HTTPConnection, topics: Iterable[str]) -> Identity:
+def require_subscribe(request: HTTPConnection, topics: Iterable[str], *, hint: str = "") -> Identity:
     """The caller, who may follow all these topics. Raises Problem (401, 403) that names the first topic that the caller
-    may not follow."""
+    may not follow. `hint`: what to do instead."""
     identity = caller_of(request)
     for topic in topics:
         if identity.may_subscribe(topic):
@@ -130,16 +130,18 @@ def require_subscribe(request: HTTPConnection, topics: Iterable[str]) -> Identit
         require_user(request)
         if identity.topics is not None and topic not in identity.topics:
             raise _forbidden(f"the ticket is not for topic {topic!r}: request one that names it")
-        raise _forbidden(f"the token does not allow following {topic!r}: its claim `yeoul.subscribe` must include it")
+        wrong = f"the token does not allow following {topic!r}: its claim `yeoul.subscribe` must include it"
+        raise _forbidden(f"{wrong}; or {hint}" if hint else wrong)
     return identity
 
 
-def require_publish(request: HTTPConnection, topic: str) -> Identity:
-    """The caller, who may publish to this topic. Raises Problem (401, 403)."""
+def require_publish(request: HTTPConnection, topic: str, *, hint: str = "") -> Identity:
+    """The caller, who may publish to this topic. Raises Problem (401, 403). `hint`: what to do instead."""
     identity = caller_of(request)
     if not identity.may_publish(topic):
         require_user(request)
-        raise _forbidden(f"the token does not allow publishing to {topic!r}: its claim `yeoul.publish` must include it")
+        wrong = f"the token does not allow publishing to {topic!r}: its claim `yeoul.publish` must include it"
+        raise _forbidden(f"{wrong}; or {hint}" if hint else wrong)
     return identity
 
 

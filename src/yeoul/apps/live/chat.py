@@ -1,4 +1,4 @@
-"""Chat: rooms with their last messages, who is in them, and who is typing."""
+"""Chat: rooms with their last messages, their members, and who is typing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from ...asgi.body import JsonBody
 from ...asgi.event_stream import EventStream
 from ...asgi.routing import PublishRoute, hot, stream_route
 from ...hub import Hub
+from .message import MAX_TEXT, NO_STORE, Text, accepted, json_event, new_message
 from .rooms import Rooms, check_room, presence_topic, room_topic
-from .senders import MAX_TEXT, NO_STORE, SenderOut, Text, accepted, draw_id, news, sender_of, timestamp
+from .sender import Sender
+from .timestamp import timestamp
 from .typists import TYPING_S, Typists
 
 __all__ = ["MAX_MESSAGE_BYTES", "chat"]
 
-# Of a message with all that is told of it: each character may take six bytes of JSON, as a control character does.
+# Bytes of a message as it is published: each character may take six in JSON, as a control character does.
 MAX_MESSAGE_BYTES = 6 * MAX_TEXT + 1_500
 
 _ROOM = "1 to 64 letters and digits of any script, `-`, `_` and `.`"
@@ -29,126 +31,107 @@ Room = Annotated[str, AfterValidator(check_room)]
 
 
 class NewMessage(JsonBody):
-    """What to say, and where."""
+    """A message, and the room it is for."""
 
     roomId: Room = Field(description=_ROOM)
     message: Text
 
 
 class NewTyping(JsonBody):
-    """`typing` false: the caller has stopped without sending."""
+    """`typing` false: the user has stopped without sending."""
 
     roomId: Room = Field(description=_ROOM)
     typing: bool = Field(True, strict=True)
 
 
-class MessageOut(BaseModel):
+class ChatMessage(BaseModel):
     id: str
     roomId: str
     message: str
-    sender: SenderOut
+    sender: Sender
     timestamp: str
 
 
 class MessageSent(BaseModel):
-    """`id` is the position of the event, the message's own `id` what it is known by."""
+    """`id` is the position of the event; the message has an `id` of its own."""
 
     id: str
-    message: MessageOut
+    message: ChatMessage
 
 
-class TypingTaken(BaseModel):
-    told: bool = Field(description="whether the others were told: not where they know it already")
+class TypingAccepted(BaseModel):
+    told: bool = Field(description="whether the room was told: false where it knows already")
 
 
-class PersonOut(BaseModel):
+class RoomMember(BaseModel):
     id: str
     name: str | None
     since: str
 
 
-class RoomOut(BaseModel):
-    """`users`: a hundred at most, the longest there first; `count`: all of them."""
+class RoomState(BaseModel):
+    """`users`: the first hundred members, in the order in which they entered; `count`: the number of all members."""
 
     roomId: str
-    users: list[PersonOut]
+    users: list[RoomMember]
     count: int
 
 
-def chat(hub: Hub, *, history: int, grace: float) -> APIRouter:
-    """`history`: messages that whoever comes is shown. `grace`: seconds after which somebody without a stream has
-    left."""
+def chat(hub: Hub, rooms: Rooms, *, history: int) -> APIRouter:
+    """`history`: how many of the last messages a new reader is given."""
     router = APIRouter(prefix="/chat", tags=["chat"], route_class=PublishRoute)
-    rooms, typists = Rooms(hub, grace=grace), Typists()
+    typists = Typists()
 
-    @stream_route(router, "/stream", summary="What is said in a room, and who comes and goes")
+    @stream_route(router, "/stream", summary="Follow a room: messages, members, typing")
     @hot
     async def stream(request: Request, room: Annotated[Room, Query(description=_ROOM)] = "general") -> Response:
-        """The room's messages, its last ones first; `presence` (who is there) on each connect, then `join` and `leave`,
-        which are about a user however many streams that one has, and `typing`.
+        """The room's last messages and all that follow. `presence` (the members) comes on each connect; then `join` and
+        `leave`, once per user however many streams that user has, and `typing`.
 
-        To follow other things with the same connection: `/stream?topic=chat/<room>&topic=chat/<room>/presence&…`.
+        To follow other topics with the same connection: `/stream?topic=chat/<room>&topic=chat/<room>/presence&…`.
         """
         require_user(request)
-        topic, people = room_topic(room), presence_topic(room)
+        topic, members = room_topic(room), presence_topic(room)
         require_subscribe(request, [topic])
         return EventStream(
             hub,
-            [topic, people],
+            [topic, members],
             request,
             newest={topic: history},
-            always_new=[people],  # the greeting says it all, and nobody wants to know who was typing then
+            always_new=[members],  # the greeting has the current members, and typing is over
             greeting=lambda: [rooms.greeting(room)],
         )
 
-    @router.post(
-        "/send",
-        status_code=202,
-        response_model=MessageSent,
-        summary="Say something",
-    )
+    @router.post("/send", status_code=202, response_model=MessageSent, summary="Send a message to a room")
     async def send(request: Request, new: NewMessage) -> Response:
-        """Says something in a room, to everybody there, the sender included."""
-        sender = sender_of(require_user(request))
+        """The message reaches everyone in the room, its sender included."""
+        sender = Sender.of(require_user(request))
         topic = room_topic(new.roomId)
         require_publish(request, topic)
-        message = {
-            "id": draw_id(),
-            "roomId": new.roomId,
-            "message": new.message,
-            "sender": sender,
-            "timestamp": timestamp(),
-        }
-        event = news(message)
+        event = json_event(new_message(sender, {"roomId": new.roomId, "message": new.message}))
         return accepted(await hub.publish(topic, event), "message", event)
 
-    @router.post(
-        "/typing",
-        status_code=202,
-        response_model=TypingTaken,
-        summary="Be seen typing",
-    )
+    @router.post("/typing", status_code=202, response_model=TypingAccepted, summary="Announce that you are typing")
     async def typing(request: Request, new: NewTyping) -> Response:
-        """Tells a room that the caller is typing; others are told once in three seconds, so send it with every key."""
-        sender = sender_of(require_user(request))
+        """May be sent with each key: the room is told once in three seconds."""
+        sender = Sender.of(require_user(request))
         require_publish(request, room_topic(new.roomId))
-        told = typists.worth_telling(new.roomId, str(sender["id"]), new.typing, monotonic())
+        told = typists.should_announce(new.roomId, sender.id, new.typing, monotonic())
         if told:
-            word = {
+            announcement = {
                 "roomId": new.roomId,
-                "user": sender,
+                "user": {"id": sender.id, "name": sender.name},
                 "typing": new.typing,
                 "seconds": TYPING_S,
                 "timestamp": timestamp(),
             }
-            await hub.publish(presence_topic(new.roomId), news(word, "typing"))
+            await hub.publish(presence_topic(new.roomId), json_event(announcement, "typing"))
         return JSONResponse({"told": told}, 202, NO_STORE)
 
-    @router.get("/rooms/{room}", response_model=RoomOut, summary="Who is there")
+    @router.get("/rooms/{room}", response_model=RoomState, summary="List the members of a room")
     async def show(request: Request, room: Annotated[Room, Path(description=_ROOM)]) -> Response:
-        """Who is in the room now."""
         require_user(request)
         require_subscribe(request, [room_topic(room)])
-        return JSONResponse(rooms.people(room), headers=NO_STORE)
+        return Response(rooms.state(room), headers=NO_STORE, media_type="application/json")
 
     return router

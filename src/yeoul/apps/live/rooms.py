@@ -1,48 +1,53 @@
-"""Chat rooms and the people in them: told to everybody who follows `chat/<room>/presence`."""
+"""Chat rooms and their members: announced to the readers of `chat/<room>/presence`."""
 
 from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from ...errors import EventTooLarge, HubClosed, TooManyTopics
 from ...hub import EndReason, Hub, Subscription
 from ...hub.reasons import KICKED, REVOKED
 from ...observe import logger
 from ...sse import Event, json_data
-from .presence import Change, Person, Presence
-from .senders import sendable, timestamp
+from .presence import Change, Presence
+from .sender import replace_surrogates
+from .timestamp import timestamp
 
 __all__ = ["Rooms", "check_room", "presence_topic", "room_topic"]
 
 _MAX_ROOM = 64
-# To compose a name takes the square of its length, and the event loop meanwhile: no composed character is written with
-# more than four.
+# Normalizing a name takes time that grows with the square of its length, and the event loop waits meanwhile: no
+# composed character is written with more than four.
 _MAX_WRITTEN = 4 * _MAX_ROOM
 _MARKS = frozenset("-_.")
 
-# People whom a list of a room names; all are counted.
-_MOST_LISTED = 100
-# Seconds between two tellings of who came and went, and how many in one room are told one by one. After a restart, or
-# the loss of a network, everybody is back within seconds: told one by one, n people would be told of n people.
+# Changes of one room that are announced one by one. After a restart, or a lost network, all users are back within
+# seconds: announced one by one, n users would be told of n users.
+_MAX_SINGLE = 10
+# Seconds between two announcements in one room: at least `_PACE`, and so many more for each member that telling all of
+# them takes a few percent of a core (a member costs about 10 µs), up to `_MAX_PACE`.
 _PACE = 0.25
-_ONE_BY_ONE = 10
-# Seconds until a room is told again after the broker has failed.
-_AGAIN = 5.0
+_PACE_PER_MEMBER = 0.0004
+_MAX_PACE = 10.0
+# Seconds before another attempt where the broker has failed.
+_RETRY = 5.0
 
-# Why a stream ended whose user does not come back by itself.
-_FOR_GOOD = frozenset({KICKED, REVOKED})
+# Reasons for which a stream ends whose user cannot come back.
+_PERMANENT = frozenset({KICKED, REVOKED})
 
 
 def check_room(name: str) -> str:
-    """The room's name, composed (NFC): two that look the same are one. Raises ValueError for what is none."""
+    """The room's name in its composed form (NFC): two names that look the same are one. Raises ValueError for an
+    invalid name."""
     if len(name) <= _MAX_WRITTEN:
         name = unicodedata.normalize("NFC", name)
     if not 1 <= len(name) <= _MAX_ROOM:
         raise ValueError(f"a room's name has 1 to {_MAX_ROOM} characters, not {len(name)}")
     if name in (".", "..") or not all(unicodedata.category(char)[0] in "LMN" or char in _MARKS for char in name):
-        raise ValueError("a room's name is made of letters and digits of any script, '-', '_' and '.'")
+        raise ValueError("a room's name consists of letters and digits of any script, '-', '_' and '.'")
     return name
 
 
@@ -55,38 +60,41 @@ def presence_topic(room: str) -> str:
 
 
 class Rooms:
-    """Watches who reads `chat/<room>`, by whichever route. Only known users are people: others have no name to show.
+    """Watches who reads `chat/<room>`, by whatever route. Only authenticated users are members: others have no name.
 
-    Who is here is known of this process alone. `grace` in seconds, as in `Presence`.
+    It knows the readers of this process only. `grace`: seconds, as in `Presence`. Raises ValueError if the hub has
+    rooms already.
     """
 
     def __init__(self, hub: Hub, *, grace: float) -> None:
         self._hub = hub
         self._presence = Presence(grace=grace)
         self._timer: asyncio.TimerHandle | None = None
-        self._telling = False
-        self._untold: dict[str, None] = {}  # rooms that could not be told of a change: the whole list mends it
-        hub.components.setdefault(Rooms, self)
+        self._announcing = False
+        self._announced: dict[str, float] = {}  # when, by room, while that delays its next announcement
+        self._failed: set[str] = set()  # rooms whose last announcement failed: they are sent the whole list
         hub.watch("chat/*", self._on_reader)
         hub.before_close(self._close)
 
     @property
-    def rooms(self) -> int:
-        """Rooms that somebody known is in."""
+    def count(self) -> int:
+        """Rooms with at least one member."""
         return self._presence.rooms
 
     @property
     def places(self) -> int:
-        """Known users in rooms, once for each room."""
+        """Members of all rooms, counted once per room."""
         return self._presence.places
 
-    def people(self, room: str) -> dict[str, object]:
-        """What `presence` says of a room: it replaces what one knew."""
-        people, count = self._presence.people(room, _MOST_LISTED)
-        return {"roomId": room, "users": [_shown(person) for person in people], "count": count}
+    def state(self, room: str) -> str:
+        """Who is in the room, as the JSON of a `presence` event: it replaces what a reader knew. It names the first
+        members and counts all."""
+        members, count = self._presence.members_json(room), self._presence.count(room)
+        return f'{{"roomId": {json_data(room)}, "users": {members}, "count": {count}}}'
 
     def greeting(self, room: str) -> Event:
-        return Event(json_data(self.people(room)), "presence")
+        """For a reader that has just been subscribed."""
+        return Event(self.state(room), "presence")
 
     async def _close(self) -> None:
         if self._timer is not None:
@@ -95,60 +103,81 @@ class Rooms:
 
     def _on_reader(self, topic: str, reader: Subscription, reason: EndReason | None) -> None:
         room, user = _room_of(topic), reader.principal.user
-        # Whoever is sent away by a server that ends will come back to the next one: nobody has left.
+        # Readers that a draining server sends away come back to the next one: their users have not left.
         if room is None or user is None or self._hub.draining:
             return
         if reason is None:
             name = reader.principal.name
-            self._presence.arrive(reader, room, sendable(user), None if name is None else sendable(name), timestamp())
+            name = None if name is None else replace_surrogates(name)
+            self._presence.arrive(reader, room, replace_surrogates(user), name, timestamp())
         else:
-            self._presence.depart(reader, room, self._hub.loop.time(), for_good=reason in _FOR_GOOD)
-        self._follow_up()
+            self._presence.depart(reader, room, self._hub.loop.time(), permanent=reason in _PERMANENT)
+        self._schedule()
 
-    def _follow_up(self) -> None:
+    def _schedule(self) -> None:
         due = self._presence.next_expiry
         if due is not None and self._timer is None:
             self._timer = self._hub.loop.call_at(due, self._on_time)
-        if self._presence.changed and not self._telling:
-            self._telling = True
-            self._hub.spawn(self._tell())
+        if self._presence.changed and not self._announcing:
+            self._announcing = True
+            self._hub.spawn(self._announce())
 
     def _on_time(self) -> None:
         self._timer = None
         if not self._hub.draining:
             self._presence.expire(self._hub.loop.time())
-            self._follow_up()
+            self._schedule()
 
-    async def _tell(self) -> None:
+    async def _announce(self) -> None:
+        """Runs until all changes are announced and no room has to wait any more."""
         try:
-            while self._presence.changed or self._untold:
-                changes = self._presence.changes()
-                untold, self._untold = self._untold, {}
-                for room in dict.fromkeys((*changes, *untold)):
-                    whole = room in untold or len(changes[room]) > _ONE_BY_ONE
-                    told = [self.greeting(room)] if whole else [_told(room, change) for change in changes[room]]
-                    await self._publish(room, told)
-                await asyncio.sleep(_AGAIN if self._untold else _PACE)
+            while self._presence.changed or self._failed or self._announced:
+                for room in self._due():
+                    await self._publish(room)
+                await asyncio.sleep(_RETRY if self._failed else _PACE)
+                self._forget_old()
         except HubClosed:
             pass
         finally:
-            self._telling = False
+            self._announcing = False
 
-    async def _publish(self, room: str, events: Sequence[Event]) -> None:
+    def _due(self) -> list[str]:
+        now = self._hub.loop.time()
+        changed = dict.fromkeys((*self._presence.changed, *self._failed))
+        return [room for room in changed if room not in self._announced or self._next(room) <= now]
+
+    def _next(self, room: str) -> float:
+        """When the room may be told again. By how many members it has now: in a rush they are many more than at its
+        last announcement."""
+        pace = min(max(_PACE, _PACE_PER_MEMBER * self._presence.count(room)), _MAX_PACE)
+        return self._announced[room] + pace
+
+    def _forget_old(self) -> None:
+        now = self._hub.loop.time()
+        for room in [room for room in self._announced if self._next(room) <= now]:
+            del self._announced[room]
+
+    async def _publish(self, room: str) -> None:
+        changes, failed = self._presence.changes(room), room in self._failed
+        self._failed.discard(room)
+        self._announced[room] = self._hub.loop.time()
+        whole = failed or len(changes) > _MAX_SINGLE
+        events = [self.greeting(room)] if whole else list(_announcements(room, changes))
         try:
             await self._hub.publish(presence_topic(room), *events)
         except HubClosed:
             raise
         except (TooManyTopics, EventTooLarge) as error:
-            # A topic that cannot be made has no readers who could miss this; those to come are greeted with the list.
-            logger.warning("who is in room %r could not be told: %s", room, error)
+            # A topic that cannot be created has no readers who could miss this; later ones are greeted with the list.
+            logger.warning("the members of room %r could not be announced: %s", room, error)
         except Exception:
-            logger.exception("who is in room %r could not be told", room)
-            self._untold[room] = None
+            logger.exception("the members of room %r could not be announced", room)
+            self._failed.add(room)
 
 
+@lru_cache(maxsize=1_024)
 def _room_of(topic: str) -> str | None:
-    """The room whose messages the topic holds; None for what is no room."""
+    """The room whose messages the topic holds; None if it is not the topic of a room."""
     kind, _, room = topic.partition("/")
     try:
         return room if kind == "chat" and check_room(room) == room else None
@@ -156,10 +185,8 @@ def _room_of(topic: str) -> str | None:
         return None
 
 
-def _shown(person: Person) -> dict[str, str | None]:
-    return {"id": person.user, "name": person.name, "since": person.since}
-
-
-def _told(room: str, change: Change) -> Event:
-    data = {"roomId": room, "user": _shown(change.person), "timestamp": timestamp()}
-    return Event(json_data(data), "join" if change.joined else "leave")
+def _announcements(room: str, changes: Sequence[Change]) -> Iterator[Event]:
+    now = timestamp()
+    for change in changes:
+        data = {"roomId": room, "user": change.member.shown(), "timestamp": now}
+        yield Event(json_data(data), "join" if change.joined else "leave")

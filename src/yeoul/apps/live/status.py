@@ -21,16 +21,19 @@ from ...hub import Hub
 from ...hub.health import LoopMonitor
 from ...hub.producer import Producer
 from ...sse import Event
-from .senders import NO_STORE, news, timestamp
+from .message import NO_STORE, json_event
+from .timestamp import timestamp
 
-__all__ = ["STATUS", "Sample", "Vitals", "status"]
+__all__ = ["STATUS", "Sample", "Sampler", "status"]
+
+STATUS = "system/status"
 
 
 class Cpu(BaseModel):
-    processPercent: float = Field(description="of one core, so that it may be over 100")
+    processPercent: float = Field(description="of one core: it may be above 100")
     systemPercent: float = Field(description="of all cores")
     cores: int
-    load: tuple[float, float, float] = Field(description="average of 1, 5 and 15 minutes")
+    load: tuple[float, float, float] = Field(description="averages of 1, 5 and 15 minutes")
 
 
 class Memory(BaseModel):
@@ -39,25 +42,25 @@ class Memory(BaseModel):
 
 
 class EventLoop(BaseModel):
-    lagMs: float = Field(description="by how much timers were late, at worst, in the last 10 seconds")
+    lagMs: float = Field(description="the longest delay of a timer in the last 10 seconds")
 
 
 class Streams(BaseModel):
     connections: int
-    lagging: int = Field(description="whose client takes less than is sent")
-    topics: int = Field(description="that somebody follows")
+    lagging: int = Field(description="whose client reads more slowly than events are sent")
+    topics: int = Field(description="with at least one reader")
 
 
 class Rates(BaseModel):
     """Over the last 10 seconds."""
 
     published: float = Field(description="events per second")
-    delivered: float = Field(description="events handed to streams per second")
-    gaps: float = Field(description="readers per second who were told that something is gone")
+    delivered: float = Field(description="events per second, counted once per stream")
+    gaps: float = Field(description="gaps told to readers per second")
 
 
 class Sample(BaseModel):
-    """`seconds`: the time that the percentages of processors are of."""
+    """`seconds`: the time over which processor use was measured."""
 
     timestamp: str
     uptime: float = Field(description="seconds")
@@ -71,16 +74,16 @@ class Sample(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """What only grows; a sample shows how much. Times in seconds."""
+    """Counters at one moment, in seconds; a sample shows by how much they have grown."""
 
     at: float
-    process: float  # of processor time
-    busy: float  # of all processors
-    total: float
+    process: float  # processor time of this process
+    busy: float  # processor time of all processors, in use
+    total: float  # and in all
 
 
-class Vitals:
-    """`take` needs about 60 µs, all of it reading small files of the kernel: it does not need a thread."""
+class Sampler:
+    """`take` needs about 60 µs to read small files of the kernel: it does not need a thread."""
 
     def __init__(self, hub: Hub, monitor: LoopMonitor) -> None:
         self._hub = hub
@@ -90,10 +93,10 @@ class Vitals:
         self._counts = self._count()
 
     def take(self) -> Sample:
-        """Since the last sample, the first one since the start."""
+        """Measured since the last sample, the first one since the start."""
         before, now = self._counts, self._count()
         self._counts = now
-        # Two samples within one tick of a clock: nothing can be said of so short a time, and nothing is infinite.
+        # Two samples within one tick of a clock: no percentage must become infinite.
         seconds = max(now.at - before.at, 0.001)
         total = now.total - before.total
         stats, rates = self._hub.stats, self._monitor.rates()
@@ -115,7 +118,7 @@ class Vitals:
 
     def _count(self) -> _Counts:
         used, system = self._process.cpu_times(), psutil.cpu_times()
-        # Of the kernel's columns `guest` is part of `user` (proc(5)): to add it would count it twice.
+        # `guest` is included in `user` (proc(5)).
         total = sum(system) - getattr(system, "guest", 0.0) - getattr(system, "guest_nice", 0.0)
         idle = system.idle + getattr(system, "iowait", 0.0)
         return _Counts(at=monotonic(), process=used.user + used.system, busy=total - idle, total=total)
@@ -125,56 +128,54 @@ def _percent(used: float, total: float) -> float:
     return round(max(0.0, used * 100 / total), 2)
 
 
-STATUS = "system/status"
-
-# Seconds for which a sample is answered again to whoever asks without following: asking costs next to nothing, and two
-# samples right after each other would show processors over no time at all.
-_FRESH = 0.5
+# Seconds for which a sample answers further requests: two samples right after each other would show processors over no
+# time at all.
+_FRESH_S = 0.5
 
 
 def status(hub: Hub, monitor: LoopMonitor, *, interval: float) -> APIRouter:
-    """`interval`: seconds between two samples. Open to everybody who may follow `system/status`."""
+    """`interval`: seconds between two samples. For everyone who may follow `system/status`."""
     router = APIRouter(prefix="/system", tags=["system"])
-    sampler = _Sampler(hub, monitor, interval)
+    samples = _Samples(hub, Sampler(hub, monitor), interval)
 
-    @router.get("/status", response_model=Sample, openapi_extra=FOR_ALL, summary="How the server is")
+    @router.get("/status", response_model=Sample, openapi_extra=FOR_ALL, summary="Show the state of the server")
     async def now(request: Request) -> Response:
-        """How the server is now. `seconds` says what time the percentages of processors are of."""
+        """`seconds` is the time over which processor use was measured."""
         require_subscribe(request, [STATUS])
-        return JSONResponse(sampler.newest().model_dump(), headers=NO_STORE)
+        return JSONResponse(samples.newest().model_dump(), headers=NO_STORE)
 
-    @stream_route(router, "/status/stream", openapi_extra=FOR_ALL, summary="How the server is, again and again")
+    @stream_route(router, "/status/stream", openapi_extra=FOR_ALL, summary="Follow the state of the server")
     @hot
     async def stream(request: Request) -> Response:
-        """The newest sample at once, then one after each interval. Whoever comes back is not given those it missed."""
+        """The newest sample at once, then one in each interval. Missed samples are not sent again."""
         require_subscribe(request, [STATUS])
         return EventStream(hub, STATUS, request, newest=1, always_new=[STATUS])
 
     return router
 
 
-class _Sampler:
-    """Publishes samples while somebody follows them, by whichever route."""
+class _Samples:
+    """Publishes samples while the topic has readers, by whatever route."""
 
-    def __init__(self, hub: Hub, monitor: LoopMonitor, interval: float) -> None:
+    def __init__(self, hub: Hub, sampler: Sampler, interval: float) -> None:
         self._interval = interval
-        self._vitals = Vitals(hub, monitor)
+        self._sampler = sampler
         self._sample: Sample | None = None
         self._sampled = 0.0
-        # Without a linger: whoever comes back is given the newest sample at once, and missed ones by nobody.
-        self._producer = Producer(hub, STATUS, self._samples, linger=0)
+        # Without a linger: a reader that comes back begins with the newest sample and needs none of the others.
+        self._producer = Producer(hub, STATUS, self._events, linger=0)
 
     def newest(self) -> Sample:
-        """The one that was published last while some are, else one that is fresh."""
-        if self._sample is None or not (self._producer.running or monotonic() - self._sampled < _FRESH):
+        """The one published last while samples are published, else one that is fresh."""
+        if self._sample is None or not (self._producer.running or monotonic() - self._sampled < _FRESH_S):
             return self._take()
         return self._sample
 
-    async def _samples(self) -> AsyncIterator[Event]:
+    async def _events(self) -> AsyncIterator[Event]:
         while True:
-            yield news(self._take().model_dump())
+            yield json_event(self._take().model_dump())
             await asyncio.sleep(self._interval)
 
     def _take(self) -> Sample:
-        self._sample, self._sampled = self._vitals.take(), monotonic()
+        self._sample, self._sampled = self._sampler.take(), monotonic()
         return self._sample

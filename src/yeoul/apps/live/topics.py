@@ -13,31 +13,33 @@ from ...asgi.authentication import caller_of, require_publish, require_subscribe
 from ...asgi.errors import Problem, problem_of
 from ...asgi.event_stream import EventStream
 from ...asgi.routing import Digits, PublishRoute, hot, stream_route
-from ...errors import YeoulError
+from ...auth.topic_part import topic_part
+from ...errors import InvalidTopic, YeoulError
 from ...hub import Hub
+from ...hub.topic import check_topic
 from ...sse import Event, json_data
 
-__all__ = ["refuse_reserved", "topics"]
+__all__ = ["refuse_reserved", "topic_name", "topics"]
 
 _TYPES = 'text/plain (the body is the data), application/json ({"data", "type"?}) or application/x-ndjson (many)'
 
-# Kinds of topics in whose events a sender is named, or the server itself speaks: what only their routes can vouch for.
-_ROUTES = {
+# Topics whose events name their sender, or are the server's own: only their routes can vouch for that.
+_SENDERS = {
     "chat": "POST /chat/send",
     "notifications": "POST /notifications/send",
     "realtime": "POST /realtime/update",
     "system": None,
 }
 
-# Events of one request, which counts as one publish: what they cost together is in proportion to that.
+# A request counts as one publish for the rate limit: this bounds what it may cost.
 _MAX_LINES = 10_000
 
 TopicName = Annotated[str, Path(description="such as chat/general")]
-Newest = Annotated[int, Digits, Query(ge=0, description="how many kept events a new reader begins with")]
+Newest = Annotated[int, Digits, Query(ge=0, description="how many of the events kept a new reader begins with")]
 
 
 class _Published(msgspec.Struct, forbid_unknown_fields=True):
-    """`data`: text as it is, any other JSON value as its JSON text."""
+    """`data`: a string is published as it is, any other JSON value as its JSON text."""
 
     data: Any
     type: str = "message"
@@ -71,7 +73,7 @@ _PUBLISH_BODY: dict[str, Any] = {
 
 
 def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
-    """`max_newest`: how many kept events a new reader may ask for, of each topic."""
+    """`max_newest`: how many of the events kept in each topic a new reader may ask for."""
     router = APIRouter(tags=["topics"], route_class=PublishRoute)
 
     @router.post(
@@ -83,7 +85,7 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
     )
     @hot
     async def publish(request: Request, topic: TopicName) -> Response:
-        """All of the request's events, or none. The answer's `id` is the last one's position."""
+        """Publishes all events of the request, or none. `id` is the position of the last one."""
         refuse_reserved(topic)
         require_publish(request, topic)
         _refuse_forgery(request, topic)
@@ -109,14 +111,14 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
         topic: Annotated[list[str], Query(min_length=1, description="repeat it: ?topic=a&topic=b")],
         newest: Newest = 0,
     ) -> Response:
-        """Several topics with one connection, of which browsers have six per server with HTTP/1.1: a page's
-        notifications, rooms and updates are `notifications`, `notifications/<user>`, `chat/<room>`,
-        `chat/<room>/presence`, `realtime/<type>` and `system/status`."""
+        """Several topics share one connection, of which browsers open six per server over HTTP/1.1. The topics of the
+        other streams are `notifications`, `notifications/<user>`, `chat/<room>`, `chat/<room>/presence`,
+        `realtime/<type>` and `system/status`."""
         for name in topic:
             refuse_reserved(name)
-        most = hub.max_topics_per_reader
-        if len(set(topic)) > most:  # before each of them is held against each pattern of a token
-            wrong = f"follow 1 to {most} topics with one stream, not {len(set(topic))}"
+        limit = hub.max_topics_per_reader
+        if len(set(topic)) > limit:  # before each of them is compared with each pattern of a token
+            wrong = f"a stream follows 1 to {limit} topics, not {len(set(topic))}"
             raise Problem(422, wrong, fields=[("topic", wrong)])
         require_subscribe(request, topic)
         _check_newest(newest, max_newest)
@@ -125,41 +127,51 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
     return router
 
 
+def topic_name(*parts: str, field: str) -> str:
+    """The topic of an app for these parts, which may be any text. Raises Problem (422) that names this field of the
+    request if the name becomes too long."""
+    try:
+        return check_topic("/".join(map(topic_part, parts)))
+    except InvalidTopic as error:
+        wrong = "too long for the name of a topic, in which each character but letters and digits takes several"
+        raise Problem(422, f"{field}: {wrong}", fields=[(field, wrong)]) from error
+
+
+# Topics that cannot be published to, or followed, by their names, and what to use instead.
+_RESERVED = {
+    "relays": "topics under relays/ belong to the gateway: follow them at the route of the gateway",
+    # The id of an answer is the permission to read it: the name of its topic must not be a second one.
+    "generations": "topics under generations/ belong to answers: follow them at /generations/{id}/stream",
+}
+
+
 def refuse_reserved(topic: str) -> None:
-    """Raises Problem (422) for topics that are written and read by their own routes alone."""
-    # An answer's id is what lets one read it; its topic must not be a second door.
-    kind = topic.split("/", 1)[0]
-    if kind.startswith("stream."):
-        wrong = "topics whose names begin with 'stream.' are the server's own"
-        raise Problem(422, wrong, fields=[("topic", "another name")])
-    if kind == "relays":
-        wrong = "topics under relays/ belong to the gateway: read them where their request was sent to"
-        raise Problem(422, wrong, fields=[("topic", "another name")])
-    if kind == "generations":
-        raise Problem(
-            422,
-            "topics under generations/ belong to answers: read them at /generations/{id}/stream",
-            fields=[("topic", "another name")],
-        )
+    """Raises Problem (422) for topics that have routes of their own."""
+    first = topic.split("/", 1)[0]
+    wrong = _RESERVED.get(first)
+    if first.startswith("stream."):
+        wrong = "topic names that begin with 'stream.' are reserved for the server"
+    if wrong is not None:
+        raise Problem(422, wrong, fields=[("topic", "use another name")])
 
 
-def _check_newest(newest: int, most: int) -> None:
-    if newest > most:
-        wrong = f"a new reader may ask for {most} kept events at most, not {newest}"
+def _check_newest(newest: int, limit: int) -> None:
+    if newest > limit:
+        wrong = f"a new reader may ask for at most {limit} of the events kept, not {newest}"
         raise Problem(422, wrong, fields=[("newest", wrong)])
 
 
 def _refuse_forgery(request: Request, topic: str) -> None:
-    kind = topic.split("/", 1)[0]
-    if kind not in _ROUTES or caller_of(request).is_admin:
+    first = topic.split("/", 1)[0]
+    if first not in _SENDERS or caller_of(request).is_admin:
         return
-    route = _ROUTES[kind]
-    instead = f"use {route}, which says who the sender is" if route else "only this server itself writes there"
-    raise Problem(403, f"topics under {kind}/ are not written to directly, but by admins: {instead}")
+    route = _SENDERS[first]
+    instead = f"use {route}, which adds the sender" if route else "its events are the server's own"
+    raise Problem(403, f"only admins may publish to {first}/ directly: {instead}")
 
 
 def _events(content_type: str, body: bytes) -> list[Event]:
-    """The request's events. Raises Problem for what is not one of the three forms."""
+    """The events of the request's body. Raises Problem (400, 415, 422)."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/plain":
         return [_event(_text(body), "message")]
@@ -168,10 +180,10 @@ def _events(content_type: str, body: bytes) -> list[Event]:
     if kind == "application/x-ndjson":
         lines = body.replace(b"\r\n", b"\n").split(b"\n")
         if len(lines) > _MAX_LINES:
-            raise Problem(422, f"the body has {len(lines)} lines: send up to {_MAX_LINES}, and the others after them")
+            raise Problem(422, f"the body has {len(lines)} lines: send at most {_MAX_LINES} in one request")
         events = [_parsed(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()]
         if not events:
-            raise Problem(422, "the body has no event: send one JSON object per line")
+            raise Problem(422, "the body has no events: send one JSON object per line")
         return events
     raise Problem(415, f"content type {kind or 'missing'!r}: send {_TYPES}")
 
@@ -201,11 +213,11 @@ def _parsed(line: bytes, where: str) -> Event:
 def _event(data: str, type: str, where: str = "the body") -> Event:
     wrong = None
     if type == "error":
-        wrong = f"type {type!r} would look like a lost connection to EventSource"
+        wrong = f"event type {type!r} looks like a lost connection to EventSource: use another one"
     elif type.startswith("stream."):
-        wrong = f"type {type!r} is taken: those that begin with 'stream.' are the server's own"
+        wrong = f"event type {type!r} is reserved: types that begin with 'stream.' belong to the server"
     if wrong is not None:
-        raise Problem(422, f"{where}: {wrong}", fields=[("type", "another name")])
+        raise Problem(422, f"{where}: {wrong}", fields=[("type", "use another type")])
     try:
         return Event(data, type)
     except ValueError as error:

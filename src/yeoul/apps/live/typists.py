@@ -1,4 +1,4 @@
-"""Who is typing, told no more often than people look. Pure: the caller says what time it is."""
+"""Who is typing in which room, announced no more often than readers need. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ from collections import OrderedDict
 
 __all__ = ["TYPING_S", "Typists"]
 
-# Seconds for which a word of somebody's typing holds: clients that show it take it away after that.
+# Seconds for which an announcement that a user types is valid: clients that show it remove it after that.
 TYPING_S = 3.0
 
 
 class Typists:
-    """Remembers `most` users' last words, the oldest of which are forgotten first: that costs one more event."""
+    """`pause`: seconds between two announcements of one user in one room. Remembers the last announcements of `limit`
+    users; a user who was forgotten is announced once more than necessary."""
 
-    def __init__(self, *, pause: float = TYPING_S, most: int = 10_000) -> None:
+    def __init__(self, *, pause: float = TYPING_S, limit: int = 10_000) -> None:
         self._pause = pause
-        self._most = most
-        # When it was last told that somebody types in a room, and whether that was taken back since.
-        self._told: OrderedDict[tuple[str, str], tuple[float, bool]] = OrderedDict()
+        self._limit = limit
+        # When a user was last announced as typing in a room, and whether that is still what readers show.
+        self._announced: OrderedDict[tuple[str, str], tuple[float, bool]] = OrderedDict()
 
-    def worth_telling(self, room: str, user: str, typing: bool, now: float) -> bool:
-        """Whether others should hear this: that somebody types once per `pause`, that one has stopped once after it."""
+    def should_announce(self, room: str, user: str, typing: bool, now: float) -> bool:
+        """Whether to tell the room: that a user types once per `pause`, that the user has stopped once after that."""
         place = (room, user)
-        at, types = self._told.get(place, (float("-inf"), False))
+        at, shown = self._announced.get(place, (float("-inf"), False))
         recent = now - at < self._pause
         if typing:
             if recent:
                 return False
-            self._told[place] = (now, True)
+            self._announced[place] = (now, True)
         else:
-            if not (recent and types):
+            if not (recent and shown):
                 return False
-            self._told[place] = (at, False)
-        self._told.move_to_end(place)
-        if len(self._told) > self._most:
-            self._told.popitem(last=False)
+            self._announced[place] = (at, False)
+        self._announced.move_to_end(place)
+        if len(self._announced) > self._limit:
+            self._announced.popitem(last=False)
         return True

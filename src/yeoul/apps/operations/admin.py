@@ -1,192 +1,46 @@
-"""For admins: who is connected, which topics are followed, how the server is doing; and ending what should end.
+"""For administrators: connections, topics, the state of the server; and closing connections.
 
-In demo mode whoever is on this machine is one. Lists are read in pages, and the event loop gets its turn while one is
-looked for: ten thousand connections hold nobody up.
+In demo mode the user of this machine is an administrator. Lists are read in pages, and the event loop gets its turn in
+between: ten thousand connections do not delay other requests.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from heapq import nsmallest
 from typing import Annotated, TypeVar
 
-import psutil
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from ... import __version__
 from ...asgi.authentication import require_admin
 from ...asgi.errors import Problem
 from ...asgi.openapi import problems
 from ...asgi.routing import Digits
 from ...hub import Hub, Subscription
-from ...hub.health import PROBE_TOPIC, LoopMonitor
+from ...hub.health import PROBE_TOPIC
 from ...hub.reasons import KICKED
 from ...hub.topic import Topic
-from ...llm.generations import Generations
-from ...relay.relays import Relays
 from ..live.topics import refuse_reserved
+from .overview import Overview
 
-__all__ = ["Overview", "admin", "overview_of"]
-
-# Lagging readers that are named: whoever wants all of them asks for the connections.
-_NAMED = 10
-
-
-class ConnectionsNow(BaseModel):
-    """`most`: how many may be open. `refused`: by the bound that was met, "all", "user" or "address"."""
-
-    open: int
-    most: int
-    lagging: int
-    opened: int
-    closed: dict[str, int] = Field(description="by reason")
-    refused: dict[str, int]
-    gaps: int
-
-
-class RatesNow(BaseModel):
-    """Per second, over the last 10 seconds."""
-
-    published: float
-    deliveries: float
-    bytes: float
-    opened: float
-    closed: float
-    gaps: float
-
-
-class Latency(BaseModel):
-    """Seconds from a publish to its write to the last reader, over the last 10 seconds; null without any."""
-
-    p50: float | None
-    p99: float | None
-
-
-class BrokerNow(BaseModel):
-    """`topics` and `bytes` that are kept, and how many may be: null where the broker does not say."""
-
-    followed: int
-    topics: int | None
-    bytes: int | None
-    head: str
-
-
-class WorkNow(BaseModel):
-    running: int
-    started: int
-
-
-class LaggingReader(BaseModel):
-    """`behind`: by how many of the server's events."""
-
-    id: str
-    user: str | None
-    address: str | None
-    behind: int
-
-
-class Overview(BaseModel):
-    """`started` is Unix time; `uptime`, `loop_lag` (the worst of the last 10 seconds) in seconds; `memory` in bytes."""
-
-    version: str
-    started: float
-    uptime: float
-    demo: bool
-    draining: bool
-    connections: ConnectionsNow
-    rates: RatesNow
-    latency: Latency
-    broker: BrokerNow
-    generations: WorkNow
-    relays: WorkNow
-    lagging: list[LaggingReader] = Field(description="the ten that are furthest behind")
-    refused: dict[str, int] = Field(description="requests over a rate, by kind")
-    loop_lag: float
-    memory: int
-
-
-def overview_of(
-    hub: Hub,
-    generations: Generations,
-    relays: Relays,
-    monitor: LoopMonitor,
-    *,
-    demo: bool,
-    max_connections: int,
-    refused: Mapping[str, int],
-) -> Callable[[], Overview]:
-    """A look at all of these, whenever it is called. `refused`: requests, by the rate that they were over."""
-    process = psutil.Process()
-    started = time.time()
-    began = time.monotonic()
-
-    def look() -> Overview:
-        stats, kept = hub.stats, hub.broker.stats()
-        return Overview(
-            version=__version__,
-            started=started,
-            uptime=round(time.monotonic() - began, 3),
-            demo=demo,
-            draining=hub.draining,
-            connections=ConnectionsNow(
-                open=stats.readers,
-                most=max_connections,
-                lagging=stats.lagging,
-                opened=stats.opened,
-                closed=dict(stats.closed),
-                refused=dict(stats.refused),
-                gaps=stats.gaps,
-            ),
-            rates=RatesNow(**monitor.rates()),
-            latency=Latency(p50=monitor.latency(0.5), p99=monitor.latency(0.99)),
-            broker=BrokerNow(
-                followed=hub.followed,
-                topics=None if kept is None else kept.topics,
-                bytes=None if kept is None else kept.bytes,
-                head=f"{hub.epoch}-{hub.head}",
-            ),
-            generations=WorkNow(running=len(generations.running()), started=generations.stats.started),
-            relays=WorkNow(running=len(relays.running()), started=relays.stats.started),
-            lagging=_lagging(hub) if stats.lagging else [],
-            refused=dict(refused),
-            loop_lag=round(monitor.max_lag, 6),
-            memory=process.memory_info().rss,
-        )
-
-    return look
-
-
-def _lagging(hub: Hub) -> list[LaggingReader]:
-    head = hub.head
-    lagging = (reader for reader in hub.readers() if reader.lagging)
-    return [
-        LaggingReader(
-            id=reader.id,
-            user=reader.principal.user,
-            address=reader.principal.address,
-            behind=head - reader.offset,
-        )
-        for reader in nsmallest(_NAMED, lagging, key=lambda reader: reader.offset)
-    ]
-
+__all__ = ["admin"]
 
 _T = TypeVar("_T")
 
-# Items looked at before the event loop gets its turn: less than a millisecond.
+# Items that are looked at before the event loop gets its turn: less than a millisecond.
 _SLICE = 500
-# Topics that are shown of a reader: as many as a stream may follow by default.
+# Topics that are listed for a reader: as many as a stream may follow by default.
 _MAX_TOPICS = 50
 
 # A page of 500 takes 5 ms to write.
-Limit = Annotated[int, Digits, Query(ge=1, le=500, description="how many at most")]
+Limit = Annotated[int, Digits, Query(ge=1, le=500, description="the size of a page")]
 
 
-class ConnectionOut(BaseModel):
-    """`since` and `expires`: Unix seconds; `events` and `bytes` have been written, `cursor` is how far it has come."""
+class Connection(BaseModel):
+    """`since` and `expires` in Unix seconds; `events` and `bytes`: written so far; `cursor`: its position."""
 
     id: str
     user: str | None
@@ -202,16 +56,16 @@ class ConnectionOut(BaseModel):
     cursor: str
 
     @classmethod
-    def of(cls, reader: Subscription) -> ConnectionOut:
-        who = reader.principal
+    def of(cls, reader: Subscription) -> Connection:
+        principal = reader.principal
         return cls(
             id=reader.id,
-            user=who.user,
-            name=who.name,
-            address=who.address,
+            user=principal.user,
+            name=principal.name,
+            address=principal.address,
             topics=[topic.name for topic in reader.topics[:_MAX_TOPICS]],
             since=reader.since,
-            expires=who.expires,
+            expires=principal.expires,
             lagging=reader.lagging,
             events=reader.events,
             bytes=reader.sent,
@@ -220,15 +74,15 @@ class ConnectionOut(BaseModel):
         )
 
 
-class Connections(BaseModel):
+class ConnectionList(BaseModel):
     """In the order in which they were opened. `next`: the `after` of the next page, null on the last one."""
 
-    connections: list[ConnectionOut]
+    connections: list[Connection]
     next: str | None
 
 
-class TopicOut(BaseModel):
-    """`readers` here; `events` and `bytes` that are kept, from the cursor `oldest` to `newest`."""
+class FollowedTopic(BaseModel):
+    """`readers` of this server; `events` and `bytes`: kept, from the position `oldest` to `newest`."""
 
     name: str
     readers: int
@@ -239,7 +93,7 @@ class TopicOut(BaseModel):
     final: bool
 
     @classmethod
-    def of(cls, topic: Topic, epoch: str) -> TopicOut:
+    def of(cls, topic: Topic, epoch: str) -> FollowedTopic:
         journal = topic.journal
         oldest = journal.oldest
         return cls(
@@ -254,14 +108,15 @@ class TopicOut(BaseModel):
 
 
 class TopicList(BaseModel):
-    """Those that somebody follows, the most followed ones first. `total`: how many there are that fit."""
+    """Topics with readers, those with the most readers first. `total`: how many match."""
 
-    topics: list[TopicOut]
+    topics: list[FollowedTopic]
     total: int
 
 
 class Forgotten(BaseModel):
-    """What was let go. Readers that had it keep it; one that had not, or that comes back for it, is told of a gap."""
+    """`events` and `bytes`: how much was deleted. A reader that has not received it, or comes back for it, is told of a
+    gap."""
 
     topic: str
     events: int
@@ -269,27 +124,27 @@ class Forgotten(BaseModel):
 
 
 class Ended(BaseModel):
-    ended: int = Field(description="streams that were ended")
+    ended: int = Field(description="how many streams were closed")
 
 
 def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
     router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(require_admin)])
 
-    @router.get("/overview", summary="How the server is doing")
-    async def look() -> Overview:
+    @router.get("/overview", summary="Show totals, rates and latencies")
+    async def show_overview() -> Overview:
         return overview()
 
-    @router.get("/connections", summary="Who follows what")
+    @router.get("/connections", summary="List the connections")
     async def connections(
-        user: Annotated[str | None, Query(max_length=1_000, description="only this user's")] = None,
-        topic: Annotated[str | None, Query(max_length=200, description="only those that follow it")] = None,
-        lagging: Annotated[bool, Query(description="only those whose client takes less than is sent")] = False,
-        after: Annotated[str | None, Query(max_length=100, description="`next` of the page before")] = None,
+        user: Annotated[str | None, Query(max_length=1_000, description="only connections of this user")] = None,
+        topic: Annotated[str | None, Query(max_length=200, description="only readers of this topic")] = None,
+        lagging: Annotated[bool, Query(description="only readers whose client is too slow")] = False,
+        after: Annotated[str | None, Query(max_length=100, description="`next` of the previous page")] = None,
         limit: Limit = 100,
-    ) -> Connections:
+    ) -> ConnectionList:
         seen = _position(after)
 
-        def fits(reader: Subscription) -> bool:
+        def matches(reader: Subscription) -> bool:
             return (
                 (user is None or reader.principal.user == user)
                 and (topic is None or any(followed.name == topic for followed in reader.topics))
@@ -298,10 +153,10 @@ def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
                 and not reader.closed
             )
 
-        found = await _first(hub.readers(), fits, limit + 1)
+        found = await _first(hub.readers(), matches, limit + 1)
         shown = found[:limit]
-        return Connections(
-            connections=[ConnectionOut.of(reader) for reader in shown],
+        return ConnectionList(
+            connections=[Connection.of(reader) for reader in shown],
             next=f"{shown[-1].since!r}_{shown[-1].id}" if len(found) > limit else None,
         )
 
@@ -309,47 +164,47 @@ def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
         "/connections/{id}",
         status_code=204,
         responses=problems(404),
-        summary="End one, with `stream.bye` (kicked)",
+        summary="Close a connection with `stream.bye` (kicked)",
     )
     async def kick(id: Annotated[str, Path(max_length=64)]) -> Response:
         if not hub.disconnect(lambda reader: reader.id == id, KICKED):
-            raise Problem(404, "no such connection: it has ended, or never was")
+            raise Problem(404, "there is no connection with this id: it may have ended")
         return Response(status_code=204)
 
-    @router.delete("/connections", summary="End all of a user")
+    @router.delete("/connections", summary="Close all connections of a user")
     async def kick_all(user: Annotated[str, Query(min_length=1, max_length=1_000)]) -> Ended:
         return Ended(ended=hub.disconnect(lambda reader: reader.principal.user == user, KICKED))
 
-    @router.get("/topics", summary="Which topics are followed")
+    @router.get("/topics", summary="List the topics with readers")
     async def topics(
-        prefix: Annotated[str, Query(max_length=200, description="only names that begin so")] = "",
+        prefix: Annotated[str, Query(max_length=200, description="only names with this prefix")] = "",
         limit: Limit = 100,
     ) -> TopicList:
         found = await _first(hub.topics(), lambda topic: topic.name.startswith(prefix) and topic.name != PROBE_TOPIC)
         shown = nsmallest(limit, found, key=lambda topic: (-topic.readers, topic.name))
-        return TopicList(topics=[TopicOut.of(topic, hub.epoch) for topic in shown], total=len(found))
+        return TopicList(topics=[FollowedTopic.of(topic, hub.epoch) for topic in shown], total=len(found))
 
-    @router.delete("/topics/{topic:rest}", responses=problems(404), summary="Forget its events")
+    @router.delete("/topics/{topic:rest}", responses=problems(404), summary="Delete the events kept in a topic")
     async def forget(topic: str) -> Forgotten:
         refuse_reserved(topic)
-        # Held for a moment: that is how the broker shows what it has of a topic without readers.
+        # Held for a moment: this is how the broker shows what it keeps in a topic without readers.
         with await hub.hold(topic) as hold:
             events, size = len(hold.journal), hold.journal.size
             if not events:
-                raise Problem(404, f"nothing is kept of {topic!r}")
+                raise Problem(404, f"no events are kept in topic {topic!r}")
             await hub.forget(topic)
         return Forgotten(topic=topic, events=events, bytes=size)
 
     return router
 
 
-async def _first(items: Iterable[_T], fits: Callable[[_T], bool], most: int | None = None) -> list[_T]:
-    """The first that fit."""
+async def _first(items: Iterable[_T], matches: Callable[[_T], bool], limit: int | None = None) -> list[_T]:
+    """The first items that match."""
     found: list[_T] = []
     for count, item in enumerate(list(items), 1):
-        if fits(item):
+        if matches(item):
             found.append(item)
-            if len(found) == most:
+            if len(found) == limit:
                 break
         if count % _SLICE == 0:
             await asyncio.sleep(0)
@@ -363,5 +218,5 @@ def _position(after: str | None) -> tuple[float, str] | None:
     try:
         return float(since), id
     except ValueError as error:
-        wrong = "give the `next` of the page before, unchanged"
+        wrong = "use the `next` of the previous page, unchanged"
         raise Problem(422, wrong, fields=[("after", wrong)]) from error

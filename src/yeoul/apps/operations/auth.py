@@ -1,4 +1,4 @@
-"""Who one is to this server, and other ways to say it than a header: tickets and the cookie."""
+"""The current user, and credentials for clients that cannot set a header: tickets and the session cookie."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ _NO_STORE = {"Cache-Control": "no-store"}
 # Seconds for which a browser keeps a token that never expires.
 _KEEP_S = 86_400.0
 
-# A stream may follow fewer: this is what a body may be wrong in.
+# A stream may follow fewer: this bounds the errors of one body.
 TopicNames = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=1_000)]
 
 
 class NewTicket(JsonBody):
-    topics: TopicNames | None = Field(None, description="what the ticket is for; without it, for all you may follow")
+    topics: TopicNames | None = Field(None, description="the only topics of the ticket; by default all you may follow")
 
 
-class TicketOut(BaseModel):
+class IssuedTicket(BaseModel):
     ticket: str
-    expires_in: float = Field(description="seconds in which it must be used")
+    expires_in: float = Field(description="seconds in which the ticket must be used")
     topics: list[str] | None
 
 
-class SessionOut(BaseModel):
+class Session(BaseModel):
     """`expires`: Unix seconds, null for never."""
 
     user: str
@@ -59,7 +59,8 @@ class SessionOut(BaseModel):
 
 
 class Me(BaseModel):
-    """`expires`: Unix seconds, null for never. `refused`: why a cookie was not taken."""
+    """`way`: how the credentials were sent; `expires`: Unix seconds, null for never; `refused`: why the cookie was not
+    accepted."""
 
     user: str | None
     name: str | None
@@ -67,7 +68,7 @@ class Me(BaseModel):
     roles: list[str]
     subscribe: list[str]
     publish: list[str]
-    topics: list[str] = Field(description="the user's own")
+    topics: list[str] = Field(description="topics of this user")
     expires: float | None
     way: str
     demo: bool
@@ -75,51 +76,54 @@ class Me(BaseModel):
 
 
 def auth_app(hub: Hub, authenticator: Authenticator, tickets: Tickets, *, cookie: str) -> APIRouter:
-    """`cookie`: its name."""
+    """`cookie`: the name of the session cookie."""
     router = APIRouter(tags=["auth"])
 
-    @router.post("/auth/tickets", status_code=201, response_model=TicketOut, summary="A ticket, for one use")
-    async def issue_ticket(request: Request, identity: KnownByToken, wish: NewTicket | None = None) -> Response:
-        """For clients that can set no header: `?ticket=…`, for one use. In the same browser `EventSource` may come back
-        with it."""
-        names = wish.topics if wish is not None else None
+    @router.post("/auth/tickets", status_code=201, response_model=IssuedTicket, summary="Issue a ticket for one stream")
+    async def issue_ticket(request: Request, identity: KnownByToken, new: NewTicket | None = None) -> Response:
+        """For clients that cannot set a header: `?ticket=…` opens one stream. In the same browser `EventSource` may
+        reconnect with it."""
+        names = new.topics if new is not None else None
         if names is not None:
             names = list(dict.fromkeys(names))
             _check_topics(names, hub.max_topics_per_reader)
             require_subscribe(request, names)
         text = await tickets.issue(identity, names)
-        issued = TicketOut(ticket=text, expires_in=tickets.ticket_seconds, topics=names)
+        issued = IssuedTicket(ticket=text, expires_in=tickets.ticket_seconds, topics=names)
         return JSONResponse(issued.model_dump(), 201, _NO_STORE)
 
     @router.post(
-        "/auth/session", response_model=SessionOut, responses=problems(422), summary="Keep the token in a cookie"
+        "/auth/session",
+        response_model=Session,
+        responses=problems(422),
+        summary="Store the token in a cookie",
     )
     async def begin_session(request: Request, identity: KnownByToken) -> Response:
-        """Keeps the token that was sent as `Authorization: Bearer` in a cookie that no script can read."""
+        """Stores the token of the `Authorization: Bearer` header in a cookie that scripts cannot read."""
         if identity.way != "bearer":
-            raise challenge("send the token that the cookie shall hold as `Authorization: Bearer <token>`")
+            raise challenge("send the token to store as `Authorization: Bearer <token>`")
         token = bearer_of(request)
         left = _KEEP_S if identity.expires is None else identity.expires - time.time()
         text = cookie_text(cookie, token, seconds=left, same_site="Lax", secure=_over_tls(request))
         if len(text) > MAX_COOKIE_BYTES:
-            most = MAX_COOKIE_BYTES - len(text) + len(token)
-            raise Problem(422, f"browsers keep no cookie that large: with a token of at most {most} bytes it works")
+            limit = MAX_COOKIE_BYTES - len(text) + len(token)
+            raise Problem(422, f"the token is too large for a cookie: it may have at most {limit} bytes")
         response = JSONResponse({"user": identity.user, "expires": identity.expires}, 200, _NO_STORE)
         response.headers.append("set-cookie", text)
         return response
 
-    @router.delete("/auth/session", status_code=204, openapi_extra=FOR_ALL, summary="Forget the cookie")
+    @router.delete("/auth/session", status_code=204, openapi_extra=FOR_ALL, summary="Delete the session cookie")
     async def end_session(request: Request) -> Response:
-        """Forgets the cookie, and the pass by which `EventSource` comes back. The token stays valid."""
+        """Deletes the cookie, and the pass that lets `EventSource` reconnect. The token stays valid."""
         await tickets.end_passes(passes_of(request))
         response = Response(status_code=204, headers=_NO_STORE)
         for name in (cookie, PASS_COOKIE):
-            # Secure, too: browsers take nothing else for a name that begins with `__Host-` or `__Secure-`.
-            forgotten = cookie_text(name, "", seconds=0, same_site="Lax", secure=_over_tls(request))
-            response.headers.append("set-cookie", forgotten)
+            # Secure, too: browsers accept nothing else for a name that begins with `__Host-` or `__Secure-`.
+            deleted = cookie_text(name, "", seconds=0, same_site="Lax", secure=_over_tls(request))
+            response.headers.append("set-cookie", deleted)
         return response
 
-    @router.get("/auth/me", response_model=Me, openapi_extra=FOR_ALL, summary="Who you are here")
+    @router.get("/auth/me", response_model=Me, openapi_extra=FOR_ALL, summary="Show the current user")
     async def who_am_i(request: Request) -> Response:
         identity = caller_of(request)
         return JSONResponse(_me(identity, demo=authenticator.demo).model_dump(), headers=_NO_STORE)
@@ -132,28 +136,26 @@ def _over_tls(request: Request) -> bool:
 
 
 def _with_token(request: Request) -> Identity:
-    """The caller, who has a name, and says it by a token. Raises Problem (401, 403)."""
+    """The current user, authenticated by a token. Raises Problem (401, 403)."""
     identity = caller_of(request)
     if identity.user is None and identity.is_admin:
         raise challenge(
-            "you are this server's operator, who has no name: send a demo token, which is Base64 of "
+            "the operator of a server in demo mode has no user: send a demo token, which is Base64 of "
             "`id:name:email:role,role`, as `Authorization: Bearer <token>`"
         )
     require_user(request)
     if identity.way in ("ticket", "pass"):
-        raise Problem(
-            403, "a ticket lets you follow, and is no way to another one: send `Authorization: Bearer <token>`"
-        )
+        raise Problem(403, "a ticket is accepted for streams only: send `Authorization: Bearer <token>`")
     return identity
 
 
-# A dependency, so that it is asked before the fields of a body are.
+# A dependency, so that it is checked before the body is.
 KnownByToken = Annotated[Identity, Depends(_with_token)]
 
 
-def _check_topics(names: list[str], most: int) -> None:
-    if len(names) > most:
-        wrong = f"a ticket is for at most {most} topics, as a stream is, not {len(names)}"
+def _check_topics(names: list[str], limit: int) -> None:
+    if len(names) > limit:
+        wrong = f"a ticket, like a stream, has at most {limit} topics, not {len(names)}"
         raise Problem(422, wrong, fields=[("topics", wrong)])
     for name in names:
         check_topic(name)

@@ -1,25 +1,50 @@
-"""The numbers, in Prometheus' format. Labels have a few values each: no user, no topic, no address of a request."""
+"""The counters in Prometheus' text format. Labels have a few values each: never a user, a topic or an address."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
+from ...asgi.authentication import require_admin
+from ...asgi.openapi import FOR_ALL
 from ...hub import Hub
 from ...hub.health import LoopMonitor
 from ...llm.generations import Generations
 from ...observe import Distribution
 from ...relay.relays import Relays
 
-__all__ = ["Counted", "Gauges", "registry_of"]
+__all__ = ["Counters", "Gauges", "metrics", "registry_of"]
 
-# Counters of others: by their metric's name, what they count, the labels, and the counts by the labels' values, read
-# whenever somebody asks.
-Counted = Mapping[str, tuple[str, Sequence[str], Mapping[tuple[str, ...], int] | Mapping[str, int]]]
+# By the name of a metric: its documentation, its labels, and the counts by the values of the labels, read on each
+# request.
+Counters = Mapping[str, tuple[str, Sequence[str], Mapping[tuple[str, ...], int] | Mapping[str, int]]]
+# By the name of a metric: its documentation, and a function that returns its value.
 Gauges = Mapping[str, tuple[str, Callable[[], float]]]
+
+
+def metrics(registry: CollectorRegistry, *, open: bool = True) -> APIRouter:
+    """`open`: whether `/metrics` is for everyone who can reach this server, or for admins only. It shows how much goes
+    on, and no user, topic or address."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        openapi_extra=FOR_ALL if open else None,
+        summary="Read the metrics, for Prometheus",
+    )
+    async def show(request: Request) -> Response:
+        if not open:
+            require_admin(request)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return router
 
 
 def registry_of(
@@ -28,11 +53,11 @@ def registry_of(
     relays: Relays | None = None,
     *,
     monitor: LoopMonitor | None = None,
-    counted: Counted | None = None,
-    bounds: Mapping[str, int] | None = None,
+    counters: Counters | None = None,
     gauges: Gauges | None = None,
+    bounds: Mapping[str, int] | None = None,
 ) -> CollectorRegistry:
-    """`bounds`: how many there may be, by what is bounded. `gauges`: values of others, by their metric's name."""
+    """All metrics of the server. `counters` and `gauges`: further ones. `bounds`: the limits, by what they limit."""
     registry = CollectorRegistry()
     parts: list[Callable[[], Iterable[Metric]]] = [
         lambda: _of_hub(hub),
@@ -42,8 +67,8 @@ def registry_of(
     if relays is not None:
         parts.append(lambda: _of_relays(relays))
     if monitor is not None:
-        parts.append(lambda: [_histogram("yeoul_loop_lag_seconds", "By how much timers came late.", monitor.lag)])
-    parts.append(lambda: _of_others(counted or {}, gauges or {}, bounds or {}))
+        parts.append(lambda: [_histogram("yeoul_loop_lag_seconds", "Delay of the timers.", monitor.lag)])
+    parts.append(lambda: _further(counters or {}, gauges or {}, bounds or {}))
     registry.register(_Parts(parts))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -52,7 +77,7 @@ def registry_of(
 
 
 class _Parts(Collector):
-    """Reads the plain counters of the hot paths when Prometheus asks."""
+    """Reads the plain counters of the hot paths on each request."""
 
     def __init__(self, parts: list[Callable[[], Iterable[Metric]]]) -> None:
         self._parts = parts
@@ -64,21 +89,23 @@ class _Parts(Collector):
 
 def _of_hub(hub: Hub) -> Iterable[Metric]:
     stats = hub.stats
-    yield GaugeMetricFamily("yeoul_connections", "Streams open now.", stats.readers)
-    yield GaugeMetricFamily("yeoul_lagging_readers", "Streams whose client takes less than is sent.", stats.lagging)
-    yield GaugeMetricFamily("yeoul_topics", "Topics that somebody follows.", hub.followed)
+    yield GaugeMetricFamily("yeoul_connections", "Open streams.", stats.readers)
+    yield GaugeMetricFamily(
+        "yeoul_lagging_readers", "Open streams whose client reads more slowly than events are sent.", stats.lagging
+    )
+    yield GaugeMetricFamily("yeoul_topics", "Topics with at least one reader.", hub.followed)
     yield GaugeMetricFamily("yeoul_draining", "1 while this server shuts down.", int(hub.draining))
     yield CounterMetricFamily("yeoul_connections_opened", "Streams opened.", stats.opened)
-    yield _counter("yeoul_connections_closed", "Streams ended, by reason.", "reason", stats.closed)
-    yield _counter("yeoul_connections_refused", "Streams refused, by bound.", "bound", stats.refused)
-    yield _histogram("yeoul_connection_seconds", "How long streams were open that have ended.", stats.durations)
+    yield _counter("yeoul_connections_closed", "Streams closed, by reason.", "reason", stats.closed)
+    yield _counter("yeoul_connections_refused", "Streams refused, by the limit reached.", "bound", stats.refused)
+    yield _histogram("yeoul_connection_seconds", "How long closed streams were open.", stats.durations)
     yield CounterMetricFamily("yeoul_published_events", "Events published.", stats.published)
-    yield CounterMetricFamily("yeoul_deliveries", "Events handed to streams.", stats.deliveries)
-    yield CounterMetricFamily("yeoul_delivered_bytes", "Bytes of events handed to streams.", stats.delivered_bytes)
-    yield CounterMetricFamily("yeoul_gaps", "Readers told that something they asked for is gone.", stats.gaps)
-    yield CounterMetricFamily("yeoul_heartbeats", "Comments sent on silent streams.", stats.heartbeats)
+    yield CounterMetricFamily("yeoul_deliveries", "Events written to streams, once per stream.", stats.deliveries)
+    yield CounterMetricFamily("yeoul_delivered_bytes", "Bytes of events written to streams.", stats.delivered_bytes)
+    yield CounterMetricFamily("yeoul_gaps", "Gaps told to readers: events that are no longer kept.", stats.gaps)
+    yield CounterMetricFamily("yeoul_heartbeats", "Comments written to silent streams.", stats.heartbeats)
     yield _histogram(
-        "yeoul_publish_latency_seconds", "From a publish to its write to the last reader.", stats.publish_latency
+        "yeoul_publish_latency_seconds", "From a publish to the write to its last reader.", stats.publish_latency
     )
 
 
@@ -92,46 +119,46 @@ def _of_broker(hub: Hub) -> Iterable[Metric]:
 
 def _of_generations(generations: Generations) -> Iterable[Metric]:
     stats = generations.stats
-    yield GaugeMetricFamily("yeoul_generations_running", "Answers being written now.", len(generations.running()))
-    yield CounterMetricFamily("yeoul_generations_started", "Answers begun.", stats.started)
+    yield GaugeMetricFamily("yeoul_generations_running", "Answers being generated.", len(generations.running()))
+    yield CounterMetricFamily("yeoul_generations_started", "Answers started.", stats.started)
     ended = CounterMetricFamily(
         "yeoul_generations_ended", "Answers ended, by provider and state.", labels=["provider", "state"]
     )
     for (provider, state), count in sorted(stats.ended.items()):
         ended.add_metric([provider, state], count)
     yield ended
-    yield CounterMetricFamily("yeoul_generation_tokens", "Tokens that providers sent.", stats.tokens)
+    yield CounterMetricFamily("yeoul_generation_tokens", "Tokens received from providers.", stats.tokens)
     yield CounterMetricFamily(
         "yeoul_generation_tokens_undelivered",
-        "Tokens that no reader had when their answer was forgotten.",
+        "Tokens that no reader had received when their answer was deleted.",
         stats.undelivered,
     )
     yield _histogram(
-        "yeoul_generation_first_token_seconds", "From a generation's start to its first token.", stats.first_token
+        "yeoul_generation_first_token_seconds", "From the start of an answer to its first token.", stats.first_token
     )
-    yield _histogram("yeoul_generation_token_gap_seconds", "Between two tokens of a generation.", stats.token_gap)
+    yield _histogram("yeoul_generation_token_gap_seconds", "Between two tokens of an answer.", stats.token_gap)
 
 
 def _of_relays(relays: Relays) -> Iterable[Metric]:
     stats = relays.stats
-    yield GaugeMetricFamily("yeoul_relays_running", "Relayed streams open now.", len(relays.running()))
-    yield CounterMetricFamily("yeoul_relays_started", "Relayed streams begun.", stats.started)
-    yield _counter("yeoul_relays_ended", "Relayed streams ended, by how.", "state", stats.ended)
+    yield GaugeMetricFamily("yeoul_relays_running", "Open relayed streams.", len(relays.running()))
+    yield CounterMetricFamily("yeoul_relays_started", "Relayed streams started.", stats.started)
+    yield _counter("yeoul_relays_ended", "Relayed streams ended, by state.", "state", stats.ended)
     yield CounterMetricFamily("yeoul_relay_events", "Events relayed.", stats.events)
-    yield CounterMetricFamily("yeoul_relays_held", "Times an upstream was made to wait for readers.", stats.held)
+    yield CounterMetricFamily("yeoul_relays_held", "Times an upstream had to wait for readers.", stats.held)
 
 
-def _of_others(counted: Counted, gauges: Gauges, bounds: Mapping[str, int]) -> Iterable[Metric]:
-    for name, (documentation, labels, counts) in counted.items():
+def _further(counters: Counters, gauges: Gauges, bounds: Mapping[str, int]) -> Iterable[Metric]:
+    for name, (documentation, labels, counts) in counters.items():
         family = CounterMetricFamily(name, documentation, labels=list(labels))
         for values, count in sorted(counts.items()):
             family.add_metric([values] if isinstance(values, str) else values, count)
         yield family
     for name, (documentation, read) in gauges.items():
         yield GaugeMetricFamily(name, documentation, read())
-    bound = GaugeMetricFamily("yeoul_bound", "How many there may be at once, by what.", labels=["of"])
-    for of, most in bounds.items():
-        bound.add_metric([of], most)
+    bound = GaugeMetricFamily("yeoul_bound", "Limits, by what they limit.", labels=["of"])
+    for of, limit in bounds.items():
+        bound.add_metric([of], limit)
     yield bound
 
 
@@ -143,8 +170,8 @@ def _counter(name: str, documentation: str, label: str, counts: Mapping[str, int
 
 
 def _histogram(name: str, documentation: str, values: Distribution) -> HistogramMetricFamily:
-    buckets, sum_so_far = [], 0
+    buckets, total = [], 0
     for bound, count in zip((*map(str, values.bounds), "+Inf"), values.counts, strict=True):
-        sum_so_far += count
-        buckets.append((bound, sum_so_far))
+        total += count
+        buckets.append((bound, total))
     return HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=values.total)

@@ -1,4 +1,4 @@
-"""Taking back what was given to a user."""
+"""Revoking the tokens of a user."""
 
 from __future__ import annotations
 
@@ -23,59 +23,59 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 
 class NewRevocation(JsonBody):
-    userId: str = Field(min_length=1, max_length=1_000, description="the `sub` of the tokens")
+    userId: str = Field(min_length=1, max_length=1_000, description="the `sub` of the tokens to revoke")
 
 
-class Revoked(BaseModel):
-    """`at`: Unix seconds; what was issued until then is refused."""
+class Revocation(BaseModel):
+    """`at`: Unix seconds; tokens that were issued until then are refused."""
 
     userId: str
     at: float
 
 
-class RevokedNow(Revoked):
-    closed: int = Field(description="streams of this user that were open here, and have been ended")
+class NewlyRevoked(Revocation):
+    closed: int = Field(description="how many streams of this user were closed")
 
 
-class RevokedList(BaseModel):
-    revocations: list[Revoked]
+class RevocationList(BaseModel):
+    revocations: list[Revocation]
 
 
 def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> APIRouter:
-    # Asked before the fields of a body are.
+    # A dependency, so that it is checked before the body is.
     router = APIRouter(tags=["auth"], dependencies=[Depends(require_admin)])
 
     @router.post(
-        "/auth/revocations", status_code=201, response_model=RevokedNow, summary="Take back what was given to a user"
+        "/auth/revocations", status_code=201, response_model=NewlyRevoked, summary="Revoke the tokens of a user"
     )
-    async def revoke(wish: NewRevocation) -> Response:
-        """Ends the user's streams at once, and refuses what was issued to that user until now. 201 once that is on the
-        disk; 503 where it cannot be written: then the streams are ended, and nothing is refused."""
+    async def revoke(new: NewRevocation) -> Response:
+        """Closes the user's streams at once, and refuses what was issued to the user until now. 201 once that is on
+        disk; 503 if it cannot be written: the streams are closed then, but the tokens stay valid."""
         closed = 0
 
         def at_once() -> None:
             nonlocal closed
-            closed = hub.disconnect(lambda reader: reader.principal.user == wish.userId, REVOKED)
+            closed = hub.disconnect(lambda reader: reader.principal.user == new.userId, REVOKED)
 
-        revocation = await revocations.revoke(wish.userId, at_once)
-        await tickets.drop(wish.userId)
-        shown = RevokedNow(userId=revocation.user, at=revocation.at, closed=closed)
+        revocation = await revocations.revoke(new.userId, at_once)
+        await tickets.drop(new.userId)
+        shown = NewlyRevoked(userId=revocation.user, at=revocation.at, closed=closed)
         return JSONResponse(shown.model_dump(), 201, _NO_STORE)
 
-    @router.get("/auth/revocations", response_model=RevokedList, summary="Whose tokens were taken back")
+    @router.get("/auth/revocations", response_model=RevocationList, summary="List the revocations")
     async def list_revocations() -> Response:
-        # They may be a hundred thousand: no model is made of each.
+        # There may be a hundred thousand: they are not built as models.
         return JSONResponse(
             {"revocations": [{"userId": user, "at": at} for user, at in revocations.all()]}, headers=_NO_STORE
         )
 
     @router.delete(
-        "/auth/revocations/{userId:rest}", status_code=204, responses=problems(404), summary="Take them again"
+        "/auth/revocations/{userId:rest}", status_code=204, responses=problems(404), summary="Lift a revocation"
     )
-    async def forgive(userId: Annotated[str, Path(description="as it was revoked")]) -> Response:
-        """Takes the user's tokens again."""
+    async def lift(userId: Annotated[str, Path(description="the user of the revocation")]) -> Response:
+        """The tokens of the user are accepted again."""
         if not await revocations.forgive(userId):
-            raise Problem(404, f"user {userId!r} is not revoked: GET /auth/revocations lists those that are")
+            raise Problem(404, f"there is no revocation of user {userId!r}: GET /auth/revocations lists them")
         return Response(status_code=204)
 
     return router
