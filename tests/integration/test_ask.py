@@ -281,13 +281,17 @@ async def test_documents_that_cannot_be_searched_end_the_stream_with_an_error(
     def broken(*_: object) -> None:
         import sqlite3
 
-        raise sqlite3.OperationalError("disk I/O error")
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise error
 
     monkeypatch.setattr("yeoul.documents.library._candidates", broken)
     async with await open_stream(port, PATH) as stream:
         events = shown(await stream.rest())
     assert [kind for kind, _ in events] == ["status", "message"]
-    assert events[1][1] == {"error": "the documents cannot be read at the moment: disk I/O error"}
+    assert events[1][1] == {
+        "error": "the document index cannot be read at the moment: its disk cannot be read or written"
+    }
     assert upstream.requests == []
 
 

@@ -37,7 +37,6 @@ from support.upstream import (
 from yeoul.app import create_app
 from yeoul.apps.answers.recipes import recipe_prompt
 from yeoul.asgi.routing import Number, NumberedRoute
-from yeoul.storage import database
 
 GENERATE = "/api/recipes/generate-stream"
 JSON = {"Content-Type": "application/json"}
@@ -594,7 +593,7 @@ async def test_a_literal_path_wins_over_an_id_whichever_is_registered_first(firs
 async def test_a_database_that_others_hold_is_a_503_that_says_so_and_streams_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_BUSY_S", 0.05)
+    monkeypatch.setattr("yeoul.sqlite.BUSY_S", 0.05)
     async with serving(create_app(make_settings(data_dir=tmp_path))) as port:
         first = await saved(port)
         with closing(sqlite3.connect(tmp_path / "yeoul.db", isolation_level=None)) as other:
@@ -603,7 +602,7 @@ async def test_a_database_that_others_hold_is_a_503_that_says_so_and_streams_go_
                 refused = await ask(port, path, method=method, json_body=SOUP if method == "POST" else None)
                 assert (refused.status, refused.headers["retry-after"]) == (503, "5")
                 assert refused.headers["content-type"] == "application/problem+json"
-                assert "cannot be written at the moment: others are writing to it" in refused.json()["detail"]
+                assert "cannot be written at the moment: another program is writing to it" in refused.json()["detail"]
                 assert str(tmp_path) not in refused.text
             assert (await ask(port, "/recipes")).json()["total"] == 1
             async with await generate(port) as stream:

@@ -157,7 +157,7 @@ async def test_where_it_cannot_be_written_nothing_is_claimed(port: int, monkeypa
 
 
 @pytest.mark.timeout(240)
-async def test_a_restart_forgives_nobody(tmp_path: Path) -> None:
+async def test_a_restart_lifts_no_revocation(tmp_path: Path) -> None:
     env = {"YEOUL_DATA_DIR": str(tmp_path)}
     token = bearer(demo_token("u1"))
     with yeoul_serve(env=env) as served:

@@ -99,7 +99,7 @@ def test_yeouls_own_documentation_is_there_at_once(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "code", "why"),
     [
-        ("YEOUL_DATA_DIR", "docs/soup.md", 1, "set YEOUL_DATA_DIR to another folder"),
+        ("YEOUL_DATA_DIR", "docs/soup.md", 1, "set YEOUL_DATA_DIR to a folder that this user may write to"),
         ("YEOUL_PORT", "many", 2, "setting port"),
     ],
 )

@@ -114,13 +114,13 @@ async def test_servers_that_start_at_once_share_one_new_database(tmp_path: Path)
     ends = [await asyncio.to_thread(start.communicate) for start in starts]
     assert [start.returncode for start in starts] == [0] * 6, ends
     with closing(sqlite3.connect(tmp_path / "yeoul.db")) as file:
-        assert file.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+        assert file.execute("PRAGMA user_version").fetchone() == (3,)
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
-    [("garbage", "its file is damaged, or no SQLite database"), ("folder", "for the database cannot be made")],
+    [("garbage", "its file is damaged, or is not a SQLite database"), ("folder", "for the database cannot be created")],
 )
 def test_a_database_that_cannot_be_used_ends_the_start_with_one_line_that_says_why(
     tmp_path: Path, spoil: str, said: str

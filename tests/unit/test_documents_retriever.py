@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -181,7 +182,7 @@ def test_only_what_has_changed_of_the_manual_is_read_again(
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "documents.db"
     path.write_bytes(b"dear diary " * 1_000)
-    with pytest.raises(UnusableDatabase, match=r"file is not a database; move it away, or set YEOUL_DATA_DIR"):
+    with pytest.raises(UnusableDatabase, match=r"is not a SQLite database; correct that, or set YEOUL_DATA_DIR"):
         Library(path)
     assert path.read_bytes() == b"dear diary " * 1_000
 
@@ -196,7 +197,9 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_newer_database_is_left_alone(path: Path, library: Library) -> None:
-    library._writer.execute("PRAGMA user_version = 99")
+    library.close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
     with pytest.raises(UnusableDatabase, match="newer version of Yeoul"):
         Library(path)
 
@@ -204,17 +207,20 @@ def test_a_newer_database_is_left_alone(path: Path, library: Library) -> None:
 @pytest.mark.parametrize("inside", ["file/documents.db", "file/sub/documents.db"])
 def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path, inside: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnusableDatabase, match="a folder that this user may write to, or set YEOUL_DATA_DIR"):
+    with pytest.raises(UnusableDatabase, match="set YEOUL_DATA_DIR to a folder that this user may write to"):
         Library(tmp_path / inside)
 
 
 def test_a_database_that_somebody_else_writes_to_is_waited_for_and_then_told(
-    path: Path, library: Library, caplog: pytest.LogCaptureFixture
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    library._writer.execute("PRAGMA busy_timeout = 1")
+    monkeypatch.setattr("yeoul.sqlite.BUSY_S", 0.05)
+    library = Library(path)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(DatabaseUnavailable, match="cannot be written at the moment: database is locked") as caught:
+    with pytest.raises(
+        DatabaseUnavailable, match="cannot be written at the moment: another program is writing to it"
+    ) as caught:
         library.add(document())
     assert str(path) not in str(caught.value)
     assert str(path) in caplog.text
@@ -222,6 +228,7 @@ def test_a_database_that_somebody_else_writes_to_is_waited_for_and_then_told(
     other.execute("ROLLBACK")
     other.close()
     assert library.add(document()) is Added.ADDED
+    library.close()
 
 
 # --- in an event loop

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from yeoul.documents.words import TOKENIZER, has_hangul, index_text, match_all, match_any, plain_text, terms
+from yeoul.documents.words import has_hangul, index_text, match_all, match_any, plain_text, terms
 
 
 def found(match: Callable[[str], str], text: str, question: str) -> bool:
@@ -18,7 +18,7 @@ def found(match: Callable[[str], str], text: str, question: str) -> bool:
         return False
     db = sqlite3.connect(":memory:")
     try:
-        db.execute(f"CREATE VIRTUAL TABLE texts USING fts5 (text, tokenize = '{TOKENIZER}')")
+        db.execute("CREATE VIRTUAL TABLE texts USING fts5 (text, tokenize = 'porter unicode61 remove_diacritics 2')")
         db.execute("INSERT INTO texts VALUES (?)", (index_text(text),))
         return bool(db.execute("SELECT count(*) FROM texts WHERE texts MATCH ?", (query,)).fetchone()[0])
     finally:

@@ -25,7 +25,7 @@ def restored() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(False)
-    for name in ("alembic", "asyncio", "uvicorn"):
+    for name in ("markdown_it", "asyncio", "uvicorn"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -135,7 +135,7 @@ def test_the_loggers_of_libraries_and_warnings_come_the_same_way() -> None:
     stream = logged("json")
     logging.getLogger("uvicorn.error").warning("odd")
     logging.getLogger("uvicorn.access").info("GET /?token=x")
-    logging.getLogger("alembic.runtime").info("step")
+    logging.getLogger("markdown_it.rules").info("step")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("old", DeprecationWarning, stacklevel=1)

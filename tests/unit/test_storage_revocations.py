@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.transactions import writing
 from yeoul.errors import DatabaseUnavailable, TooManyRevocations
 from yeoul.storage.database import Database
 from yeoul.storage.revocations import Revocations
@@ -94,19 +95,19 @@ async def test_where_tokens_never_expire_it_never_does(database: Database, clock
     assert [user for user, _ in (await loaded(database, clock, None)).all()] == ["ann", "bob"]
 
 
-async def test_forgiven_everything_is_taken_again(database: Database, clock: Clock) -> None:
+async def test_tokens_are_accepted_again_after_a_revocation_is_lifted(database: Database, clock: Clock) -> None:
     revocations = await loaded(database, clock)
     await revocations.revoke("ann")
-    assert await revocations.forgive("ann")
+    assert await revocations.lift("ann")
     assert not revocations.revoked("ann", None)
-    assert not await revocations.forgive("ann")
+    assert not await revocations.lift("ann")
     assert (await loaded(database, clock)).all() == []
 
 
 async def test_it_is_in_force_before_it_is_on_the_disk(database: Database, clock: Clock) -> None:
     revocations = await loaded(database, clock)
     seen: list[tuple[bool, int]] = []
-    async with database.write():  # nobody else can write
+    async with writing(database):  # nobody else can write
         task = asyncio.create_task(
             revocations.revoke("ann", lambda: seen.append((revocations.revoked("ann", None), len(revocations.all()))))
         )
@@ -125,8 +126,8 @@ async def test_what_cannot_be_written_is_not_claimed(
     await revocations.revoke("bob")
     clock.now += 1
     closed: list[str] = []
-    monkeypatch.setattr("yeoul.storage.database._BUSY_S", 0.05)
-    async with database.write():
+    monkeypatch.setattr("yeoul.storage.database.BUSY_S", 0.05)
+    async with writing(database):
         for user in ("ann", "bob"):
             with pytest.raises(DatabaseUnavailable):
                 await revocations.revoke(user, lambda user=user: closed.append(user))  # type: ignore[misc]
@@ -150,7 +151,7 @@ async def test_more_than_can_be_remembered_are_refused(database: Database, clock
     with pytest.raises(TooManyRevocations):
         await revocations.revoke("c")
     await revocations.revoke("a")
-    assert await revocations.forgive("b")
+    assert await revocations.lift("b")
     await revocations.revoke("c")
 
 
@@ -162,17 +163,19 @@ async def test_those_that_are_over_make_room_for_others(database: Database, cloc
     assert len(revocations) == 1
 
 
-async def test_who_is_revoked_anew_while_being_forgiven_stays_revoked(database: Database, clock: Clock) -> None:
+async def test_a_user_who_is_revoked_again_while_the_revocation_is_lifted_stays_revoked(
+    database: Database, clock: Clock
+) -> None:
     revocations = await loaded(database, clock)
     await revocations.revoke("ann")
     began = asyncio.Event()
-    async with database.write():
-        forgiving = asyncio.create_task(revocations.forgive("ann"))
+    async with writing(database):
+        lifting = asyncio.create_task(revocations.lift("ann"))
         await asyncio.sleep(0)
         clock.now += 1
         revoking = asyncio.create_task(revocations.revoke("ann", began.set))
         await began.wait()
-    assert await forgiving
+    assert await lifting
     assert revocations.revoked("ann", 1_000.5), "streams were ended, and must not come back meanwhile"
     await revoking
     assert (await loaded(database, clock)).all() == revocations.all() == [("ann", 1_001.0)]

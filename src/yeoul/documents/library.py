@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from threading import Lock
 
 from ..errors import UnknownCollection, UnknownDocument
+from ..sqlite import Schema, SqliteFile
 from .document import Document
 from .questions import Keyword, enough, keywords, snippet
-from .shelf import connect, mapped, open_shelf
 from .words import index_text
 
 __all__ = ["COLLECTION", "OWN", "Added", "Entry", "Library", "Passage", "check_collection"]
+
+_SCHEMA = Schema.of(__package__, 0x59656F44)  # "YeoD"
 
 # Where documents go that are added without a choice, and where Yeoul's own documentation is.
 COLLECTION = "documents"
@@ -76,10 +76,8 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._writer = open_shelf(path)
-        self._writing = Lock()
-        self._readers: list[sqlite3.Connection] = []
-        self._closed = False
+        self._file = SqliteFile(path, _SCHEMA, "document index", durable=False)  # documents can be added again
+        self._file.open()
 
     def add(self, document: Document, collection: str = COLLECTION) -> Added:
         """All of the document or nothing. Idempotent: the same bytes are in a collection once.
@@ -87,7 +85,7 @@ class Library:
         Raises ValueError for a collection's name that breaks the rules.
         """
         check_collection(collection)
-        with self._write() as db:
+        with self._file.write() as db:
             before = "SELECT id, digest FROM documents WHERE collection = ? AND source = ?"
             rows = list(db.execute(before, (collection, document.source)))
             if any(digest == document.digest for _, digest in rows):
@@ -107,7 +105,7 @@ class Library:
             "SELECT id, collection, title, source, digest, passages, added FROM documents "
             "WHERE :collection IS NULL OR collection = :collection ORDER BY collection, id"
         )
-        with self._read() as db:
+        with self._file.read() as db:
             return [Entry(*row) for row in db.execute(sql, {"collection": collection})]
 
     def remove(self, which: str, collection: str | None = None) -> Entry:
@@ -126,13 +124,13 @@ class Library:
                 if found
                 else f"no document {which}: name it by its id or by its whole title"
             )
-        with self._write() as db:
+        with self._file.write() as db:
             _delete(db, [found[0].id])
         return found[0]
 
     def check(self, collection: str | None) -> None:
         """Whether there is such a collection. Raises UnknownCollection, which names those that there are."""
-        with self._read() as db:
+        with self._file.read() as db:
             _shelves(db, collection)
 
     def search(self, question: str, top_k: int, collection: str | None = None) -> Sequence[Passage]:
@@ -142,7 +140,7 @@ class Library:
         Raises UnknownCollection.
         """
         asked = keywords(question)
-        with self._read() as db:
+        with self._file.read() as db:
             shelves = _shelves(db, collection)
             if not asked or not shelves:
                 return []
@@ -158,41 +156,11 @@ class Library:
         return sorted(passages, key=lambda passage: -passage.score)[:top_k]
 
     def close(self) -> None:
-        """Ends all connections. Nothing may be under way."""
-        self._closed = True
-        for connection in (self._writer, *self._readers):
-            connection.close()
-        self._readers.clear()
+        """Closes all connections. No call may be running."""
+        self._file.close()
 
     def __repr__(self) -> str:
         return f"<Library {self.path}>"
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._writing, mapped(self.path, "written"):
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-            except BaseException:
-                self._writer.execute("ROLLBACK")
-                raise
-            self._writer.execute("COMMIT")
-
-    @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        """A connection that nobody else uses meanwhile: as many are kept as ever were needed at once."""
-        with mapped(self.path, "read"):
-            try:
-                connection = self._readers.pop()
-            except IndexError:
-                connection = connect(self.path)
-            try:
-                yield connection
-            finally:
-                if self._closed:
-                    connection.close()
-                else:
-                    self._readers.append(connection)
 
 
 def check_collection(name: str) -> None:

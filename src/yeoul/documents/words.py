@@ -11,10 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-__all__ = ["TOKENIZER", "has_hangul", "index_text", "match_all", "match_any", "plain_text", "terms"]
-
-# For `CREATE VIRTUAL TABLE … USING fts5(…, tokenize = …)`.
-TOKENIZER = "porter unicode61 remove_diacritics 2"
+__all__ = ["has_hangul", "index_text", "match_all", "match_any", "plain_text", "terms"]
 
 # Hangul syllables and Jamo, Kana, CJK ideographs with their extensions.
 _CJK = (

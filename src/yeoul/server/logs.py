@@ -1,6 +1,6 @@
 """What `yeoul serve` writes about itself: one line per record on stderr, for people or for machines.
 
-Everything that is logged in this process goes through here: our own logger, uvicorn's, asyncio's, alembic's, warnings.
+Everything that is logged in this process goes through here: our own logger, uvicorn's, asyncio's, warnings.
 Two things hold for each line, whatever a client has called itself: no value of it can begin another line, and nothing
 in it looks like a credential. The second is a second line of defence: our code logs no credential in the first place.
 """
@@ -163,8 +163,8 @@ def configure_logs(form: str = "text", level: str = "info", stream: TextIO | Non
     root.addHandler(handler)
     root.setLevel(level.upper())
     logging.captureWarnings(True)
-    # They tell of each start, of what is our own to tell, and (aiosqlite) whatever people save, word by word.
-    for chatty in ("aiosqlite", "alembic", "asyncio", "markdown_it", "uvicorn"):
+    # They log each start, and what our own lines say already.
+    for chatty in ("asyncio", "markdown_it", "uvicorn"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 

@@ -1,61 +1,24 @@
-"""Saved recipes: their table, and the index of the words of their ingredients."""
+"""Saved recipes, and the index of the words of their ingredients."""
 
 from __future__ import annotations
 
+import json
 import re
+import sqlite3
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    ColumnElement,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    Select,
-    Table,
-    Text,
-    column,
-    delete,
-    func,
-    insert,
-    literal_column,
-    select,
-    table,
-    update,
-)
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from ..documents.words import index_text, match_all
+from ..sse import json_data
 from .database import Database
 
-__all__ = ["METADATA", "Page", "Recipe", "Recipes", "Summary", "query"]
+__all__ = ["Page", "Recipe", "Recipes", "Summary", "query"]
 
-METADATA = MetaData()
-
-_RECIPES = Table(
-    "recipes",
-    METADATA,
-    Column("id", Integer, primary_key=True),
-    Column("title", Text, nullable=False),
-    Column("category", Text),
-    Column("ingredients", JSON, nullable=False),
-    Column("body", Text, nullable=False),
-    Column("created", Float, nullable=False),
-    Column("updated", Float, nullable=False),
-    sqlite_autoincrement=True,
-)
-Index("recipes_by_category", _RECIPES.c.category, _RECIPES.c.id)
-
-# FTS5: the row of a recipe has its id.
-_WORDS = table("recipe_words", column("rowid", Integer), column("ingredients", Text))
-
-_SUMMARY = [each for each in _RECIPES.c if each.name != "body"]
+_SUMMARY = ("id", "title", "category", "ingredients", "created", "updated")
+_RECIPE = (*_SUMMARY, "body")
 
 # Endings that a Korean noun of two syllables and more may carry. Some nouns only look so (청포도): the search then
 # finds more, never less.
@@ -95,55 +58,74 @@ class Recipes:
 
     async def add(self, *, title: str, category: str | None, ingredients: Sequence[str], body: str) -> Recipe:
         now = time.time()
-        row = insert(_RECIPES).values(
-            title=title, category=category, ingredients=[*ingredients], body=body, created=now, updated=now
-        )
-        async with self._database.write() as connection:
-            id = (await connection.execute(row)).lastrowid
-            await connection.execute(insert(_WORDS).values(rowid=id, ingredients=_words(ingredients)))
+        row = (title, category, json_data([*ingredients]), body, now, now)
+        sql = "INSERT INTO recipes (title, category, ingredients, body, created, updated) VALUES (?, ?, ?, ?, ?, ?)"
+
+        def write(connection: sqlite3.Connection) -> int:
+            id = connection.execute(sql, row).lastrowid
+            assert id is not None
+            words = (id, _words(ingredients))
+            connection.execute("INSERT INTO recipe_words (rowid, ingredients) VALUES (?, ?)", words)
+            return id
+
+        id = await self._database.write(write)
         return Recipe(
             id=id, title=title, category=category, ingredients=ingredients, body=body, created=now, updated=now
         )
 
     async def get(self, id: int) -> Recipe | None:
-        async with self._database.read() as connection:
-            return await _recipe(connection, id)
+        return await self._database.read(lambda connection: _recipe(connection, id))
 
-    async def change(self, id: int, values: dict[str, Any]) -> Recipe | None:
-        """`values`: new ones by column. None where there is no such recipe."""
-        async with self._database.write() as connection:
-            await connection.execute(update(_RECIPES).where(_RECIPES.c.id == id).values(**values, updated=time.time()))
+    async def change(self, id: int, values: Mapping[str, Any]) -> Recipe | None:
+        """`values`: new ones by column (`title`, `category`, `ingredients`, `body`). None where there is no such
+        recipe."""
+        columns = [column for column in ("title", "category", "ingredients", "body") if column in values]
+        row = {**values, "updated": time.time(), "id": id}
+        if "ingredients" in values:
+            row["ingredients"] = json_data([*values["ingredients"]])
+        assignments = ", ".join(f"{column} = :{column}" for column in (*columns, "updated"))
+
+        def write(connection: sqlite3.Connection) -> Recipe | None:
+            connection.execute(f"UPDATE recipes SET {assignments} WHERE id = :id", row)  # noqa: S608 (columns of ours)
             if "ingredients" in values:
-                words = _words(values["ingredients"])
-                await connection.execute(update(_WORDS).where(_WORDS.c.rowid == id).values(ingredients=words))
-            return await _recipe(connection, id)
+                words = (_words(values["ingredients"]), id)
+                connection.execute("UPDATE recipe_words SET ingredients = ? WHERE rowid = ?", words)
+            return _recipe(connection, id)
+
+        return await self._database.write(write)
 
     async def remove(self, id: int) -> bool:
         """False where there is no such recipe."""
-        async with self._database.write() as connection:
-            removed = await connection.execute(delete(_RECIPES).where(_RECIPES.c.id == id))
-            await connection.execute(delete(_WORDS).where(_WORDS.c.rowid == id))
-        return removed.rowcount > 0
+
+        def write(connection: sqlite3.Connection) -> bool:
+            removed = connection.execute("DELETE FROM recipes WHERE id = ?", (id,)).rowcount
+            connection.execute("DELETE FROM recipe_words WHERE rowid = ?", (id,))
+            return removed > 0
+
+        return await self._database.write(write)
 
     async def newest(self, limit: int, offset: int, *, category: str | None = None) -> Page:
         """Of one category, or of all."""
-        chosen = select(_RECIPES.c.id)
-        if category is not None:
-            chosen = chosen.where(_RECIPES.c.category == category)
-        return await self._page(chosen, _RECIPES.c.id, limit, offset)
+        if category is None:
+            return await self._page("SELECT id FROM recipes", (), limit, offset)
+        return await self._page("SELECT id FROM recipes WHERE category = ?", (category,), limit, offset)
 
     async def with_ingredient(self, words: str, limit: int, offset: int) -> Page:
-        """Those with all of the words among their ingredients. `words`: made by `query`."""
-        chosen = select(_WORDS.c.rowid).where(literal_column("recipe_words").op("MATCH")(words))
-        return await self._page(chosen, _WORDS.c.rowid, limit, offset)
+        """Recipes with all of the words among their ingredients. `words`: made by `query`."""
+        chosen = "SELECT rowid AS id FROM recipe_words WHERE recipe_words MATCH ?"
+        return await self._page(chosen, (words,), limit, offset)
 
-    async def _page(self, chosen: Select[tuple[int]], id: ColumnElement[int], limit: int, offset: int) -> Page:
-        ids = chosen.order_by(id.desc()).limit(limit).offset(offset)
-        page = select(*_SUMMARY).where(_RECIPES.c.id.in_(ids)).order_by(_RECIPES.c.id.desc())
-        async with self._database.read() as connection:
-            total = await connection.scalar(select(func.count()).select_from(chosen.subquery()))
-            rows = await connection.execute(page)
-            return Page([Summary(**row) for row in rows.mappings()], total or 0)
+    async def _page(self, chosen: str, values: tuple[str, ...], limit: int, offset: int) -> Page:
+        count = f"SELECT count(*) FROM ({chosen})"  # noqa: S608 (statements of ours)
+        ids = f"{chosen} ORDER BY id DESC LIMIT ? OFFSET ?"
+        page = f"SELECT {', '.join(_SUMMARY)} FROM recipes WHERE id IN ({ids}) ORDER BY id DESC"  # noqa: S608
+
+        def read(connection: sqlite3.Connection) -> Page:
+            total = connection.execute(count, values).fetchone()[0]
+            rows = connection.execute(page, (*values, limit, offset))
+            return Page([Summary(**_fields(_SUMMARY, row)) for row in rows], total)
+
+        return await self._database.read(read)
 
 
 def query(text: str) -> str:
@@ -155,7 +137,13 @@ def _words(ingredients: Sequence[str]) -> str:
     return index_text("\n".join(ingredients))
 
 
-async def _recipe(connection: AsyncConnection, id: int) -> Recipe | None:
-    rows = await connection.execute(select(_RECIPES).where(_RECIPES.c.id == id))
-    row = rows.mappings().one_or_none()
-    return None if row is None else Recipe(**row)
+def _recipe(connection: sqlite3.Connection, id: int) -> Recipe | None:
+    sql = f"SELECT {', '.join(_RECIPE)} FROM recipes WHERE id = ?"  # noqa: S608 (columns of ours)
+    row = connection.execute(sql, (id,)).fetchone()
+    return None if row is None else Recipe(**_fields(_RECIPE, row))
+
+
+def _fields(columns: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    fields = dict(zip(columns, row, strict=True))
+    fields["ingredients"] = json.loads(fields["ingredients"])
+    return fields

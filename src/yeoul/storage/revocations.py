@@ -1,29 +1,24 @@
-"""Users whose tokens were taken back: on disk, so that a restart forgives nobody; in memory, where requests ask."""
+"""Users whose tokens are revoked: on disk, so that a restart does not lift a revocation; in memory for each request."""
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
-
-from sqlalchemy import Column, Float, MetaData, Table, Text, delete, func, select
-from sqlalchemy.dialects.sqlite import insert
 
 from ..errors import TooManyRevocations
 from .database import Database
 
 __all__ = ["Revocation", "Revocations"]
 
-_REVOCATIONS = Table(
-    "revocations",
-    MetaData(),
-    Column("user", Text, primary_key=True),
-    Column("at", Float, nullable=False),
-)
+# A user who was revoked later may have been written before.
+_ADD = "INSERT INTO revocations (user, at) VALUES (?, ?) ON CONFLICT (user) DO UPDATE SET at = max(at, excluded.at)"
+_FORGET = "DELETE FROM revocations WHERE at <= ?"
 
 
 class Revocation(NamedTuple):
-    """`at`, in Unix seconds: what this user was given until then is not taken any more."""
+    """`at`, in Unix seconds: tokens of this user that were issued until then are refused."""
 
     user: str
     at: float
@@ -47,16 +42,16 @@ class Revocations:
         self._written: dict[str, float] = {}  # what is on the disk
 
     async def load(self, *, keep_seconds: float | None) -> None:
-        """What earlier processes have revoked. `keep_seconds`: after that a revocation is forgotten, for no token of
-        its time is valid any more; None: never. Raises DatabaseUnavailable."""
+        """Reads what earlier processes have revoked. `keep_seconds`: after that a revocation is deleted, since no token
+        of its time is valid any more; None: never. Raises DatabaseUnavailable."""
         self._keep_seconds = keep_seconds
-        async with self._database.read() as connection:
-            rows = await connection.execute(select(_REVOCATIONS.c.user, _REVOCATIONS.c.at))
-            self._written = {row.user: row.at for row in rows}
+        self._written = await self._database.read(
+            lambda connection: dict(connection.execute("SELECT user, at FROM revocations"))
+        )
         self._at = dict(self._written)
 
     def revoked(self, user: str, issued: float | None) -> bool:
-        """Whether what this user was given at that time (Unix seconds, None where that is not known) was taken back."""
+        """Whether a token of this user that was issued at that time (Unix seconds, None: unknown) is revoked."""
         at = self._at.get(user)
         return at is not None and not self._is_over(at) and (issued is None or issued <= at)
 
@@ -70,8 +65,8 @@ class Revocations:
         return sorted(kept, key=lambda revocation: revocation.at)
 
     async def revoke(self, user: str, at_once: Callable[[], object] = lambda: None) -> Revocation:
-        """Takes back what this user was given until now. `at_once` is called when that is in force, which is before it
-        is on the disk; where it cannot be written, it is not in force any more. Raises DatabaseUnavailable,
+        """Revokes the tokens that were issued to this user until now. `at_once` is called when that is in force, which
+        is before it is on the disk; where it cannot be written, it is undone. Raises DatabaseUnavailable,
         TooManyRevocations."""
         self._forget_old()
         if user not in self._at and len(self._at) >= self._max_users:
@@ -82,29 +77,30 @@ class Revocations:
             at_once()
             await self._write(user, at)
         except Exception:
-            if self._at.get(user) == at:  # else somebody has revoked this user anew meanwhile
+            if self._at.get(user) == at:  # else this user was revoked again meanwhile
                 self._restore(user)
             raise
         self._written[user] = max(at, self._written.get(user, 0.0))
         self._at[user] = max(at, self._at.get(user, 0.0))
         return Revocation(user, at)
 
-    async def forgive(self, user: str) -> bool:
-        """Takes what was given to this user again; False where nothing was revoked. Raises DatabaseUnavailable."""
-        async with self._database.write() as connection:
-            await connection.execute(delete(_REVOCATIONS).where(_REVOCATIONS.c.user == user))
+    async def lift(self, user: str) -> bool:
+        """Lifts a user's revocation; False where there is none. Raises DatabaseUnavailable."""
+        await self._database.write(
+            lambda connection: connection.execute("DELETE FROM revocations WHERE user = ?", (user,))
+        )
         at = self._written.pop(user, None)
-        if at is not None and self._at.get(user) == at:  # else this user was revoked anew, which is being written
+        if at is not None and self._at.get(user) == at:  # else this user was revoked again, which is being written
             del self._at[user]
         return at is not None and not self._is_over(at)
 
     async def _write(self, user: str, at: float) -> None:
-        row = insert(_REVOCATIONS).values(user=user, at=at)
-        latest = func.max(_REVOCATIONS.c.at, row.excluded.at)  # whoever revoked later may have been written before
-        async with self._database.write() as connection:
-            await connection.execute(row.on_conflict_do_update(index_elements=["user"], set_={"at": latest}))
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(_ADD, (user, at))
             if self._keep_seconds is not None:
-                await connection.execute(delete(_REVOCATIONS).where(_REVOCATIONS.c.at <= at - self._keep_seconds))
+                connection.execute(_FORGET, (at - self._keep_seconds,))
+
+        await self._database.write(write)
 
     def _forget_old(self) -> None:
         for user in [user for user, at in self._at.items() if self._is_over(at)]:

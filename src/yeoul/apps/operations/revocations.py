@@ -74,7 +74,7 @@ def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> API
     )
     async def lift(userId: Annotated[str, Path(description="the user of the revocation")]) -> Response:
         """The tokens of the user are accepted again."""
-        if not await revocations.forgive(userId):
+        if not await revocations.lift(userId):
             raise Problem(404, f"there is no revocation of user {userId!r}: GET /auth/revocations lists them")
         return Response(status_code=204)
 
