@@ -11,13 +11,11 @@ import logging
 import secrets
 from bisect import bisect_left
 from collections.abc import Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 __all__ = [
     "DURATION_BUCKETS",
     "LATENCY_BUCKETS",
-    "REQUEST_ID",
     "Distribution",
     "HubStats",
     "Tally",
@@ -27,9 +25,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("yeoul")
-
-# The request that is being answered: for log lines. The id is in its problem document, too.
-REQUEST_ID: ContextVar[str | None] = ContextVar("yeoul_request_id", default=None)
 
 _process = secrets.token_hex(4)
 _requests = itertools.count(1)

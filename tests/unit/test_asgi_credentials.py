@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from yeoul.asgi.authentication import credential_of, hide_secrets
+from yeoul.asgi.authentication import Credential, credential_of, hide_secrets
 from yeoul.asgi.errors import Problem
+from yeoul.asgi.headers import headers_of
 
 
 def hidden(query: bytes, *authorization: str, raw_path: bytes = b"/topics/a") -> dict[str, Any]:
@@ -16,6 +17,10 @@ def hidden(query: bytes, *authorization: str, raw_path: bytes = b"/topics/a") ->
     scope = {"type": "http", "path": "/topics/a", "raw_path": raw_path, "query_string": query, "headers": headers}
     hide_secrets(scope)  # in place: the server's own log reads the scope that it made
     return scope
+
+
+def credential(scope: dict[str, Any]) -> Credential | None:
+    return credential_of(scope, headers_of(scope))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +42,7 @@ def hidden(query: bytes, *authorization: str, raw_path: bytes = b"/topics/a") ->
 def test_a_secret_is_found_however_its_name_is_written(query: bytes) -> None:
     scope = hidden(b"a=1&" + query + b"&b=2")
     assert scope["query_string"] == b"a=1&b=2"
-    found = credential_of(scope)
+    found = credential(scope)
     assert found is not None
     assert found.text == "S3CRET"
     assert "S3CRET" not in repr(scope), "nobody else has it afterwards"
@@ -63,7 +68,7 @@ def test_all_else_stays_byte_for_byte(rest: bytes) -> None:
 
 
 def test_a_plus_in_a_demo_token_is_a_plus() -> None:
-    found = credential_of(hidden(b"token=ab+c/d=="))
+    found = credential(hidden(b"token=ab+c/d=="))
     assert found == ("token", "ab+c/d==")
 
 
@@ -78,14 +83,14 @@ def test_a_raw_path_with_a_query_is_cleaned_too() -> None:
     [("Bearer abc", "bearer"), ("bearer  abc ", "bearer"), ("Ticket abc", "own ticket"), ("TICKET abc", "own ticket")],
 )
 def test_the_header_has_a_token_or_a_ticket(authorization: str, kind: str) -> None:
-    assert credential_of(hidden(b"", authorization)) == (kind, "abc")
+    assert credential(hidden(b"", authorization)) == (kind, "abc")
 
 
 def test_other_schemes_are_for_somebody_else() -> None:
     """Such as a proxy in front that asks for a password."""
-    assert credential_of(hidden(b"", "Basic dTpw")) is None
-    assert credential_of(hidden(b"ticket=abc", "Basic dTpw")) == ("ticket", "abc")
-    assert credential_of(hidden(b"")) is None
+    assert credential(hidden(b"", "Basic dTpw")) is None
+    assert credential(hidden(b"ticket=abc", "Basic dTpw")) == ("ticket", "abc")
+    assert credential(hidden(b"")) is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +106,7 @@ def test_other_schemes_are_for_somebody_else() -> None:
 def test_more_than_one_is_refused(query: bytes, authorization: tuple[str, ...]) -> None:
     scope = hidden(query, *authorization)
     with pytest.raises(Problem) as caught:
-        credential_of(scope)
+        credential(scope)
     assert caught.value.status == 400
     assert "S3CRET" not in caught.value.detail
     assert caught.value.headers == {"WWW-Authenticate": 'Bearer realm="yeoul", error="invalid_request"'}

@@ -112,7 +112,11 @@ def require_trusted_page(request: HTTPConnection) -> None:
     """For requests that change something, or cost money: a browser sends its cookies whichever page makes it send the
     request, so they count only with evidence that the page is of this server, or of an allowed origin. Raises Problem
     (403)."""
-    if caller_of(request).way in ("cookie", "pass") and not request.scope.get(TRUSTED_PAGE):
+    _check_page(request.scope, caller_of(request))
+
+
+def _check_page(scope: Scope, identity: Identity) -> None:
+    if identity.way in ("cookie", "pass") and not scope.get(TRUSTED_PAGE):
         raise Problem(
             403,
             "the request has a cookie, but no `Origin`, `Sec-Fetch-Site` or `Referer` that says which page sent it: "
@@ -187,22 +191,20 @@ def hide_secrets(scope: Scope) -> None:
         scope["raw_path"] = path + b"?" + _without_secrets(query)[0]
 
 
-def credential_kind(scope: Scope) -> str:
+def credential_kind(scope: Scope, headers: RawHeaders) -> str:
     """How a request says who sends it, before that is checked: for counting, so it raises nothing."""
     hidden = scope.get(_HIDDEN)
     if hidden:
         return "ticket" if hidden[0].kind == "ticket" else "query"
-    headers = headers_of(scope)
     if b"authorization" in headers:
         return "bearer"
     return "cookie" if b"cookie" in headers else "none"
 
 
-def credential_of(scope: Scope) -> Credential | None:
+def credential_of(scope: Scope, headers: RawHeaders) -> Credential | None:
     """The credential that was sent explicitly (a cookie is not: browsers send it by themselves). Raises Problem (400)
     for more than one, as in RFC 6750, 2: they could name different users."""
-    found: list[Credential] = scope.pop(_HIDDEN, None) or []
-    headers = headers_of(scope)
+    found: list[Credential] = scope.pop(_HIDDEN) if _HIDDEN in scope else []
     if b"authorization" in headers:
         found = [*found, *_in_headers(headers)]
     if len(found) > 1:
@@ -298,7 +300,7 @@ def _cookies(headers: RawHeaders) -> dict[str, str]:
 # --- from a credential to an identity
 
 # Set by proxies: with one of these on a loopback connection the client can be any machine.
-_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+_FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -335,6 +337,8 @@ class Authentication:
         self._revoked = revoked
         self._cookie = cookie
         self._query_tokens = query_tokens or authenticator.demo
+        self._anonymous = Admission(authenticator.anonymous)
+        self._operator = Admission(authenticator.operator)
 
     async def admit(self, scope: Scope, headers: RawHeaders) -> Admission:
         """Sets `scope[IDENTITY]`. To be called after `hide_secrets` and `Origins.check`. Raises Problem (400, 401,
@@ -345,7 +349,7 @@ class Authentication:
             raise challenge(str(error), invalid=True) from error
         scope[IDENTITY] = admission.identity
         if scope["method"] not in _SAFE:
-            require_trusted_page(HTTPConnection(scope))
+            _check_page(scope, admission.identity)
         return admission
 
     def set_cookie(self, scope: Scope, new: Pass) -> bytes:
@@ -357,15 +361,14 @@ class Authentication:
         return identity.user is not None and self._revoked(identity.user, identity.issued)
 
     async def _admit(self, scope: Scope, headers: RawHeaders) -> Admission:
-        credential = credential_of(scope)
+        credential = credential_of(scope, headers)
         if self._authenticator.demo and not _came_to_loopback(scope):
             if credential is not None:
                 raise InvalidToken(_DEMO_IS_LOCAL)
             return Admission(replace(self._authenticator.anonymous, refused=_DEMO_IS_LOCAL))
         if credential is None:
-            return Admission(await self._implicit(scope, headers))
-        admission = await self._explicit(credential, scope)
-        return replace(admission, identity=self._bounded(admission.identity, scope, headers))
+            return await self._implicit(scope, headers)
+        return self._bounded(await self._explicit(credential, scope), scope, headers)
 
     async def _explicit(self, credential: Credential, scope: Scope) -> Admission:
         kind, text = credential
@@ -385,24 +388,24 @@ class Authentication:
             raise InvalidToken(_GET_ONLY)
         return await self._tickets.admit(text, passes_of(HTTPConnection(scope)))
 
-    async def _implicit(self, scope: Scope, headers: RawHeaders) -> Identity:
-        demo = self._authenticator.demo
-        unknown = self._authenticator.operator if demo and _is_local(scope, headers) else self._authenticator.anonymous
-        text = _cookies(headers).get(self._cookie)
+    async def _implicit(self, scope: Scope, headers: RawHeaders) -> Admission:
+        unknown = self._operator if self._authenticator.demo and _is_local(scope, headers) else self._anonymous
+        text = _cookies(headers).get(self._cookie) if b"cookie" in headers else None
         if not text:
             return unknown
         try:
-            return self._bounded(await self._authenticator.token(text, "cookie"), scope, headers)
+            return self._bounded(Admission(await self._authenticator.token(text, "cookie")), scope, headers)
         except YeoulError as error:
-            return replace(unknown, refused=f"the cookie {self._cookie!r} is not accepted ({error})")
+            refused = f"the cookie {self._cookie!r} is not accepted ({error})"
+            return Admission(replace(unknown.identity, refused=refused))
 
-    def _bounded(self, identity: Identity, scope: Scope, headers: RawHeaders) -> Identity:
+    def _bounded(self, admission: Admission, scope: Scope, headers: RawHeaders) -> Admission:
         """A demo token proves nothing: only on this machine it makes an administrator."""
+        identity = admission.identity
         if not self._authenticator.demo or not identity.is_admin or _is_local(scope, headers):
-            return identity
-        return replace(
-            identity, roles=identity.roles - {ADMIN}, refused="in demo mode there are no administrators behind a proxy"
-        )
+            return admission
+        refused = "in demo mode there are no administrators behind a proxy"
+        return Admission(replace(identity, roles=identity.roles - {ADMIN}, refused=refused), admission.new_pass)
 
 
 def _came_to_loopback(scope: Scope) -> bool:
@@ -413,4 +416,4 @@ def _came_to_loopback(scope: Scope) -> bool:
 
 def _is_local(scope: Scope, headers: RawHeaders) -> bool:
     client = scope.get("client")
-    return client is not None and is_loopback(client[0]) and not any(name in headers for name in _FORWARDED)
+    return client is not None and is_loopback(client[0]) and not headers.has_any(_FORWARDED)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from types import CoroutineType
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
+from ..eager import in_task, rest_of
 from .errors import Problem
 from .headers import RawHeaders
 
@@ -61,12 +63,7 @@ class BodyLimit:
             nonlocal received, complete
             if complete:
                 return await receive()  # until the client disconnects
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError as error:
-                wrong = f"the request body was not complete after {self._timeout:g} s: send it faster, or in parts"
-                raise HTTPException(408, wrong, _CLOSE) from error
+            message = await self._in_time(receive, deadline)
             complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self.max_bytes:
@@ -74,3 +71,20 @@ class BodyLimit:
             return message
 
         return counted
+
+    async def _in_time(self, receive: Receive, deadline: float) -> Message:
+        message: Any = receive()
+        if isinstance(message, CoroutineType):
+            # Nearly always the body is there already: no timer is needed then, and no task for it.
+            try:
+                waits_for = message.send(None)
+            except StopIteration as done:
+                return cast(Message, done.value)
+            message = rest_of(message, waits_for)
+            await in_task()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return cast(Message, await message)
+        except TimeoutError as error:
+            wrong = f"the request body was not complete after {self._timeout:g} s: send it faster, or in parts"
+            raise HTTPException(408, wrong, _CLOSE) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from functools import lru_cache
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -20,6 +20,7 @@ from ..sse import Event, comment, json_data
 from ..stream import Cursor, LastEventId
 from .authentication import challenge, principal_of
 from .errors import Problem, problem_of
+from .headers import headers_of
 from .rates import count_connect
 
 __all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "departure", "last_event_id"]
@@ -35,11 +36,26 @@ STREAM_HEADERS = {
 }
 
 
+_COMMENT = comment("yeoul")
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Of several fields with one name, whatever its case, the last is kept."""
+    raw = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in headers.items()}
+    return list(raw.items())
+
+
+_RAW_HEADERS = _raw(STREAM_HEADERS)
+
+
 def last_event_id(request: HTTPConnection) -> LastEventId | None:
     """The position the client had: the Last-Event-ID header, else `lastEventId` in the query (for clients that cannot
-    set headers on a first request). None where there is none. Raises InvalidCursor, for one that does not count too."""
-    sent = (request.headers.get("last-event-id"), request.query_params.get("lastEventId"))
-    positions = [LastEventId.parse(text) for text in sent if text]
+    set headers on a first request). None where there is none. Raises InvalidCursor."""
+    scope = request.scope
+    sent = headers_of(scope).text(b"last-event-id")
+    # What is not used is checked too: a wrong position is a mistake wherever it stands.
+    asked = request.query_params.get("lastEventId") if scope["query_string"] else None
+    positions = [LastEventId.parse(text) for text in (sent, asked) if text]
     return positions[0] if positions else None
 
 
@@ -81,19 +97,19 @@ class EventStream(Response):
         headers: Mapping[str, str] | None = None,
         principal: Principal | None = None,
     ) -> None:
-        super().__init__(None, 200, {**STREAM_HEADERS, **(headers or {})})
-        del self.headers["content-length"]
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.raw_headers = _raw({**STREAM_HEADERS, **headers}) if headers else list(_RAW_HEADERS)
         self._hub = hub
         self._topics = [topics] if isinstance(topics, str) else list(topics)
         self._request = request
-        self._options = SubscribeOptions(
-            after=after,
-            newest=newest,
-            always_new=always_new,
-            encoding=encoding,
-            until_final=until_final,
-            principal=principal or principal_of(request),
-        )
+        self._after = after
+        self._newest = newest
+        self._always_new = always_new
+        self._encoding = encoding
+        self._until_final = until_final
+        self._principal = principal
         self._hello = hello
         self._greeting = greeting
         self._opening = opening
@@ -106,9 +122,7 @@ class EventStream(Response):
         try:
             count_connect(self._request)
             position = last_event_id(self._request)
-            reader = await self._hub.subscribe(
-                self._topics, replace(self._options, after=position.cursor) if position else self._options
-            )
+            reader = await self._hub.subscribe(self._topics, self._options(position))
         except InvalidToken as error:
             await problem_of(challenge(str(error), invalid=True))(scope, receive, send)
             return
@@ -116,7 +130,7 @@ class EventStream(Response):
             await problem_of(error)(scope, receive, send)
             return
         try:
-            if position is not None and self._options.until_final and reader.exhausted:
+            if position is not None and self._until_final and reader.exhausted:
                 reader.end(OVER)
                 await Response(status_code=204, headers={"cache-control": "no-store"})(scope, receive, send)
                 return
@@ -125,13 +139,23 @@ class EventStream(Response):
             reader.end(ERROR)
             raise
 
+    def _options(self, position: LastEventId | None) -> SubscribeOptions:
+        return SubscribeOptions(
+            after=self._after if position is None else position.cursor,
+            newest=self._newest,
+            always_new=self._always_new,
+            encoding=self._encoding,
+            until_final=self._until_final,
+            principal=self._principal or principal_of(self._request),
+        )
+
     async def _stream(
         self, reader: Subscription, opening: Sequence[Event], scope: Scope, receive: Receive, send: Send
     ) -> None:
         await send(self._start())
         # Bytes at once, so that every hop commits the response. The `retry` line rides on the first event to come: a
         # block of its own, without data, would break several readers.
-        first = comment("yeoul") + b"retry: %d\n" % self._hub.retry_ms
+        first = _COMMENT + b"retry: %d\n" % self._hub.retry_ms
         await send({"type": "http.response.body", "body": first, "more_body": True})
         detach = scope.get("extensions", {}).get(DIRECT)
         if detach is not None and detach(reader, opening):
@@ -147,14 +171,18 @@ class EventStream(Response):
         return [*hello, *greeting, *(self._opening if is_new else ())]
 
     def _hello_event(self, reader: Subscription) -> Event:
-        kept = [topic.journal.retention for topic in reader.topics if topic.name not in self._options.always_new]
+        kept = [topic.journal.retention for topic in reader.topics if topic.name not in self._always_new]
         events, seconds = min((r.events for r in kept), default=0), min((r.seconds for r in kept), default=0)
-        data = {
-            "heartbeat": self._hub.heartbeat,
-            "replay": {"events": events, "seconds": seconds},
-            "cursor": str(reader.cursor),
-        }
-        return Event(json_data(data), "stream.hello")
+        cursor = str(reader.cursor)
+        text = _hello_text(self._hub.heartbeat, events, seconds)
+        return Event(f'{text}"{cursor}"}}', "stream.hello", f"{self._encoding.id_prefix}{cursor}")
+
+
+@lru_cache(256)
+def _hello_text(heartbeat: float, events: int, seconds: float) -> str:
+    """The data of `stream.hello` up to the cursor, which is the last member."""
+    replay = {"events": events, "seconds": seconds}
+    return json_data({"heartbeat": heartbeat, "replay": replay, "cursor": ""}).removesuffix('""}')
 
 
 class _PortableOutlet:

@@ -19,14 +19,14 @@ from starlette.types import Message, Receive, Scope, Send
 from ..auth.identity import Identity
 from ..auth.tickets import Admission
 from ..errors import InvalidToken, YeoulError
-from ..observe import REQUEST_ID, Tally
+from ..observe import Tally
 from .authentication import IDENTITY, Authentication, challenge, credential_kind, hide_secrets
 from .body import BodyLimit
 from .errors import FAILED, Problem, problem, problem_of, request_id_of, with_clear_start
 from .headers import RawHeaders, headers_of
 from .hosts import Hosts
 from .origins import Origins
-from .routing import HotRoute, HotRoutes
+from .routing import HotRequest, HotRoute, HotRoutes
 
 __all__ = ["Application", "Gate"]
 
@@ -78,7 +78,7 @@ class Gate:
         self._app = app
         self._hosts = hosts
         self._bodies = bodies
-        self._hot = hot
+        self.hot = hot
         self._requests = requests
         self._identifications = identifications
         self.origins = origins
@@ -87,17 +87,17 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         hide_secrets(scope)
         headers = headers_of(scope)
-        REQUEST_ID.set(request_id_of(scope))
         exchange = _Exchange(self, scope, headers, send)
         try:
             await self._answer(scope, headers, receive, exchange)
-        except Exception:
+        except Exception as error:
             if exchange.revoked:
                 await problem_of(challenge(_REVOKED, invalid=True))(scope, receive, exchange.send_again)
                 return
             if not exchange.started:
                 await problem(500, FAILED)(scope, receive, exchange.send)
-            raise  # the server logs it
+            error.add_note(f"request {request_id_of(scope)}")  # for the log, which the server writes
+            raise
 
     async def _answer(self, scope: Scope, headers: RawHeaders, receive: Receive, exchange: _Exchange) -> None:
         try:
@@ -116,7 +116,7 @@ class Gate:
             return
         if has_body:
             receive = self._bodies.limited(receive)
-        found = None if self._app.user_middleware else self._hot.find(scope["method"], _route_path(scope))
+        found = None if self._app.user_middleware else self.hot.find(scope["method"], _route_path(scope))
         if found is None:
             await self._app.pass_on(scope, receive, exchange.send)
         else:
@@ -126,7 +126,7 @@ class Gate:
         self, route: HotRoute, parameters: dict[str, str], scope: Scope, receive: Receive, exchange: _Exchange
     ) -> None:
         scope["app"], scope["route"], scope["path_params"] = self._app, route, parameters
-        request = Request(scope, receive, exchange.send)
+        request = HotRequest(scope, receive, exchange.send)
         try:
             response = await route.respond(request)
         except Exception as error:
@@ -176,7 +176,7 @@ class _Exchange:
         self._scope = scope
         self._headers = headers
         self._send = send
-        self._kind = credential_kind(scope)  # now: nothing keeps the credential longer than it must
+        self._kind = credential_kind(scope, headers)  # now: nothing keeps the credential longer than it must
         self.admission: Admission | None = None
         self.from_allowed_origin = False
         self.revoked = False

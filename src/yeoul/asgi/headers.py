@@ -40,6 +40,9 @@ class RawHeaders:
             return [self._first[name]]
         return [value for found, value in self._all if found == name]
 
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        return not names.isdisjoint(self._first)
+
     def __contains__(self, name: bytes) -> bool:
         return name in self._first
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from .authentication import caller_of
 from .errors import Problem
+from .headers import headers_of, text_of
 
 __all__ = ["IdempotencyKeys", "once"]
 
@@ -86,11 +87,12 @@ class IdempotencyKeys:
         Raises Problem: 400 for a key that is none, 409 while the first request with it is under way, 422 where that was
         another request.
         """
-        keys = request.headers.getlist("idempotency-key")
-        if not keys:
+        headers = headers_of(request.scope)
+        if b"idempotency-key" not in headers:
             return await answer()
+        keys = [value.decode("latin-1") for value in headers.all(b"idempotency-key")]
         if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
-            raise Problem(400, "Idempotency-Key is one of 1 to 255 visible ASCII characters, such as a UUID")
+            raise Problem(400, "invalid Idempotency-Key: send one of 1 to 255 visible ASCII characters, such as a UUID")
         name = (_caller(request), _place(request, keys[0]))
         digest = await _digest(request)
         known = self._known(name, digest)
@@ -166,5 +168,5 @@ def _place(request: Request, key: str) -> bytes:
 
 
 async def _digest(request: Request) -> bytes:
-    kind = request.headers.get("content-type", "").encode("latin-1")
+    kind = text_of(request.scope, b"content-type").encode("latin-1")
     return hashlib.sha256(kind + b"\0" + await request.body()).digest()

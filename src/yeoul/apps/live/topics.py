@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from ...asgi.authentication import caller_of, require_publish, require_subscribe
 from ...asgi.errors import Problem, problem_of
 from ...asgi.event_stream import EventStream
+from ...asgi.headers import media_type, text_of
+from ...asgi.responses import JsonBytes
 from ...asgi.routing import Digits, PublishRoute, hot, stream_route
 from ...auth.topic_part import topic_part
 from ...errors import InvalidTopic, YeoulError
@@ -89,12 +91,12 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
         refuse_reserved(topic)
         require_publish(request, topic)
         _refuse_forgery(request, topic)
-        events = _events(request.headers.get("content-type", ""), await request.body())
+        events = _events(text_of(request.scope, b"content-type"), await request.body())
         try:
             cursor = await hub.publish(topic, *events)
         except (YeoulError, ValueError) as error:
             return problem_of(error)
-        return JSONResponse({"id": str(cursor), "count": len(events)}, 202)
+        return JsonBytes(b'{"id":"%b","count":%d}' % (str(cursor).encode(), len(events)), 202)
 
     @stream_route(router, "/topics/{topic:rest}", summary="Follow a topic")
     @hot
@@ -172,7 +174,7 @@ def _refuse_forgery(request: Request, topic: str) -> None:
 
 def _events(content_type: str, body: bytes) -> list[Event]:
     """The events of the request's body. Raises Problem (400, 415, 422)."""
-    kind = content_type.partition(";")[0].strip().lower()
+    kind, _ = media_type(content_type)
     if kind == "text/plain":
         return [_event(_text(body), "message")]
     if kind == "application/json":
