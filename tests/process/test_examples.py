@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
+from support.browser import chromium
 from support.reader import ask, open_stream
 from support.serving import free_port, listening
 
@@ -59,19 +61,61 @@ async def test_notifications_arrive_and_are_kept_for_those_who_come_back(server:
             assert (await stream.take(2))[1] == event
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
-async def test_the_code_that_the_readme_begins_with_works(readme: str, tmp_path: Path) -> None:
-    code = re.search(r"```python\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
+READMES = ["README.md", "README.ko.md"]
+
+
+def code_in(readme: str, language: str) -> str:
+    """The first piece of code in this language."""
+    code = re.search(rf"```{language}\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
     assert code is not None
-    assert len(code[1].splitlines()) < 30
-    (tmp_path / "app.py").write_text(code[1])
-    with served("uvicorn", "app:app", tmp_path) as port:
+    return code[1]
+
+
+@contextmanager
+def sample(readme: str, folder: Path) -> Iterator[int]:
+    """The README's application and its page, served."""
+    code = code_in(readme, "python")
+    assert len(code.splitlines()) < 36
+    (folder / "app.py").write_text(code)
+    (folder / "index.html").write_text(code_in(readme, "html"))
+    with served("uvicorn", "app:app", folder) as port:
+        yield port
+
+
+@pytest.mark.parametrize("readme", READMES)
+async def test_the_code_that_the_readme_begins_with_works(readme: str, tmp_path: Path) -> None:
+    with sample(readme, tmp_path) as port:
         async with await open_stream(port, "/notifications/ada") as stream:
             await stream.take(1)
             assert (await ask(port, "/notify/ada?text=lunch", method="POST")).status == 200
             assert (await stream.take(2))[1].data == "lunch"
         async with await open_stream(port, "/chat?question=why") as stream:
             assert (await stream.rest())[-1].data == '{"done": true}'
+
+
+@pytest.mark.parametrize("readme", READMES)
+async def test_the_page_of_the_readme_shows_events_and_an_answer_to_its_end(readme: str, tmp_path: Path) -> None:
+    with sample(readme, tmp_path) as port:
+        async with chromium() as page:
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            await page.goto(f"http://127.0.0.1:{port}/")
+            await expect(page.locator("#answer")).to_contain_text("why")
+            await page.wait_for_function("() => news.readyState === EventSource.OPEN")
+            assert (await ask(port, "/notify/ada?text=lunch", method="POST")).status == 200
+            await expect(page.locator("#news")).to_have_text("lunch")
+            await page.wait_for_function("() => chat.readyState === EventSource.CLOSED")
+            assert [url for url in asked if "/chat" in url] == [f"http://127.0.0.1:{port}/chat?question=why"]
+
+
+@pytest.mark.parametrize("readme", READMES)
+async def test_the_readmes_fetch_reads_the_same_answer(readme: str, tmp_path: Path) -> None:
+    with sample(readme, tmp_path) as port:
+        async with chromium() as page:
+            await page.goto(f"http://127.0.0.1:{port}/openapi.json")  # a page that asks for nothing else
+            program = "async () => { const token = 't', shown = [], show = (id, text) => shown.push(text);"
+            shown = await page.evaluate(program + code_in(readme, "js") + "return shown.join(''); }")
+            assert shown.endswith("why ")
 
 
 async def test_the_app_of_the_page_about_apps_works(tmp_path: Path) -> None:
