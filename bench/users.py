@@ -87,7 +87,7 @@ def _say(server: Room, count: int, messages: int) -> Measured:
     """From sending a message until the last one in the room has it."""
     options = server.follow_options(count)
     with server.run() as running, readers(running.port, server.follow, count, *options, seconds=_PATIENCE) as reading:
-        time.sleep(1.0)  # who is there is told, and some subscribe after their head is sent
+        time.sleep(1.0)  # until presence has been sent, and those have subscribed whose head was sent before
         # The half: a message more would come with the end of the time, or would not.
         seconds = (messages - 0.5) * _SAY_EVERY
         published = publish(running.port, server.say, 1, seconds, _SAY_EVERY, *server.say_options()).published

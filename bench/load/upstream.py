@@ -2,8 +2,8 @@
 
     python upstream.py PORT TOKENS SECONDS
 
-One write per token, as model servers do. A token is a stamp (monotonic nanoseconds), so that whoever reads it at
-the far end knows how long it was under way. Answers begin at a random part of the interval: tokens of different
+One write per token, as model servers do. A token is a stamp (monotonic nanoseconds), so that its reader at the
+far end knows how long it took. Answers begin at a random part of the interval: tokens of different
 answers do not arrive together.
 """
 

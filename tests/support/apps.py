@@ -1,4 +1,4 @@
-"""What the real-time apps' tests share: senders, and streams that are followed as somebody."""
+"""What the real-time apps' tests share: senders, and streams that are followed as a user."""
 
 from __future__ import annotations
 

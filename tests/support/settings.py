@@ -18,7 +18,7 @@ atexit.register(shutil.rmtree, _DATA, ignore_errors=True)
 
 
 def make_data_dir() -> str:
-    """A folder that is nobody else's."""
+    """A new, empty folder."""
     return tempfile.mkdtemp(dir=_DATA)
 
 

@@ -11,7 +11,7 @@ __all__ = ["cookie_of", "issue_ticket", "revoke"]
 
 
 async def issue_ticket(port: int, token: str | None = None, topics: Sequence[str] | None = None) -> str:
-    """A ticket of whoever has this token, by default the demo user `u1`."""
+    """A ticket requested with this token, by default that of the demo user `u1`."""
     body = None if topics is None else {"topics": topics}
     answer = await ask(port, "/auth/tickets", method="POST", headers=bearer(token or demo_token()), json_body=body)
     assert answer.status == 201, answer

@@ -203,7 +203,7 @@ class TestSubscribers:
         assert found["rounds"] == 1
         assert found["p50_ms"] < 100 <= found["last_p50_ms"] == found["last_p99_ms"] == found["max_ms"]
 
-    async def test_an_event_that_somebody_has_not_had_has_no_last_reader(self) -> None:
+    async def test_an_event_that_not_all_have_received_has_no_last_reader(self) -> None:
         both, late = stamped(), stamped(1)
         turn = iter(range(10))
 
