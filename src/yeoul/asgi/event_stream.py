@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from ..eager import in_task
 from ..errors import InvalidToken, YeoulError
 from ..hub import Encoding, Hub, SubscribeOptions, Subscription
 from ..hub.encoding import WIRE
@@ -160,6 +161,7 @@ class EventStream(Response):
         detach = scope.get("extensions", {}).get(DIRECT)
         if detach is not None and detach(reader, opening):
             return
+        await in_task()
         await _pump(reader, opening, receive, send, self._hub.send_timeout)
 
     def _start(self) -> Message:

@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..auth.identity import Identity
 from ..auth.tickets import Admission
+from ..eager import in_task
 from ..errors import InvalidToken, YeoulError
 from ..observe import Tally
 from .authentication import IDENTITY, Authentication, challenge, credential_kind, hide_secrets
@@ -41,16 +42,21 @@ class Application(FastAPI):
 
     gate: Gate | None = None
 
+    # To a server that knows this attribute (server/uvicorn.py): a request may be run up to its first wait before there
+    # is a task for it. The gate and hot routes need none; everything else is reached by `pass_on`, which waits.
+    eager = True
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self.gate is not None:
             await self.gate(scope, receive, send)
         elif scope["type"] == "lifespan":
             await with_clear_start(super().__call__)(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await self.pass_on(scope, receive, send)
 
     async def pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """To the middlewares and routes."""
+        """To the middlewares and routes, in a task."""
+        await in_task()
         await super().__call__(scope, receive, send)
 
 
