@@ -11,7 +11,7 @@ import pytest
 
 from support.machine import budget
 from support.reader import RawStream, ask, open_stream, publish
-from support.serving import serving, yeoul_serve
+from support.serving import one_outlet, serving, yeoul_serve
 from support.settings import make_settings
 from support.tickets import cookie_of, issue_ticket, revoke
 from support.tokens import SECRET, bearer, demo_token, make_jwt
@@ -20,7 +20,6 @@ from yeoul.errors import DatabaseUnavailable
 from yeoul.storage.revocations import Revocations
 
 with_key = pytest.mark.settings(jwt_secret=SECRET)
-direct_alone = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 
 def admin() -> str:
@@ -63,7 +62,7 @@ async def test_every_way_in_of_the_user_is_closed_at_once_and_nobody_elses(port:
 
 
 @with_key
-@direct_alone
+@one_outlet
 async def test_a_token_of_a_later_time_is_taken_and_one_that_does_not_say_is_not(port: int) -> None:
     at = (await revoke(port, "u1", by=admin())).json()["at"]
     assert (await ask(port, "/auth/me", headers=bearer(make_jwt("u1", iat=at + 1)))).status == 200
@@ -71,7 +70,7 @@ async def test_a_token_of_a_later_time_is_taken_and_one_that_does_not_say_is_not
     assert (await ask(port, "/auth/me", headers=bearer(make_jwt("u1", iat=at - 60)))).status == 401
 
 
-@direct_alone
+@one_outlet
 async def test_a_demo_token_is_refused_until_the_revocation_is_taken_back(port: int) -> None:
     token = bearer(demo_token("a/b c"))
     assert (await ask(port, "/auth/me", headers=token)).json()["user"] == "a/b c"
@@ -85,7 +84,7 @@ async def test_a_demo_token_is_refused_until_the_revocation_is_taken_back(port: 
 
 
 @with_key
-@direct_alone
+@one_outlet
 async def test_only_admins_revoke(port: int) -> None:
     for token, status in ((make_jwt("u1"), 403), (None, 401)):
         headers = {} if token is None else bearer(token)
@@ -97,14 +96,14 @@ async def test_only_admins_revoke(port: int) -> None:
 
 
 @with_key
-@direct_alone
+@one_outlet
 async def test_an_admin_who_revokes_himself_is_told_that_it_is_done(port: int) -> None:
     token = admin()
     assert (await revoke(port, "root", by=token)).status == 201
     assert (await revoke(port, "root", by=token)).status == 401
 
 
-@direct_alone
+@one_outlet
 @pytest.mark.parametrize("body", [{}, {"userId": ""}, {"userId": 7}, {"user": "x"}, {"userId": "x" * 1_001}, [], "x"])
 async def test_what_names_no_user_is_refused(port: int, body: object) -> None:
     headers = bearer(demo_token("root", roles="admin"))
@@ -112,7 +111,7 @@ async def test_what_names_no_user_is_refused(port: int, body: object) -> None:
     assert answer.status == 422
 
 
-@direct_alone
+@one_outlet
 async def test_half_of_a_surrogate_pair_is_no_user(port: int) -> None:
     headers = {**bearer(demo_token("root", roles="admin")), "Content-Type": "application/json"}
     answer = await ask(port, "/auth/revocations", method="POST", headers=headers, body=b'{"userId": "\\ud800"}')
@@ -137,7 +136,7 @@ async def test_who_is_revoked_while_his_streams_open_is_left_with_none(direct: b
         assert app.state.hub.stats.readers == 0
 
 
-@direct_alone
+@one_outlet
 async def test_where_it_cannot_be_written_nothing_is_claimed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     token = bearer(demo_token("u1"))
     stream = await follow(port, token)

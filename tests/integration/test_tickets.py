@@ -11,12 +11,12 @@ import pytest
 from support.machine import budget
 from support.polling import metrics
 from support.reader import Answer, ask, open_stream, publish
+from support.serving import one_outlet
 from support.tickets import cookie_of, issue_ticket
 from support.tokens import SECRET, bearer, demo_token, make_jwt
 from support.upstream import Upstream
 
 with_key = pytest.mark.settings(jwt_secret=SECRET)
-direct_alone = pytest.mark.parametrize("port", ["direct"], indirect=True)
 
 
 async def wish(port: int, body: Any, **headers: str) -> Answer:
@@ -102,7 +102,7 @@ async def test_neither_another_users_pass_nor_none_nor_a_made_up_one_brings_it_b
 
 
 @with_key
-@direct_alone
+@one_outlet
 async def test_two_users_in_one_browser_keep_both_their_ways_back(port: int) -> None:
     paths = [f"/topics/chat/a?ticket={await issue_ticket(port, make_jwt(user))}" for user in ("u1", "u2")]
     first = await open_stream(port, paths[0])
@@ -116,7 +116,7 @@ async def test_two_users_in_one_browser_keep_both_their_ways_back(port: int) -> 
 
 
 @with_key
-@direct_alone
+@one_outlet
 async def test_an_answer_is_attached_to_though_the_cut_came_before_its_first_event(
     port: int, upstream: Upstream
 ) -> None:
@@ -134,7 +134,7 @@ async def test_an_answer_is_attached_to_though_the_cut_came_before_its_first_eve
 
 
 @pytest.mark.settings(jwt_secret=SECRET, ticket_s=1)
-@direct_alone
+@one_outlet
 async def test_a_ticket_that_is_too_old_is_refused(port: int) -> None:
     answer = await wish(port, None, **bearer(make_jwt()))
     assert answer.json()["expires_in"] == 1
@@ -145,7 +145,7 @@ async def test_a_ticket_that_is_too_old_is_refused(port: int) -> None:
 
 
 @pytest.mark.settings(jwt_secret=SECRET, jwt_leeway_s=0)
-@direct_alone
+@one_outlet
 async def test_the_way_back_ends_with_the_token(port: int) -> None:
     seconds = budget(2.5)
     path = f"/topics/chat/a?ticket={await issue_ticket(port, make_jwt(seconds=seconds))}"
@@ -182,7 +182,7 @@ async def test_a_ticket_for_topics_is_for_those_alone(port: int, upstream: Upstr
 
 
 @with_key
-@direct_alone
+@one_outlet
 async def test_only_topics_that_one_may_follow_are_granted(port: int) -> None:
     token = bearer(make_jwt("u1"))
     granted = await wish(port, {"topics": ["notifications/u1", "chat/방", "chat/방"]}, **token)
@@ -197,7 +197,7 @@ async def test_only_topics_that_one_may_follow_are_granted(port: int) -> None:
     assert (await wish(port, {"topic": ["chat/a"]}, **token)).status == 422
 
 
-@direct_alone
+@one_outlet
 async def test_a_ticket_is_not_taken_for_post_and_is_not_used_up_by_it(port: int) -> None:
     text = await issue_ticket(port)
     for headers, query in (({}, f"?ticket={text}"), ({"Authorization": f"Ticket {text}"}, "")):
@@ -211,7 +211,7 @@ async def test_a_ticket_is_not_taken_for_post_and_is_not_used_up_by_it(port: int
         assert stream.status == 200
 
 
-@direct_alone
+@one_outlet
 async def test_whoever_has_no_name_gets_none(port: int) -> None:
     answer = await wish(port, None)
     assert answer.status == 401
@@ -219,14 +219,14 @@ async def test_whoever_has_no_name_gets_none(port: int) -> None:
 
 
 @with_key
-@direct_alone
+@one_outlet
 async def test_with_a_key_nobody_unknown_gets_one(port: int) -> None:
     assert (await wish(port, None)).status == 401
     assert (await wish(port, None, **bearer(demo_token()))).status == 401
 
 
 @with_key
-@direct_alone
+@one_outlet
 async def test_a_token_in_an_address_is_refused_with_a_hint_and_more_than_one_credential_is_none(port: int) -> None:
     token = make_jwt()
     answer = await ask(port, f"/topics/chat/a?token={token}")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from support.command import yeoul
 from support.reader import ask
 from support.serving import yeoul_serve
 from support.tokens import SECRET, bearer, demo_token, make_jwt
@@ -23,20 +21,6 @@ PUBLIC = ED.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKe
 PRIVATE = ED.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-def yeoul(folder: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("YEOUL_", "OPENAI_", "HF_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "yeoul", *arguments],
-        cwd=folder,
-        env={**clean, **env},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 # --- create
 
 
@@ -44,7 +28,7 @@ def test_a_token_is_printed_alone_and_says_what_was_asked(tmp_path: Path) -> Non
     options = ["--name", "Ann", "--email", "ann@example.com", "--role", "user", "--role", "cook", "--expires", "15m"]
     grants = ["--subscribe", "chat/*", "--subscribe", "news", "--publish", "chat/a"]
     env = {**KEYED, "YEOUL_JWT_AUDIENCE": "yeoul", "YEOUL_JWT_ISSUER": "me"}
-    done = yeoul(tmp_path, "token", "create", "--user", "u1", *options, *grants, **env)
+    done = yeoul("token", "create", "--user", "u1", *options, *grants, cwd=tmp_path, **env)
     assert (done.returncode, done.stderr) == (0, "")
     text = done.stdout.removesuffix("\n")
     claims = jwt.decode(text, SECRET, algorithms=["HS256"], audience="yeoul", issuer="me")
@@ -64,17 +48,17 @@ def test_a_token_is_printed_alone_and_says_what_was_asked(tmp_path: Path) -> Non
 def test_a_private_key_signs_by_its_own_algorithm(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text(PRIVATE)
     command = ["token", "create", "--user", "u1", "--key", "key.pem"]
-    done = yeoul(tmp_path, *command, YEOUL_JWT_PUBLIC_KEY=PUBLIC)
+    done = yeoul(*command, YEOUL_JWT_PUBLIC_KEY=PUBLIC, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert jwt.decode(done.stdout.strip(), ED.public_key(), algorithms=["EdDSA"])["sub"] == "u1"
-    done = yeoul(tmp_path, *command, **KEYED)
+    done = yeoul(*command, cwd=tmp_path, **KEYED)
     assert done.returncode == 0
     assert "would not take it" in done.stderr
 
 
 def test_where_no_key_is_set_a_demo_token_is_made(tmp_path: Path) -> None:
     options = ["--name", "Ann", "--email", "ann@example.com", "--role", "user"]
-    done = yeoul(tmp_path, "token", "create", "--user", "u1", *options)
+    done = yeoul("token", "create", "--user", "u1", *options, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, demo_token() + "\n")
     assert "this is a demo token" in done.stderr
 
@@ -86,7 +70,7 @@ def test_a_good_token_is_explained(tmp_path: Path) -> None:
     text = make_jwt(
         "u1", seconds=3 * 86_400 + 3_600, name="Ann", iat=time.time() - 3 * 86_400, note="\x1b[31m\x9b\u202e<b>[red]"
     )
-    done = yeoul(tmp_path, "token", "explain", stdin=f"Bearer {text}\n", **KEYED)
+    done = yeoul("token", "explain", given=f"Bearer {text}\n", cwd=tmp_path, **KEYED)
     assert (done.returncode, done.stderr) == (0, "")
     for said in ("HS256", "3 days ago", "UTC, in 3 days", "✓ signature", "✓ exp", "notifications/u1", "taken: as u1"):
         assert said in done.stdout
@@ -111,7 +95,7 @@ def test_a_good_token_is_explained(tmp_path: Path) -> None:
 def test_the_server_does_not_start_with_keys_that_protect_nobody(
     tmp_path: Path, arguments: list[str], env: dict[str, str], said: str
 ) -> None:
-    done = yeoul(tmp_path, "serve", "--port", "0", *arguments, **env)
+    done = yeoul("serve", "--port", "0", *arguments, cwd=tmp_path, **env)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert said in done.stderr
@@ -129,7 +113,7 @@ async def test_the_demo_modes_start_lines_name_a_token_that_works() -> None:
 
 
 async def test_a_token_of_the_command_line_is_taken_by_the_server(tmp_path: Path) -> None:
-    text = yeoul(tmp_path, "token", "create", "--user", "u1", "--publish", "news", **KEYED).stdout.strip()
+    text = yeoul("token", "create", "--user", "u1", "--publish", "news", cwd=tmp_path, **KEYED).stdout.strip()
     with yeoul_serve("--host", "0.0.0.0", env=KEYED) as served:
         for headers, status in (
             (bearer(text), 202),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 __all__ = ["environment", "started", "yeoul"]
 
@@ -19,10 +20,13 @@ def environment(**env: str) -> dict[str, str]:
     return {**clean, "COLUMNS": "100", **env}
 
 
-def yeoul(*arguments: str, given: str | bytes = b"", **env: str) -> subprocess.CompletedProcess[str]:
+def yeoul(
+    *arguments: str, given: str | bytes = b"", cwd: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
     """To its end; `given` on stdin."""
     done = subprocess.run(
         [sys.executable, "-m", "yeoul", *arguments],
+        cwd=cwd,
         env=environment(**env),
         input=given.encode() if isinstance(given, str) else given,
         capture_output=True,

@@ -17,12 +17,6 @@ from yeoul.llm.generations import Generations
 from yeoul.llm.provider import Delta, Finish
 
 
-@pytest.fixture
-async def hub() -> AsyncIterator[Hub]:
-    async with Hub() as hub:
-        yield hub
-
-
 async def started(hub: Hub, go_on: asyncio.Event) -> Generation:
     async def source() -> AsyncIterator[Delta | Finish]:
         yield Delta("a")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -19,12 +18,6 @@ from yeoul.hub.limits import Principal
 from yeoul.hub.reasons import KICKED, REVOKED
 from yeoul.sse import Decoder, Event
 from yeoul.stream import LastEventId
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[Hub]:
-    async with Hub() as hub:
-        yield hub
 
 
 class Client:

@@ -47,12 +47,6 @@ class Source:
         self.closed.set()
 
 
-@pytest.fixture
-async def hub() -> AsyncIterator[Hub]:
-    async with Hub() as hub:
-        yield hub
-
-
 class Outlet:
     """Takes everything, keeps it."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator
 
 import pytest
 from test_llm_generation import Source, end, read, turns
@@ -16,13 +15,6 @@ from yeoul.llm.dialects import State
 from yeoul.llm.generations import Generations
 from yeoul.llm.provider import Delta, Finish
 from yeoul.stream import Journal
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[Hub]:
-    async with Hub() as hub:
-        yield hub
-
 
 # --- bounds
 

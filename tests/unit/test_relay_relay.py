@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,12 +16,6 @@ from yeoul.relay.relay import Relay
 from yeoul.relay.relays import Relays
 from yeoul.relay.route import EndMarker, Route
 from yeoul.relay.route import Upstream as Target
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[Hub]:
-    async with Hub() as made:
-        yield made
 
 
 async def start(relays: Relays, upstream: Upstream, **values: object) -> Relay:
