@@ -32,3 +32,17 @@ async def chromium(**context: object) -> AsyncIterator[Page]:
         finally:
             await browser.close()
     assert not errors, errors
+
+
+async def renders(page: Page, character: str) -> bool:
+    """Whether the page's font, or one that stands in for it, has this character: otherwise it is drawn like one that no
+    font has."""
+    pixels = """([text]) => {
+        const canvas = Object.assign(document.createElement("canvas"), { width: 60, height: 60 });
+        const context = canvas.getContext("2d");
+        context.font = `40px ${getComputedStyle(document.body).fontFamily}`;
+        context.fillText(text, 5, 45);
+        return [...context.getImageData(0, 0, 60, 60).data].join();
+    }"""
+    drawn, missing = [await page.evaluate(pixels, [text]) for text in (character, "\U0010ffff")]
+    return bool(drawn != missing)
