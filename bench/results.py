@@ -16,6 +16,9 @@ from rich.table import Table
 
 __all__ = ["Measured", "Row", "Target", "markdown", "medians", "show", "write"]
 
+# Lines of a Markdown table that a server has to be in for a column of its own.
+_COLUMN_FROM = 3
+
 # One measurement: what was measured → its value.
 Measured = Mapping[str, float]
 
@@ -85,23 +88,31 @@ def show(rows: Sequence[Row], console: Console) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A Markdown table of the figures: a line for each thing measured, a column for each server that took part, and
-    after a peer's figure how many times Yeoul's it is."""
+    """A Markdown table of the figures: a line for each thing measured, and after another server's figure how many times
+    Yeoul's it is. Servers that take part in several lines have a column each, the rest share the last one."""
     lines: dict[str, list[Row]] = {}
     for row in rows:
         lines.setdefault(f"{row.what}, {row.unit}" if row.unit else row.what, []).append(row)
-    servers = list(dict.fromkeys(row.against for row in rows if row.against and row.other is not None))
-    table = ["| " + " | ".join(["", "Yeoul", *servers]) + " |", "| --- |" + " ---: |" * (len(servers) + 1)]
+    measured = [row.against for row in rows if row.against and row.other is not None]
+    columns = [server for server in dict.fromkeys(measured) if measured.count(server) >= _COLUMN_FROM]
+    others = len(set(measured)) > len(columns)
+    heads = ["", "Yeoul", *columns, *(["other"] if others else [])]
+    table = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for what, about in lines.items():
+        found = {row.against: _beside(row) for row in about if row.other is not None}
         ours = about[0].value
-        others = {row.against: row.other for row in about if row.other is not None}
         cells = [what, "–" if ours is None else f"**{_number(ours)}**"]
-        for server in servers:
-            other = others.get(server)
-            times = f" (×{other / ours:.2g})" if ours and other is not None else ""
-            cells.append("–" if other is None else _number(other) + times)
+        cells += [found.pop(server, "–") for server in columns]
+        if others:
+            cells.append("; ".join(f"{server}: {text}" for server, text in found.items()) or "–")
         table.append("| " + " | ".join(cells) + " |")
     return "\n".join(table)
+
+
+def _beside(row: Row) -> str:
+    assert row.other is not None
+    times = f" (×{row.other / row.value:.2g})" if row.value else ""
+    return _number(row.other) + times
 
 
 def _number(value: float) -> str:

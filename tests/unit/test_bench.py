@@ -468,21 +468,22 @@ class TestResults:
             (4.0, True, ">= 3"),
         ]
 
-    def test_the_markdown_table_has_a_column_for_each_server(self) -> None:
+    def test_the_markdown_table_has_a_column_for_each_server_that_is_in_several_lines(self) -> None:
         rows = [
             Row("A", "fan-out", 4.0, "events/s", "limit", 2.0, Target(">=", 3)),
             Row("A", "fan-out", 4.0, "events/s", "peer: not installed"),
             Row("K", "connect", 500.0, "µs", "limit", 50.0),
+            Row("K", "connect", 500.0, "µs", "itself", 250.0),
             Row("M", "start-up", 1.5, "s"),
             Row("E", "lost", None, "", "limit", 2.0),
         ]
         assert markdown(rows).splitlines() == [
-            "|  | Yeoul | limit |",
-            "| --- | ---: | ---: |",
-            "| fan-out, events/s | **4** | 2 (×0.5) |",
-            "| connect, µs | **500** | 50 (×0.1) |",
-            "| start-up, s | **1.5** | – |",
-            "| lost | – | 2 |",
+            "|  | Yeoul | limit | other |",
+            "| --- | ---: | ---: | ---: |",
+            "| fan-out, events/s | **4** | 2 (×0.5) | – |",
+            "| connect, µs | **500** | 50 (×0.1) | itself: 250 (×0.5) |",
+            "| start-up, s | **1.5** | – | – |",
+            "| lost | – | 2 | – |",
         ]
 
 
