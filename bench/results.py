@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Measured", "Row", "Target", "markdown", "medians", "show", "write"]
+__all__ = ["Measured", "Row", "Target", "markdown", "medians", "read", "show", "write"]
 
 # Lines of a Markdown table that a server has to be in for a column of its own.
 _COLUMN_FROM = 3
@@ -121,6 +121,16 @@ def _number(value: float) -> str:
 
 def _found(row: Row) -> dict[str, object]:
     return {**asdict(row), "target": row.target and str(row.target), "ratio": row.ratio, "met": row.met}
+
+
+def read(path: Path) -> list[Row]:
+    """The rows that `write` has written. Raises FileNotFoundError."""
+    found = json.loads(path.read_text())["rows"]
+    for row in found:
+        if row["target"] is not None:
+            relation, bound = row["target"].split()
+            row["target"] = Target(relation, float(bound))
+    return [Row(**{name: row[name] for name in Row.__dataclass_fields__}) for row in found]
 
 
 def write(rows: Sequence[Row], raw: Mapping[str, object], path: Path, took: float) -> None:

@@ -17,7 +17,7 @@ from bench import __main__ as command
 from bench.build import HERE, CannotBuild, tool
 from bench.drive import Disturbed
 from bench.processes import CannotStart, free_port, running, seconds_until
-from bench.results import Row, Target, markdown, medians, show, write
+from bench.results import Row, Target, markdown, medians, read, show, write
 from bench.rounds import QUICK, Bench, against, present
 from bench.servers import Fanout
 from rich.console import Console
@@ -467,6 +467,7 @@ class TestResults:
             (2.0, False, ">= 3"),
             (4.0, True, ">= 3"),
         ]
+        assert read(tmp_path / "out" / "results.json") == rows
 
     def test_the_markdown_table_has_a_column_for_each_server_that_is_in_several_lines(self) -> None:
         rows = [
@@ -562,6 +563,15 @@ class TestCommand:
         monkeypatch.setattr(command, "SCENARIOS", {"A": lambda bench: [row]})
         monkeypatch.setattr(command, "OUT", tmp_path)
         assert command.main() == code
+
+    def test_the_last_table_can_be_shown_again(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+    ) -> None:
+        write([Row("A", "fan-out", 4.0, "events/s", target=Target(">=", 5))], {}, tmp_path / "results.json", 1.0)
+        monkeypatch.setattr(sys, "argv", ["bench", "--last", "--markdown"])
+        monkeypatch.setattr(command, "OUT", tmp_path)
+        assert command.main() == 1
+        assert "| fan-out, events/s | **4** |" in capsys.readouterr().out
 
     def test_without_a_compiler_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(shutil, "which", lambda name: None)
