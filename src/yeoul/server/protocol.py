@@ -1,33 +1,76 @@
-"""Heads of requests: how long they may take, and how large they may be."""
+"""HTTP/1.1 (RFC 9112) between a transport and an ASGI application, with the direct outlet.
+
+Theory of operation. A connection reads requests one after the other, each in three phases: NOTHING of it is there, a
+part of its HEAD, a part of its BODY. llhttp parses; what it accepts is checked here once more, as a whole, when a head
+is complete. Each request becomes an `Exchange`. One exchange is `current`: its application runs, or waits for its turn.
+The requests that a client sends before it has the answer (pipelining) wait in `_queue`, and nothing more is read.
+
+A response ends in one of two ways. The application completes it, or the application hands it to the hub (`stream`):
+from then on the connection is the outlet of a reader, and holds neither parser nor scope until that reader is finished.
+
+Every wait for the client has a deadline: its first bytes and each head (`Service.heads`), the next request
+(`Service.idle`), and taking the last bytes that were written before a close (`_LINGER`). What a body may take is for
+the application: asgi/body.py.
+
+The end of the input (a client that shuts down its side for writing) is not the end of the exchange: what was asked
+completely is answered, and then the connection closes. But a client that closes its socket looks the same, and nothing
+else tells of it. So the application is told that the client has left, and may answer all the same: what takes long
+stops, what is done is acknowledged. A stream ends, one that has begun and one that an `EventSource` asks for.
+
+A request that cannot be read is refused with a problem document after the answers to those before it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import socket
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from functools import partial
-from typing import Any
+from typing import Any, cast
+from urllib.parse import unquote
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+import httptools
+from uvicorn import Config
+from uvicorn.server import ServerState
 
-from ..asgi.errors import problem
+from ..asgi.errors import FAILED, problem
 from ..asgi.event_stream import DIRECT
 from ..hub import Subscription
 from ..sse import Event
-from .acceptor import Turn, turns_of
+from .acceptor import Turn
+from .exchange import Exchange, status_line
+from .forwarded import TrustedProxies
+from .outlet import DirectOutlet, bound_buffers
+from .uvicorn import Service, service_of
 
-__all__ = ["MAX_HEAD_BYTES", "BoundedHeads", "DirectOutlet", "Protocol"]
+__all__ = ["MAX_HEAD_BYTES", "Protocol"]
 
-# Bytes of a request's line and header fields, and of the trailer fields after a body. uvicorn takes any number.
+# Bytes of a request's line and header fields, of the trailer fields after a body, and of what is not a request.
 MAX_HEAD_BYTES = 64 * 1024
 
-_TOO_LARGE = f"the request's head, or what follows its body, is larger than {MAX_HEAD_BYTES} bytes: send less"
-
-# Seconds for which a client may still take what was written to it before it is closed.
+# Seconds for which a client may still take what was written to it before the connection is closed, and how many bytes
+# are read and ignored meanwhile.
 _LINGER = 2.0
+_MAX_IGNORED = 1024 * 1024
+
+_TOO_LARGE = f"the request's head, or what follows its body, is larger than {MAX_HEAD_BYTES} bytes: send less"
+_NOT_HTTP = "this is not an HTTP/1.1 request (RFC 9112)"
+_NO_PROXY = "this server is not a proxy: CONNECT is not supported"
+_OLD_CHUNKS = "HTTP/1.0 has no transfer codings (RFC 9112, 6.1): send a Content-Length, or use HTTP/1.1"
+_NO_LENGTH = "the last transfer coding of a request must be `chunked` (RFC 9112, 6.3): nothing else tells where it ends"
+_UNKNOWN_CODING = "the only transfer coding that this server knows is `chunked`: send the body without another one"
+_BUSY = "this server has as many connections as it may have: try again later"
+
+# Header fields that change how a request is read, each with its bit in `_noted`.
+_EXPECT, _CODING, _POSITION, _FORWARDED = 1, 2, 4, 8
+_NOTED = {
+    b"expect": _EXPECT,
+    b"transfer-encoding": _CODING,
+    b"last-event-id": _POSITION,
+    b"x-forwarded-for": _FORWARDED,
+    b"x-forwarded-proto": _FORWARDED,
+}
 
 _END_OF_AUTHORITY = re.compile(rb"[/?#]")
 
@@ -36,134 +79,553 @@ class _Phase(Enum):
     """What of a request is there."""
 
     NOTHING = 0
-    HEAD = 1  # a part of its head
-    BODY = 2  # its head, and not all of its body
+    HEAD = 1
+    BODY = 2
 
 
-class BoundedHeads(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, against clients that send slowly or without end.
+_NOTHING, _HEAD, _BODY = _Phase.NOTHING, _Phase.HEAD, _Phase.BODY
 
-    A head must be complete `header_timeout` seconds after the connection was made, or after the first byte of a
-    following request, however it trickles in, else 408 and the connection ends. (uvicorn's own time-out is for
-    connections on which nothing comes.) One timer for a connection that is young or late; none while a response is
-    under way. What a body may take is for the application: `limits.py`.
 
-    Plain uvicorn (`--http httptools`) has none of this; `--http yeoul.server.protocol:Protocol` has the default
-    bounds.
+class _Refused(Exception):
+    """Raised in a parser's callback to stop it."""
+
+
+class Protocol(asyncio.Protocol):
+    """A connection, as uvicorn makes it (`uvicorn --http yeoul.server.protocol:Protocol`, with the default bounds).
+
+    `header_timeout`: seconds for a complete head, however it trickles in. `proxies`: whose `X-Forwarded-*` is believed;
+    None where uvicorn's own middleware sees to it. `bounded`: the listening socket has the options that bound a stream
+    (outlet.py), which its connections inherit.
     """
 
-    def __init__(self, *args: Any, header_timeout: float = 10.0, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._header_timeout = header_timeout
-        self._deadline: asyncio.TimerHandle | None = None
-        self._phase = _Phase.NOTHING
-        self._loose = 0  # bytes that came since the message began, or since its last piece of body
-        self._refusal: tuple[int, str] | None = None
+    __slots__ = (
+        "_bounded",
+        "_chunk",
+        "_client",
+        "_closing",
+        "_current",
+        "_finished",
+        "_half_closed",
+        "_headers",
+        "_incoming",
+        "_keep_alive",
+        "_last",
+        "_loose",
+        "_noted",
+        "_offer",
+        "_parser",
+        "_phase",
+        "_queue",
+        "_reader",
+        "_reading_paused",
+        "_refusal",
+        "_scheme",
+        "_server",
+        "_shutting_down",
+        "_url",
+        "_writable",
+        "lost",
+        "service",
+        "transport",
+        "write_paused",
+    )
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._watch()
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        header_timeout: float = 10.0,
+        proxies: TrustedProxies | None = None,
+        bounded: bool = False,
+    ) -> None:
+        self.service: Service = service_of(
+            config, server_state, app_state, _loop, header_timeout=header_timeout, proxies=proxies
+        )
+        self.lost = False
+        self.write_paused = False
+        self._bounded = bounded
+        self._writable: asyncio.Event | None = None  # made for the first one that waits
+        self._reading_paused = False
+        self._shutting_down = False
+        self._closing = False  # nothing more is read or begun
+        self._half_closed = False  # the client has shut down its side
+        self._last = False  # the last request of this connection is there: what follows it is not read
+        # The request that is being read.
+        self._parser: httptools.HttpRequestParser | None = None
+        self._phase = _NOTHING
+        self._chunk = 0  # bytes of the piece that is being parsed
+        self._loose = 0  # bytes that came since the message began, or since its last piece of body
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._noted = 0
+        self._offer = False  # it offers to switch protocols
+        self._refusal: tuple[int, str] | None = None
+        self._incoming: Exchange | None = None  # its head is complete, and its body is not
+        # Those that are being answered, or are to be.
+        self._current: Exchange | None = None
+        self._queue: deque[Exchange] | None = None  # made for the first one that is pipelined
+        # The stream that the hub writes, and the one that was the last thing on this connection.
+        self._reader: Subscription | None = None
+        self._keep_alive = True
+        self._finished: Subscription | None = None
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        info = transport.get_extra_info
+        self._client = _address(info("peername"))
+        self._server = _address(info("sockname"))
+        self._scheme = "https" if info("sslcontext") else "http"
+        self.service.connections.add(self)
+        self.service.heads.start(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is _Phase.NOTHING:
-            self._phase = _Phase.HEAD  # also where it is but an empty line, which the parser skips
+        if self._last:
+            self._ignore(data)
+            return
+        self.service.idle.cancel(self)
+        if self._phase is _NOTHING:
+            self._phase = _HEAD  # also where it is only an empty line, which the parser skips
             if not data.isascii():
                 data = _escape_target(data)
-        self._loose += len(data)
-        super().data_received(data)
-        if self._phase is not _Phase.NOTHING and self._loose > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(431, _TOO_LARGE)
+        self._feed(data)
+        if self._current is not None and not self._current.begun:
+            self._start(self._current)
         self._watch()
 
+    def eof_received(self) -> bool:
+        if self._incoming is not None:
+            self._drop_incoming()
+        self._phase = _NOTHING  # half a head is not a request
+        exchange = self._current
+        if (
+            exchange is None
+            or self._scheme == "https"  # where asyncio closes in any case
+            or (exchange.endless if exchange.started else _is_event_source(exchange))
+        ):
+            self.close()
+            return False
+        self._half_closed = self._last = True
+        for each in (exchange, *(self._queue or ())):
+            each.leave()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        service = self.service
+        self.lost = True
+        service.connections.discard(self)
+        service.heads.cancel(self)
+        service.idle.cancel(self)
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            service.turns.take(Turn.LEAVING, reader.end)
+        elif self._finished is not None and exc is not None:
+            self._finished.connection_reset()  # what was written was not all taken
+        self._finished = None
+        for exchange in (self._current, *(self._queue or ())):
+            if exchange is not None:
+                exchange.abandon()
+        self._current = self._queue = self._incoming = None
+        self._parser = None  # it refers to this connection
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        if self._writable is not None:
+            self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self._writable is not None:
+            self._writable.set()
+        if self._reader is not None:
+            self._reader.resume()
+
+    # --- httptools
+
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._phase = _Phase.HEAD
+        self._phase = _HEAD
         self._loose = 0
+        self._url = b""
+        self._headers = []
+        self._noted = 0
+        self._finished = None
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers are dropped: they would stand among the headers, which have been judged already (RFC 9110, 6.5.1).
-        if self._phase is _Phase.HEAD:
-            super().on_header(name, value)
+        if self._phase is _HEAD:
+            name = name.lower()
+            if name in _NOTED:
+                self._noted |= _NOTED[name]
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._phase = _Phase.BODY
+        parser = self._parser
+        assert parser is not None
+        if self._loose + self._chunk > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
+            self._stop(431, _TOO_LARGE)
+        self._phase = _BODY
         self._loose = 0
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES:
-            self._refusal = 431, _TOO_LARGE
-            raise ValueError("the head is too large")  # the parser stops, and `send_400_response` is called
-        self._take_host_of_target()
-        super().on_headers_complete()
+        version: str = parser.get_http_version()
+        method = parser.get_method()
+        if parser.should_upgrade():
+            if method == b"CONNECT":
+                self._stop(400, _NO_PROXY)
+            self._offer = True  # the parser stops here: `_feed` goes on
+            return
+        if self._noted & _CODING:
+            self._check_coding(version)
+        exchange = Exchange(
+            self,
+            keep_alive=version == "1.1" and parser.should_keep_alive(),
+            expects_continue=bool(self._noted & _EXPECT) and version == "1.1" and self._expects_continue(),
+            returning=bool(self._noted & _POSITION) or b"lastEventId=" in self._url,
+        )
+        exchange.scope = self._scope(exchange, method, version)
+        self._incoming = exchange
+        if self._current is None and self._reader is None and not self._queue:
+            self._current = exchange
+        else:
+            if self._queue is None:
+                self._queue = deque()
+            self._queue.append(exchange)
+            self._pause_reading()
 
     def on_body(self, body: bytes) -> None:
         self._loose = 0
-        super().on_body(body)
+        if self._incoming is not None and not self._incoming.feed(body):
+            self._pause_reading()
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._phase = _Phase.NOTHING
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._unwatch()
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(*(self._refusal or (400, "this is no HTTP/1.1 request: RFC 9112 says how one is written")))
-
-    def _watch(self) -> None:
-        """Has a deadline where something is awaited that the client alone can bring, and none elsewhere."""
-        idle = self._phase is _Phase.NOTHING and self.cycle is not None  # uvicorn's time-out is for that
-        if self.transport.is_closing() or idle or (self._phase is _Phase.BODY and self._is_answering()):
-            self._unwatch()
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(self._header_timeout, self._is_late)
-
-    def _unwatch(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _is_late(self) -> None:
-        self._deadline = None
-        if self._is_answering():
-            return  # a next request has begun: the end of the response begins its time anew
-        if self._phase is _Phase.HEAD:
-            self._refuse(408, f"the request's head was not complete after {self._header_timeout:g} s: send it at once")
+        if self._offer:
             return
-        # Nothing was sent at all, as by browsers that connect in advance; or it was answered before its body was there.
-        self._close()
+        self._phase = _NOTHING
+        if self._incoming is not None:
+            self._incoming.end()
+            self._last = self._last or not self._incoming.keep_alive
+            self._incoming = None
 
-    def _is_answering(self) -> bool:
-        cycle: Any = self.cycle  # None before the first request
-        return bool(self.pipeline) or (cycle is not None and not cycle.response_complete)
+    # --- reading
+
+    def _feed(self, data: bytes) -> None:
+        self._chunk = len(data)
+        self._loose += len(data)
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = _new_parser(self)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            self._offer = False
+            self._decline_offer(data[error.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self._refuse(*(self._refusal or (400, _NOT_HTTP)))
+            return
+        if self._loose > MAX_HEAD_BYTES and self._phase is not _NOTHING:
+            self._refuse(431, _TOO_LARGE)
+
+    def _ignore(self, data: bytes) -> None:
+        """A client that still sends while the connection is being closed: see `close`."""
+        if self._closing:
+            self._loose += len(data)
+            if self._loose > _MAX_IGNORED:
+                self.transport.abort()
+
+    def _stop(self, status: int, detail: str) -> None:
+        """Stops the parser, whose message is refused then."""
+        self._refusal = status, detail
+        raise _Refused
+
+    def _head_bytes(self) -> int:
+        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+
+    def _values(self, wanted: bytes) -> Iterable[bytes]:
+        return (value for name, value in self._headers if name == wanted)
+
+    def _expects_continue(self) -> bool:
+        return any(value.lower() == b"100-continue" for value in self._values(b"expect"))
+
+    def _check_coding(self, version: str) -> None:
+        """RFC 9112, 6.1: chunked, and nothing else, and not in HTTP/1.0. The body would be delivered in a coding that
+        its reader does not expect, or end elsewhere than another server thinks."""
+        if version != "1.1":
+            self._stop(400, _OLD_CHUNKS)
+        codings = [c.strip() for c in b",".join(self._values(b"transfer-encoding")).lower().split(b",")]
+        if codings[-1] != b"chunked":
+            self._stop(400, _NO_LENGTH)
+        if len(codings) > 1:
+            self._stop(501, _UNKNOWN_CODING)
+
+    def _decline_offer(self, rest: bytes) -> None:
+        """A server may ignore an offer to switch protocols (RFC 9110, 7.8): the request is then an ordinary one. llhttp
+        takes what follows such a head for the other protocol, so it is given the head without the offer, and then the
+        rest. The connection ends with this exchange: what a client has sent behind it may be meant for a tunnel."""
+        assert self._parser is not None
+        parser, self._parser = self._parser, None
+        websocket = self.service.websockets is not None and any(
+            value.lower() == b"websocket" for value in self._values(b"upgrade")
+        )
+        kept = [
+            (name, value)
+            for name, value in self._headers
+            if websocket or name not in (b"connection", b"upgrade", b"http2-settings")
+        ]
+        line = b"%b %b HTTP/%b\r\n" % (parser.get_method(), self._url, parser.get_http_version().encode())
+        head = line + b"".join(b"%b: %b\r\n" % pair for pair in kept)
+        if websocket:
+            self._closing = self._last = True
+            self.service.heads.cancel(self)
+            self.service.upgrade(self, head + b"\r\n" + rest)
+            return
+        self._feed(head + b"connection: close\r\n\r\n" + rest)
+
+    def _scope(self, exchange: Exchange, method: bytes, version: str) -> dict[str, Any]:
+        service, url, headers = self.service, self._url, self._headers
+        if not url.startswith(b"/"):
+            url = self._origin_form(url)
+        raw_path, _, query = url.partition(b"#")[0].partition(b"?")
+        path = raw_path.decode("ascii")
+        if "%" in path:
+            path = unquote(path)
+        root_path = service.root_path
+        if root_path and not path.startswith(root_path + "/"):  # a proxy has taken it away, or has not
+            path, raw_path = root_path + path, root_path.encode("ascii") + raw_path
+        client, scheme = self._client, self._scheme
+        if self._noted & _FORWARDED and service.proxies is not None and client and client[0] in service.proxies:
+            client = service.proxies.client(headers) or client
+            scheme = service.proxies.scheme(headers) or scheme
+        return {
+            "type": "http",
+            "asgi": service.asgi,
+            "http_version": version,
+            "server": self._server,
+            "client": client,
+            "scheme": scheme,
+            "method": method.decode("ascii"),
+            "root_path": root_path,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": headers,
+            "state": service.app_state.copy(),
+            "extensions": {DIRECT: exchange.detach},
+        }
+
+    def _origin_form(self, url: bytes) -> bytes:
+        """`GET http://name/path HTTP/1.1` is for `name`, whatever its Host header says (RFC 9112, 3.2.2)."""
+        if url == b"*":
+            return url
+        scheme, found, rest = url.partition(b"://")
+        if not found or b"/" in scheme:
+            self._stop(400, _NOT_HTTP)
+        authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
+        places = [place for place, (name, _) in enumerate(self._headers) if name == b"host"]
+        if len(places) == 1:
+            self._headers[places[0]] = (b"host", authority)
+        rest = rest[len(authority) :]
+        return rest if rest.startswith(b"/") else b"/" + rest
+
+    def _drop_incoming(self) -> None:
+        """What came of this request is all that will come."""
+        exchange, self._incoming = self._incoming, None
+        if exchange is None:
+            return
+        exchange.abandon()
+        if self._queue and exchange in self._queue:
+            self._queue.remove(exchange)
+        elif exchange is self._current:
+            self._current = None
+
+    # --- answering
+
+    def _start(self, exchange: Exchange) -> None:
+        exchange.begun = True
+        if self.service.full:
+            answer = problem(503, _BUSY, headers={"Connection": "close", "Retry-After": "1"})
+            exchange.respond(503, answer.raw_headers, bytes(answer.body))
+            return
+        self.service.turns.take(Turn.RETURNING_REQUEST if exchange.returning else Turn.REQUEST, exchange.begin)
+
+    def is_current(self, exchange: Exchange) -> bool:
+        """Whether its response is the one to be written now."""
+        return self._current is exchange
+
+    def responded(self, exchange: Exchange) -> None:
+        """Its response is complete."""
+        self._current = None
+        self._next(exchange.keep_alive)
+
+    def fail(self, exchange: Exchange) -> None:
+        """Its application has failed before it began a response."""
+        answer = problem(500, FAILED, headers={"Connection": "close"})
+        exchange.respond(500, answer.raw_headers, bytes(answer.body))
+
+    def _next(self, keep_alive: bool) -> None:
+        """The connection is free: for the next request, or to be closed."""
+        self.service.count_request()
+        if self.transport.is_closing():
+            return
+        if not keep_alive:
+            self.close()
+        elif self._queue:
+            self._current = self._queue.popleft()
+            if not self._queue:
+                self.resume_reading()
+            self._start(self._current)
+        elif self._refusal is not None:
+            self._write_refusal()
+        elif self._half_closed or self._shutting_down:
+            self.close()
+        else:
+            self.resume_reading()
+            self._watch()
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answers what never reached the application, and ends the connection."""
-        if not (self._is_answering() and self.cycle.response_started):  # nothing is written into another response
-            answer = problem(status, detail, headers={"Connection": "close"})
-            head = b"".join(b"%s: %s\r\n" % pair for pair in answer.raw_headers)
-            self.transport.write(STATUS_LINE[status] + head + b"\r\n" + bytes(answer.body))
-        self._close()
+        """Answers what is not a request, after the requests before it, and ends the connection."""
+        self._refusal = status, detail
+        self._last = True
+        started = self._incoming is not None and self._incoming.started
+        self._drop_incoming()
+        if started or self._reader is not None or (self._current is not None and self._current.endless):
+            self.close()  # nothing is written into another response
+        elif self._current is None:
+            self._write_refusal()
 
-    def _close(self) -> None:
-        self._unwatch()
-        self.transport.close()
-        self._linger()
+    def _write_refusal(self) -> None:
+        assert self._refusal is not None
+        status, detail = self._refusal
+        answer = problem(status, detail, headers={"Connection": "close"})
+        head = b"".join(b"%s: %s\r\n" % pair for pair in answer.raw_headers)
+        self.transport.write(status_line(status) + head + b"\r\n" + bytes(answer.body))
+        self.close()
 
-    def _linger(self) -> None:
-        """Closing waits until the client has taken everything, which one that reads no more never does."""
-        if self.transport.get_write_buffer_size():
-            self.loop.call_later(_LINGER, self.transport.abort)
+    # --- flow control and deadlines
 
-    def _take_host_of_target(self) -> None:
-        """`GET http://name/ HTTP/1.1` is for `name`, whatever its Host header says (RFC 9112, 3.2.2)."""
-        scheme, found, rest = self.url.partition(b"://")
-        hosts = [place for place, (name, _) in enumerate(self.headers) if name == b"host"]
-        if found and b"/" not in scheme and len(hosts) == 1:
-            self.headers[hosts[0]] = (b"host", _END_OF_AUTHORITY.split(rest, maxsplit=1)[0])
+    def _pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused and not self._queue:
+            self._reading_paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    async def drained(self) -> None:
+        """Until the transport takes more, or is lost."""
+        if self._writable is None:
+            self._writable = asyncio.Event()
+        await self._writable.wait()
+
+    def _watch(self) -> None:
+        """Sets the deadline for what only the client can bring."""
+        service = self.service
+        busy = self._current is not None or self._reader is not None
+        if self._phase is _NOTHING or busy:
+            service.heads.cancel(self)
+        elif not self._closing:
+            service.heads.start(self)
+        if self._phase is _NOTHING and not busy and not self._closing:
+            service.idle.start(self)
+
+    def head_is_late(self) -> None:
+        """The deadline of `Service.heads`."""
+        if self._phase is _HEAD:
+            seconds = self.service.heads.seconds
+            self._refuse(408, f"the request's head was not complete after {seconds:g} s: send it at once")
+        else:
+            # Nothing was sent at all, as by browsers that connect in advance and would take a 408 for the answer to
+            # what they ask next; or it was answered before its body was there.
+            self.close()
+
+    def close(self) -> None:
+        """Ends the connection as soon as the client has taken what was written, and after `_LINGER` in any case.
+
+        What a client still sends is read and ignored meanwhile: closing the socket would answer it with a reset, which
+        makes the client's kernel throw the response away (RFC 9112, 9.6).
+        """
+        if self._closing:
+            return
+        sends = self._phase is not _NOTHING and not self._half_closed
+        self._closing = self._last = True
+        self.service.heads.cancel(self)
+        self.service.idle.cancel(self)
+        transport = self.transport
+        if sends and not self._shutting_down and transport.can_write_eof() and not transport.is_closing():
+            transport.write_eof()
+            if self._reading_paused:
+                self._reading_paused = False
+                transport.resume_reading()
+        else:
+            transport.close()
+            if not transport.get_write_buffer_size():
+                return
+        self.service.loop.call_later(_LINGER, transport.abort)
+
+    def abort(self) -> None:
+        """Ends the connection at once: the client sees that its response is not complete."""
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """uvicorn begins to shut down. The hub ends its streams by itself; what comes after them is not waited for."""
+        self._shutting_down = True
+        if self._closing:
+            self.transport.close()
+        elif self._reader is not None:
+            self._keep_alive = False
+        elif self._current is None:
+            self.close()
+        else:
+            (self._queue[-1] if self._queue else self._current).keep_alive = False
+
+    # --- the direct outlet
+
+    def stream(self, reader: Subscription, opening: Sequence[Event], *, keep_alive: bool) -> None:
+        """The hub writes the rest of the response."""
+        self._current = None
+        self._reader = reader
+        self._keep_alive = keep_alive and not self._shutting_down
+        if self._phase is _NOTHING:
+            self._parser = None  # an open stream needs no more than its transport
+            self._headers = []
+        bound_buffers(self.transport, None if self._bounded else reader.send_timeout)
+        reader.start(DirectOutlet(self), *opening)
+
+    def stream_finished(self) -> None:
+        """The response that the hub has written is complete."""
+        self._finished, self._reader = self._reader, None
+        self._next(self._keep_alive)
+
+
+def _new_parser(protocol: Protocol) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(protocol)
+    # A request with `Connection: close` is answered whatever comes behind it, which is not read.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
+def _address(info: Any) -> tuple[str, int | None] | None:
+    """As ASGI has it: (host, port), or (path, None) of a socket in the file system."""
+    if isinstance(info, tuple):
+        return str(info[0]), int(info[1])
+    return (info, None) if isinstance(info, str) and info else None
+
+
+def _is_event_source(exchange: Exchange) -> bool:
+    return exchange.scope["method"] == "GET" and any(
+        name == b"accept" and b"text/event-stream" in value for name, value in exchange.scope["headers"]
+    )
 
 
 def _escape_target(data: bytes) -> bytes:
@@ -171,171 +633,3 @@ def _escape_target(data: bytes) -> bytes:
     typed, and the parser would refuse `?message=안녕` with a 400."""
     line, end, rest = data.partition(b"\r\n")
     return b"".join(b"%%%02X" % byte if byte >= 0x80 else bytes((byte,)) for byte in line) + end + rest
-
-
-# What one slow reader may hold, in bytes: in the transport's buffer, and unsent in the kernel. Without the second the
-# kernel took 1.3 MB per stalled socket before it pushed back.
-_TRANSPORT_BUFFER = 32 * 1024
-_KERNEL_UNSENT = 32 * 1024
-
-_LAST_CHUNK = b"0\r\n\r\n"
-
-
-class DirectOutlet:
-    __slots__ = ("_protocol", "_transport")
-
-    chunked = True
-
-    def __init__(self, protocol: Protocol) -> None:
-        self._protocol = protocol
-        self._transport = protocol.transport
-
-    @property
-    def full(self) -> bool:
-        return self._protocol.flow.write_paused
-
-    def write(self, payload: bytes) -> bool:
-        if self._protocol.lost:
-            return False  # the reader waits for its turn to leave
-        self._transport.write(payload)
-        return not self._protocol.flow.write_paused
-
-    def finish(self, payload: bytes) -> None:
-        if self._protocol.lost:
-            return
-        self._transport.write(payload + _LAST_CHUNK)
-        self._protocol.stream_finished()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-
-class Protocol(BoundedHeads):
-    """uvicorn's HTTP/1.1 protocol with bounds on heads, and the direct outlet."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lost = False  # the connection
-        self._reader: Subscription | None = None
-        self._streaming: RequestResponseCycle | None = None
-        self._finished: Subscription | None = None  # whose stream was the last thing on this connection
-        self._answering: RequestResponseCycle | None = None
-        self._shutting_down = False
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._finished = None
-        scope: Any = self.scope
-        scope["extensions"] = {DIRECT: partial(self._detach, scope)}
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
-        kind = Turn.RETURNING_REQUEST if _comes_back(cycle.scope) else Turn.REQUEST
-        turns_of(self.loop).take(kind, partial(self._begin, cycle, _withdrawn_if_encoded(app)))
-
-    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if not cycle.disconnected:  # else the client has left while it waited for its turn
-            super()._start_asgi_task(cycle, app)
-
-    def _detach(self, scope: Scope, reader: Subscription, opening: Sequence[Event]) -> bool:
-        """Takes the stream over from the application; False where that is not possible (HTTP/1.0, a pipelined
-        request, a middleware that has not passed the first bytes on yet): the portable outlet then serves it."""
-        cycle = self.cycle
-        if (
-            cycle.scope is not scope
-            or not cycle.response_started
-            or not cycle.chunked_encoding
-            or cycle.disconnected
-            or scope["http_version"] != "1.1"
-        ):
-            return False
-        # uvicorn then ignores whatever middlewares still send, and does not miss the end of the response.
-        cycle.disconnected = True
-        cycle.message_event.set()
-        empty: Any = {}
-        cycle.scope = empty
-        if self.scope is scope:  # not that of a pipelined request, whose head has begun to come in
-            self.scope = empty
-            self.headers = []
-        self._streaming = cycle
-        self._reader = reader
-        self._bound_buffers(reader.send_timeout)
-        reader.start(DirectOutlet(self), *opening)
-        return True
-
-    def _bound_buffers(self, send_timeout: float) -> None:
-        self.transport.set_write_buffer_limits(high=_TRANSPORT_BUFFER)
-        sock = self.transport.get_extra_info("socket")
-        if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-            return
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _KERNEL_UNSENT)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # A peer that is gone without a word acknowledges nothing: the kernel ends it, heartbeats being its probes.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send_timeout * 1000))
-
-    def stream_finished(self) -> None:
-        """The response is complete: the connection is free for the next request, or closes."""
-        self._finished, self._reader = self._reader, None
-        cycle, self._streaming = self._streaming, None
-        if cycle is None:
-            return
-        cycle.response_complete = True
-        if cycle.keep_alive and not self.transport.is_closing():
-            self.on_response_complete()
-        else:
-            self.transport.close()
-        if self._shutting_down:
-            self._linger()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._reader is not None:
-            self._reader.resume()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            turns_of(self.loop).take(Turn.LEAVING, reader.end)
-        elif self._finished is not None and exc is not None:
-            self._finished.connection_reset()  # what was written was not all taken
-        self._finished = None
-        if self._answering is not None and self._answering is not self.cycle:
-            # uvicorn tells only the last one of pipelined requests that the client has left.
-            self._answering.disconnected = True
-            self._answering.message_event.set()
-        self._answering = None
-        super().connection_lost(exc)
-        self._unset_keepalive_if_required()  # which uvicorn leaves to run out, with all it holds, after a reset
-
-    def shutdown(self) -> None:
-        """The hub ends its streams by itself; what comes after them is not waited for."""
-        self._shutting_down = True
-        if self._streaming is not None:
-            self._streaming.keep_alive = False
-        else:
-            super().shutdown()
-            if self.transport.is_closing():
-                self._linger()
-
-
-def _comes_back(scope: Any) -> bool:
-    """Whether the request names a position, as readers do that were cut."""
-    return any(name == b"last-event-id" for name, _ in scope["headers"]) or b"lastEventId=" in scope["query_string"]
-
-
-def _withdrawn_if_encoded(app: ASGIApp) -> ASGIApp:
-    """A middleware that compresses the body would be bypassed by the direct outlet: then it is not offered."""
-
-    async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        async def note(message: Message) -> None:
-            if message["type"] == "http.response.start" and any(
-                name.lower() == b"content-encoding" for name, _ in message.get("headers", ())
-            ):
-                scope["extensions"].pop(DIRECT, None)
-            await send(message)
-
-        await app(scope, receive, note)
-
-    return run

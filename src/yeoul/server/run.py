@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import resource
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp
-from uvicorn import Config, Server
+from uvicorn import Config
 
 from ..settings import Settings
-from .acceptor import Acceptor
+from .forwarded import TrustedProxies
+from .outlet import socket_options
 from .protocol import Protocol
+from .uvicorn import Server
 
 __all__ = ["CannotListen", "serve"]
 
@@ -25,10 +25,6 @@ _CLOSE_S = 2
 
 # Connections that wait to be accepted: as many as the kernel allows (net.core.somaxconn).
 _BACKLOG = 65_535
-
-# When the garbage collector runs: less often than by default, since a full collection walks whatever all connections
-# hold. In a wave of 5000 it held the loop four times, for up to 0.29 s; like this, not once.
-_COLLECT = (5_000, 10, 20)
 
 
 class CannotListen(Exception):
@@ -40,15 +36,18 @@ def serve(app: ASGIApp, settings: Settings, on_ready: Callable[[str], None]) -> 
 
     Raises CannotListen.
     """
-    sock = _listen(settings.host, settings.port)
+    sock = _listen(settings)
     _allow_many_files()
-    protocol: Any = partial(Protocol, header_timeout=settings.header_timeout_s)
+    protocol: Any = partial(
+        Protocol,
+        header_timeout=settings.header_timeout_s,
+        proxies=TrustedProxies(settings.trusted_proxies),
+        bounded=True,
+    )
     config = Config(
         app,
         http=protocol,
-        # From anybody else X-Forwarded-For and X-Forwarded-Proto are not looked at. Of those that are trusted the last
-        # address counts that is no proxy's: what a client has written itself stands before it.
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        proxy_headers=False,  # the protocol sees to them
         ws="none",
         loop="uvloop",
         lifespan="on",
@@ -58,53 +57,16 @@ def serve(app: ASGIApp, settings: Settings, on_ready: Callable[[str], None]) -> 
         server_header=False,
         timeout_graceful_shutdown=int(settings.drain_generations_s) + _CLOSE_S,
     )
-    _Server(config, lambda: on_ready(_url(sock))).run(sockets=[sock])
+    Server(config, lambda: on_ready(_url(sock))).run(sockets=[sock])
 
 
-class _Server(Server):
-    def __init__(self, config: Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-        self._acceptors: list[Acceptor] = []
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup([])  # without sockets: it would accept one connection in each turn of the loop
-        if self.started:
-            loop = asyncio.get_running_loop()
-            self._acceptors = [Acceptor(loop, sock, self._protocol) for sock in sockets or []]
-            # What the start has made stays until the end: walking it again in every full collection was measured to
-            # hold the loop for 33 ms, in the midst of somebody's answer.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*_COLLECT)
-            self._on_ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for acceptor in self._acceptors:
-            acceptor.close()
-        await super().shutdown(sockets)
-
-    def _protocol(self) -> asyncio.Protocol:
-        make: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = make(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-        return protocol
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        with super().capture_signals():
-            try:
-                yield
-            finally:
-                # uvicorn raises the signal again after the drain, which would end the process with 143 instead of 0.
-                self._captured_signals.clear()
-
-
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.host, settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for level, option, value in socket_options(settings.send_timeout_s):  # accepted connections inherit them
+        sock.setsockopt(level, option, value)
     try:
         sock.bind((host, port))
     except OSError as error:
