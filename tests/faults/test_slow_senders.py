@@ -30,17 +30,16 @@ class Connection:
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def drip(self, data: bytes, every: float = DRIP) -> float:
-        """Byte by byte until it is cut off; after how many seconds."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        for byte in data:
+    async def drip(self, data: bytes, every: float = DRIP) -> int:
+        """Byte by byte until it is cut off; after how many. (Bytes, because on a busy machine the seconds are longer at
+        both ends.)"""
+        for sent, byte in enumerate(data):
             if self.reader.at_eof() or self.reader._buffer:  # type: ignore[attr-defined]
-                break
+                return sent
             with suppress(ConnectionError):
                 self.send(bytes((byte,)))
             await asyncio.sleep(every)  # what makes it slow
-        return loop.time() - began
+        return len(data)
 
     async def status(self) -> int:
         stream = await read_head(self.reader, self.writer)
@@ -84,11 +83,11 @@ def is_problem(answer: bytes, status: int) -> bool:
 
 
 async def test_two_hundred_slow_heads_are_cut_off_in_time_and_keep_nobody_out(port: int) -> None:
-    async def slow() -> tuple[float, bytes]:
+    async def slow() -> tuple[int, bytes]:
         async with connected(port) as connection:
             # Twice before it is cut off: clients and server share a processor, which is not to be kept busy.
-            seconds = await connection.drip(GET, SLOW / 2)
-            return seconds, await connection.rest()
+            sent = await connection.drip(GET, SLOW / 2)
+            return sent, await connection.rest()
 
     crowd = [asyncio.create_task(slow()) for _ in range(200)]
     answered = 0
@@ -97,9 +96,9 @@ async def test_two_hundred_slow_heads_are_cut_off_in_time_and_keep_nobody_out(po
         answered += 1
         await asyncio.sleep(0.01)  # or these questions alone would keep the processor busy
     assert answered > 3
-    for seconds, answer in await asyncio.gather(*crowd):
+    for sent, answer in await asyncio.gather(*crowd):
         assert is_problem(answer, 408), answer
-        assert seconds < budget(5), "alone it takes 0.35 s"
+        assert sent < len(GET) / 2, "on an idle machine it is three bytes"
 
 
 async def test_who_says_nothing_at_all_is_closed_without_a_word(port: int) -> None:
@@ -160,7 +159,7 @@ async def test_a_slow_body_is_cut_off_in_time(direct: bool) -> None:
     app = create_app(make_settings(body_timeout_s=SLOW))
     async with serving(app, direct=direct) as port, connected(port) as connection:
         connection.send(POST + b"Content-Length: 1000\r\n\r\n")
-        assert await connection.drip(b"x" * 1_000) < budget(5)
+        assert await connection.drip(b"x" * 1_000) < 100
         assert is_problem(await connection.rest(), 408)
         assert (await ask(port, "/topics/a", method="POST", json_body={"data": 1})).status == 202
 
@@ -171,7 +170,7 @@ async def test_a_body_that_nobody_waits_for_is_not_waited_for(port: int) -> None
         stream = await read_head(connection.reader, connection.writer)
         await stream.rest()
         assert stream.status == 404
-        assert await connection.drip(b"x" * 1_000) < budget(5)
+        assert await connection.drip(b"x" * 1_000) < 100
         assert await connection.rest() == b""
 
 

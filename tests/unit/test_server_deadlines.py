@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
+import uvloop
 
 from yeoul.server.deadlines import Deadlines
 
@@ -12,16 +16,20 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.timers: list[tuple[float, object]] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.soon: list[Callable[[], None]] = []
         self.armed = 0
 
     def time(self) -> float:
         return self.now
 
-    def call_at(self, when: float, callback: object) -> object:
+    def call_at(self, when: float, callback: Callable[[], None]) -> object:
         self.armed += 1
         self.timers.append((when, callback))
         return callback
+
+    def call_soon(self, callback: Callable[..., None], *arguments: object) -> None:
+        self.soon.append(partial(callback, *arguments))
 
     def advance(self, seconds: float) -> None:
         end = self.now + seconds
@@ -29,7 +37,9 @@ class Clock:
             timer = min(self.timers, key=lambda timer: timer[0])
             self.timers.remove(timer)
             self.now = max(self.now, timer[0])
-            timer[1]()  # type: ignore[operator]
+            timer[1]()
+            while self.soon:
+                self.soon.pop(0)()
         self.now = end
 
 
@@ -119,6 +129,35 @@ def test_what_expires_may_start_another(clock: Clock) -> None:
     assert len(clock.timers) == 1
     clock.advance(10)
     assert expired == ["a", "b", "a", "b"]
+
+
+def test_what_came_while_the_process_had_no_processor_is_not_late() -> None:
+    """The client was in time; it was the server that did not look."""
+
+    async def stalled() -> tuple[list[str], bytes]:
+        loop = asyncio.get_running_loop()
+        expired: list[str] = []
+        deadlines: Deadlines[str] = Deadlines(loop, 0.05, expired.append)
+
+        class Server(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                deadlines.cancel("connection")
+                read.set_result(data)
+
+        read: asyncio.Future[bytes] = loop.create_future()
+        server = await loop.create_server(Server, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        deadlines.start("connection")
+        writer.write(b"hello")
+        time.sleep(0.2)  # the stall
+        data = await read
+        await asyncio.sleep(0.1)  # nothing happens: the deadline is over
+        writer.close()
+        server.close()
+        return expired, data
+
+    for runner in (asyncio.run, uvloop.run):
+        assert runner(stalled()) == ([], b"hello")
 
 
 async def test_on_an_event_loop() -> None:

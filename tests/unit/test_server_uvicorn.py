@@ -31,7 +31,6 @@ def config() -> uvicorn.Config:
         "http_protocol_class",
         "limit_concurrency",
         "loaded_app",
-        "reset_contextvars",
         "root_path",
         "timeout_keep_alive",
         "ws_protocol_class",

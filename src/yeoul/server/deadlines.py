@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Generic, TypeVar
 
 __all__ = ["Deadlines"]
@@ -44,11 +45,20 @@ class Deadlines(Generic[T]):
 
     def _check(self) -> None:
         now = self._loop.time()
-        while self._due:
-            item, due = next(iter(self._due.items()))
+        late: list[T] = []
+        for item, due in self._due.items():
             if due > now:
-                self._timer = self._loop.call_at(due, self._check)
-                return
-            del self._due[item]
-            self._expired(item)
-        self._timer = None
+                break
+            late.append(item)
+        # Where this process had no processor for a while, what it waits for may be here already: what the sockets hold
+        # is read before these expire. (uvloop runs the first of the two before it looks at the sockets.)
+        self._loop.call_soon(self._loop.call_soon, self._expire, late)
+
+    def _expire(self, late: list[T]) -> None:
+        now = self._loop.time()
+        for item in late:
+            if self._due.get(item, inf) <= now:
+                del self._due[item]
+                self._expired(item)
+        first = next(iter(self._due.values()), None)
+        self._timer = None if first is None else self._loop.call_at(first, self._check)

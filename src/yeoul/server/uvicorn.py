@@ -71,7 +71,7 @@ class Service:
         self.asgi = {"version": config.asgi_version, "spec_version": "2.3"}
         self.root_path = config.root_path
         self.proxies = proxies
-        self.reset_contextvars = config.reset_contextvars
+        self.reset_contextvars: bool = getattr(config, "reset_contextvars", False)  # of later versions
         self.websockets = config.ws_protocol_class
         self.heads: Deadlines[Protocol] = Deadlines(loop, header_timeout, lambda each: each.head_is_late())
         self.idle: Deadlines[Protocol] = Deadlines(loop, config.timeout_keep_alive, lambda each: each.close())
