@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from openai import AsyncOpenAI, NotFoundError
 
 from support.reader import ask
 from support.serving import one_outlet, serving
 from support.settings import make_settings
+from support.tokens import demo_token
 from yeoul.app import create_app
 
 
@@ -36,7 +38,16 @@ async def test_every_error_is_a_problem_document(port: int, method: str, path: s
     assert problem["status"] == status
     assert problem["title"]
     assert problem["detail"]
+    assert problem["error"] == {"message": problem["detail"], "type": problem["error"]["type"], "code": None}
     assert ("allow" in answer.headers) == (status == 405)
+
+
+@one_outlet
+async def test_clients_built_on_openais_sdk_show_what_is_wrong(port: int) -> None:
+    client = AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=demo_token("u1"), max_retries=0)
+    async with client:
+        with pytest.raises(NotFoundError, match="no resource has this address: /docs lists all"):
+            await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
 
 
 @one_outlet
@@ -75,6 +86,11 @@ async def test_a_bug_is_a_problem_that_shows_nothing_and_is_logged(
         "title": "Internal Server Error",
         "status": 500,
         "detail": "internal error: the server's log has the details",
+        "error": {
+            "message": "internal error: the server's log has the details",
+            "type": "internal_server_error",
+            "code": None,
+        },
         "request_id": answer.headers["x-request-id"],
     }
     assert "hunter2" in caplog.text

@@ -1,4 +1,4 @@
-"""`yeoul docs`, as somebody uses it who has documents to be asked about."""
+"""`yeoul docs`, run as a command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Cli:
-    """Runs commands in a folder of their own; `lines` is what the last one said, on both channels."""
+    """Runs commands in a folder of their own; `lines` is the output of the last one, of both channels."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,10 +31,10 @@ class Cli:
         done = subprocess.run(
             command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60, check=False
         )
-        told = done.stdout + done.stderr
-        assert done.returncode == code, told
-        self.lines = told.splitlines()
-        return told
+        output = done.stdout + done.stderr
+        assert done.returncode == code, output
+        self.lines = output.splitlines()
+        return output
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def cli(tmp_path: Path) -> Cli:
 
 
 def test_documents_are_added_listed_found_and_removed(cli: Cli) -> None:
-    told = cli("add", "docs", "docs/picture.png", "nowhere.md")
-    assert "3 added, 0 updated, 0 unchanged, 3 skipped in collection 'documents'" in told
-    assert "skipped docs/empty.txt: it is empty" in told
-    assert "skipped docs/picture.png: .png is not read: use .md" in told
-    assert "skipped nowhere.md: there is no such file" in told
+    output = cli("add", "docs", "docs/picture.png", "nowhere.md")
+    assert "3 added, 0 updated, 0 unchanged, 3 skipped in collection 'documents'" in output
+    assert "skipped docs/empty.txt: it is empty" in output
+    assert "skipped docs/picture.png: .png is not read: use .md" in output
+    assert "skipped nowhere.md: there is no such file" in output
 
     cli("list", "--collection", "documents")
     assert cli.lines[0].split() == ["id", "collection", "title", "passages", "from"]
@@ -93,7 +93,18 @@ def test_yeouls_own_documentation_is_there_at_once(cli: Cli) -> None:
     assert "Publishing" in cli("search", "How do I publish to a topic?")
     cli.env["YEOUL_OWN_DOCUMENTS"] = "false"
     cli.env["YEOUL_DATA_DIR"] = str(cli.folder / "other")
-    assert "no documents yet" in cli("list")
+    assert f"no documents in {cli.folder}/other/documents.db" in cli("list")
+
+
+def test_each_command_names_the_index_that_it_uses(cli: Cli) -> None:
+    del cli.env["YEOUL_DATA_DIR"]
+    path = cli.folder / "yeoul-data" / "documents.db"
+    output = cli("add", "docs")
+    assert f"created {path}: each working directory has its own, unless YEOUL_DATA_DIR names a folder" in output
+    assert f"1 skipped in collection 'documents' of {path}" in output
+    assert "created" not in cli("add", "docs")
+    assert f"removed 'Bread' from collection 'documents' of {path}" in cli("remove", "Bread")
+    assert f"nothing found in {path}" in cli("search", "Who won the world cup?", code=1)
 
 
 @pytest.mark.parametrize(

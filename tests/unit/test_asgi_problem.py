@@ -64,6 +64,7 @@ def test_a_problem_raised_in_a_route_is_answered_as_it_is() -> None:
         "title": "Forbidden",
         "status": 403,
         "detail": "no",
+        "error": {"message": "no", "type": "forbidden", "code": None},
         "errors": [{"field": "a", "detail": "b"}],
     }
 
@@ -72,7 +73,12 @@ def test_the_response_is_a_problem_document_that_no_cache_keeps() -> None:
     response = problem(404, "nothing here: 없음")
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["cache-control"] == "no-store"
-    assert read(response) == {"title": "Not Found", "status": 404, "detail": "nothing here: 없음"}
+    assert read(response) == {
+        "title": "Not Found",
+        "status": 404,
+        "detail": "nothing here: 없음",
+        "error": {"message": "nothing here: 없음", "type": "not_found", "code": None},
+    }
 
 
 def test_text_that_utf_8_cannot_carry_does_not_break_the_document() -> None:

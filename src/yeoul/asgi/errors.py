@@ -145,8 +145,12 @@ def problem(
     status: int, detail: str, *, fields: Sequence[tuple[str, str]] = (), headers: Mapping[str, str] | None = None
 ) -> Response:
     """The response: `title` is the standard phrase of the status, `detail` ours, `errors` has one entry per wrong
-    field. `request_id` is added when it is sent."""
+    field. `request_id` is added when it is sent.
+
+    `error` says the same in OpenAI's form: of an error response, its SDKs show `error.message` and nothing else.
+    """
     content: dict[str, object] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    content["error"] = {"message": detail, "type": HTTPStatus(status).name.lower(), "code": None}
     if fields:
         content["errors"] = [{"field": name, "detail": text} for name, text in fields]
     return _Document(content, status, {"Cache-Control": "no-store", **(headers or {})})

@@ -17,7 +17,7 @@ __all__ = ["CREATED", "FOR_ALL", "POSITION", "PROBLEM", "describe", "problems"]
 PROBLEM: dict[str, Any] = {
     "title": "Problem",
     "type": "object",
-    "required": ["title", "status", "detail"],
+    "required": ["title", "status", "detail", "error"],
     "properties": {
         "title": {"type": "string"},
         "status": {"type": "integer"},
@@ -29,6 +29,16 @@ PROBLEM: dict[str, Any] = {
                 "required": ["field", "detail"],
                 "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
             },
+        },
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "code"],
+            "properties": {
+                "message": {"type": "string", "description": "the same as `detail`"},
+                "type": {"type": "string"},
+                "code": {"type": "null"},
+            },
+            "description": "the problem in the form that OpenAI's SDKs show",
         },
     },
 }

@@ -38,7 +38,7 @@ def _add(
     paths: Annotated[list[Path], typer.Argument(help=f"Files ({', '.join(FORMATS)}), and folders of such files.")],
     collection: Annotated[str, typer.Option("--collection", "-c", help="Where to put them.")] = COLLECTION,
 ) -> None:
-    """Add documents, or bring them up to date. What is there already stays as it is."""
+    """Add documents, or update those whose text has changed. The folder of the index is the setting data_dir."""
     with _library() as library:
         check_collection(collection)
         if collection == OWN:
@@ -49,8 +49,8 @@ def _add(
         note(f"skipped {path}: {why}")
     if not files:
         note(f"there is nothing to read: no file ends with {', '.join(FORMATS)}")
-    told = ", ".join(f"{counts[what]} {what}" for what in ("added", "updated", "unchanged"))
-    note(f"{told}, {len(skipped)} skipped in collection {collection!r}")
+    summary = ", ".join(f"{counts[what]} {what}" for what in ("added", "updated", "unchanged"))
+    note(f"{summary}, {len(skipped)} skipped in collection {collection!r} of {library.path}")
     if not counts.total():
         raise typer.Exit(1)
 
@@ -61,7 +61,7 @@ def _list(collection: Collection = None) -> None:
     with _library() as library:
         entries = library.list(collection)
     if not entries:
-        note("no documents yet: `yeoul docs add PATH` adds some")
+        note(f"no documents in {library.path}: `yeoul docs add PATH` adds some")
         return
     table = _table("id", "collection", "title", "passages", "from")
     for entry in entries:
@@ -75,25 +75,25 @@ def _remove(
     which: Annotated[str, typer.Argument(metavar="ID|TITLE", help="The document's id, or its whole title.")],
     collection: Collection = None,
 ) -> None:
-    """Forget a document."""
+    """Remove a document."""
     with _library() as library:
         entry = library.remove(which, collection)
-    note(f"removed {entry.title!r} from collection {entry.collection!r}")
+    note(f"removed {entry.title!r} from collection {entry.collection!r} of {library.path}")
     if entry.collection == OWN:
-        note("it comes back by itself; without Yeoul's own documentation: YEOUL_OWN_DOCUMENTS=false")
+        note("it is added again at the next start, unless YEOUL_OWN_DOCUMENTS=false")
 
 
 @docs.command("search")
 def _search(
-    question: Annotated[str, typer.Argument(help="As one would ask it.")],
+    question: Annotated[str, typer.Argument(help="A question, or words to search for.")],
     collection: Collection = None,
     top_k: Annotated[int, typer.Option(min=1, max=20, help="Passages to show.")] = 4,
 ) -> None:
-    """Show what /ask would find for a question."""
+    """Show the passages that /ask would use for a question."""
     with _library() as library:
         passages = library.search(question, top_k, collection)
     if not passages:
-        note("nothing found: ask in other words, or add documents")
+        note(f"nothing found in {library.path}: use other words, or add documents")
         raise typer.Exit(1)
     table = _table("n", "score", "title", "passage")
     for n, passage in enumerate(passages, 1):
@@ -104,10 +104,15 @@ def _search(
 
 @contextmanager
 def _library() -> Iterator[Library]:
-    """The library that the settings name. What goes wrong is told in one line."""
+    """The library in the folder of the setting data_dir. Errors are printed on one line."""
     try:
         settings = Settings()
-        library = Library(settings.data_dir / "documents.db")
+        # Absolute: by default each working directory has a folder of its own, and messages must say which one it is.
+        path = settings.data_dir.absolute() / "documents.db"
+        is_new = not path.exists()
+        library = Library(path)
+        if is_new:
+            note(f"created {path}: each working directory has its own, unless YEOUL_DATA_DIR names a folder")
         try:
             if settings.own_documents:
                 shelve_manual(library)
@@ -126,7 +131,7 @@ def _library() -> Iterator[Library]:
 def _add_all(
     library: Library, files: Sequence[Path], collection: str
 ) -> tuple[Counter[str], Sequence[tuple[Path, str]]]:
-    """How many became what, and which were skipped, and why."""
+    """The number of documents by outcome, and the files that were skipped, with the reason."""
     counts: Counter[str] = Counter()
     skipped = []
     bar = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
