@@ -19,11 +19,10 @@ from .asgi.idempotency import IdempotencyKeys
 from .asgi.origins import DEMO_ORIGINS
 from .asgi.rates import Rates
 from .auth.authenticator import Authenticator
-from .auth.claims import Rules
 from .auth.jwks import Jwks
 from .auth.keys import Key, public_keys, secret_key
 from .auth.tickets import Tickets
-from .auth.tokens import Tokens
+from .auth.tokens import Rules, Tokens
 from .client.request import Timeouts
 from .documents.manual import shelve_manual
 from .documents.retriever import SqliteRetriever

@@ -62,15 +62,15 @@ async def test_who_has_no_token_is_asked_for_one(port: int) -> None:
 @pytest.mark.parametrize(
     ("token", "said"),
     [  # made long before they are sent, where many tests are run
-        (make_jwt(secret=SECRET[::-1]), "fits no key of this server"),
+        (make_jwt(secret=SECRET[::-1]), "matches no key of this server"),
         (make_jwt(seconds=-600), "min ago: get a new one"),
         (make_jwt(nbf=9_999_999_999, seconds=86_400), "`nbf`"),
-        (make_jwt(exp=9_999_999_999), "it may be valid for 30 days at most"),
+        (make_jwt(exp=9_999_999_999), "the limit is 30 days"),
         (jwt.encode({"sub": "u1"}, SECRET, algorithm="HS256"), "no `exp`"),
         (jwt.encode({"sub": "u1", "exp": 9e9}, None, algorithm="none"), "`alg` is 'none'"),
-        (demo_token(), "demo mode alone"),
-        ("nonsense", "this is no JWT"),
-        ("", "this is no JWT"),
+        (demo_token(), "only demo mode accepts"),
+        ("nonsense", "not a JWT"),
+        ("", "not a JWT"),
         ("x" * 9_000, "longer than 8 KiB"),
     ],
 )

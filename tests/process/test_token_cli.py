@@ -89,7 +89,11 @@ def test_a_good_token_is_explained(tmp_path: Path) -> None:
     ("arguments", "env", "said"),
     [
         (["--host", "0.0.0.0"], {}, "on 0.0.0.0 other machines can reach this server, and no key is set"),
-        ([], {"YEOUL_JWT_SECRET": "hunter2"}, "setting jwt_secret: it has 7 bytes: an HS256 secret has 32 and more"),
+        (
+            [],
+            {"YEOUL_JWT_SECRET": "hunter2"},
+            "setting jwt_secret: it has 7 bytes: an HS256 secret has at least 32",
+        ),
     ],
 )
 def test_the_server_does_not_start_with_keys_that_protect_nobody(

@@ -100,7 +100,7 @@ FORGED = {
     "something behind it": lambda: good() + ".x",
     "the other alphabet": lambda: good().replace("-", "+").replace("_", "/") + "+",
     # RFC 8725, 2.6 and 3.9: claims.
-    "a member twice": lambda: twice(b'"sub": "root"'),
+    "a duplicate member": lambda: twice(b'"sub": "root"'),
     "expired": lambda: good(exp=int(time.time()) - 60),
     "no end": lambda: good(exp=None),
     "an end that is text": lambda: good(exp="9999999999"),

@@ -48,14 +48,17 @@ def test_any_key_ends_demo_mode(keys: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"jwt_secret": "hunter2"}, "setting jwt_secret: it has 7 bytes: an HS256 secret has 32 and more"),
+        ({"jwt_secret": "hunter2"}, "setting jwt_secret: it has 7 bytes: an HS256 secret has at least 32"),
         ({"jwt_secret": ""}, "setting jwt_secret: it has 0 bytes"),
         ({"jwt_secret": SECRET, "jwt_previous_secret": "hunter2"}, "setting jwt_previous_secret: it has 7 bytes"),
         ({"jwt_secret": PUBLIC}, "setting jwt_secret: it is a key of another kind"),
-        ({"jwt_public_key": PRIVATE}, "setting jwt_public_key: it has a private key"),
-        ({"jwt_public_key": "no/such.pem"}, "setting jwt_public_key: it is neither PEM text nor a file"),
+        ({"jwt_public_key": PRIVATE}, "setting jwt_public_key: it is a private key"),
+        ({"jwt_public_key": "no/such.pem"}, "setting jwt_public_key: it is neither PEM text nor a readable PEM file"),
         ({"jwt_public_key": PUBLIC[:60] + "!!" + PUBLIC[62:]}, "setting jwt_public_key: .*the PEM text is damaged"),
-        ({"jwt_public_key": P384_PEM}, "setting jwt_public_key: an EC key on secp384r1 is not taken: give an RSA key"),
+        (
+            {"jwt_public_key": P384_PEM},
+            "setting jwt_public_key: an EC key on secp384r1 is not supported: use an RSA key",
+        ),
         ({"jwt_jwks_url": "http://id.example/keys"}, "setting jwt_jwks_url: it must begin with https://"),
     ],
 )

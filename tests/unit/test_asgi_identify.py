@@ -15,11 +15,10 @@ from yeoul.asgi.authentication import IDENTITY, Authentication
 from yeoul.asgi.headers import RawHeaders
 from yeoul.asgi.origins import TRUSTED_PAGE, Origins
 from yeoul.auth.authenticator import Authenticator
-from yeoul.auth.claims import Rules
 from yeoul.auth.identity import Identity
 from yeoul.auth.keys import secret_key
 from yeoul.auth.tickets import Tickets
-from yeoul.auth.tokens import Tokens
+from yeoul.auth.tokens import Rules, Tokens
 
 
 class _Pages(Origins):
@@ -215,7 +214,7 @@ async def test_a_ticket_is_used_up_by_a_get_and_a_pass_comes_of_it(site: Site) -
     assert (again.user, again.identity.way, again.cookies) == ("ann", "pass", [])
     without = await site.ask(f"ticket={text}")
     assert without.status == 401
-    assert "used before" in without.detail
+    assert "has been used" in without.detail
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])

@@ -8,12 +8,10 @@ import pytest
 
 from support.tokens import SECRET, demo_token, make_jwt
 from yeoul.auth.authenticator import Authenticator
-from yeoul.auth.claims import Rules
-from yeoul.auth.compact import CompactToken
 from yeoul.auth.demo import make_demo_token
 from yeoul.auth.identity import Grants
 from yeoul.auth.keys import secret_key
-from yeoul.auth.tokens import Tokens
+from yeoul.auth.tokens import CompactToken, Rules, Tokens
 from yeoul.errors import InvalidToken
 
 TOKENS = Tokens([secret_key(SECRET)], Rules(leeway=5))
@@ -72,7 +70,7 @@ async def test_demo_tokens_are_taken_in_demo_mode_alone() -> None:
     assert identity.may_subscribe("notifications/u1")
     assert not identity.may_subscribe("notifications/u2")
     said = await refusal(with_key(), demo_token())
-    assert "demo token, which proves nothing: it is taken in demo mode alone" in said
+    assert "demo token, which only demo mode accepts, since it proves nothing" in said
 
 
 async def test_a_jwt_in_demo_mode_is_told_what_to_set() -> None:
@@ -82,13 +80,13 @@ async def test_a_jwt_in_demo_mode_is_told_what_to_set() -> None:
 
 
 async def test_nonsense_is_told_what_would_be_right() -> None:
-    assert "this is no JWT" in await refusal(with_key(), "nonsense!")
+    assert "not a JWT" in await refusal(with_key(), "nonsense!")
     assert "Base64 of" in await refusal(Authenticator(demo=True), "nonsense!")
 
 
 async def test_without_keys_and_demo_mode_no_token_is_taken() -> None:
     for text in (make_jwt(), demo_token()):
-        assert "has no key to check tokens with" in await refusal(Authenticator(demo=False), text)
+        assert "has no key to verify tokens with" in await refusal(Authenticator(demo=False), text)
 
 
 def test_a_demo_token_is_made_as_it_is_read() -> None:
@@ -137,7 +135,7 @@ async def test_a_token_that_is_remembered_ends_with_its_exp() -> None:
     assert authenticator.remembered(text, "bearer") is not None
     clock[0] = now + 65
     assert authenticator.remembered(text, "bearer") is None
-    assert "has expired" in await refusal(authenticator, text)
+    assert "expired" in await refusal(authenticator, text)
 
 
 async def test_a_token_that_is_remembered_can_be_revoked() -> None:

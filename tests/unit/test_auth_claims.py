@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from yeoul.auth.claims import Claims, Rules
+from yeoul.auth.tokens import Claims, Rules
 from yeoul.errors import InvalidToken
 
 NOW = 1_000_000.0
@@ -58,11 +58,11 @@ def test_times_are_taken_up_to_the_leeway_and_the_bound(claims: dict[str, float]
 @pytest.mark.parametrize(
     ("claims", "said"),
     [
-        ({"exp": NOW - 5}, "has expired 5 s ago: get a new one"),
-        ({"exp": NOW - 40}, "has expired 40 s ago"),
-        ({"exp": NOW + 3_601}, "it may be valid for 60 min at most"),
-        ({"exp": NOW + 60, "iat": NOW - 3_541}, "`exp` gives it 60 min: it may be valid for 60 min at most"),
-        ({"exp": NOW + 3_601, "iat": NOW + 4}, "it may be valid for 60 min at most"),
+        ({"exp": NOW - 5}, "expired 5 s ago: get a new one"),
+        ({"exp": NOW - 40}, "expired 40 s ago"),
+        ({"exp": NOW + 3_601}, "the limit is 60 min"),
+        ({"exp": NOW + 60, "iat": NOW - 3_541}, "`exp` gives it 60 min: the limit is 60 min"),
+        ({"exp": NOW + 3_601, "iat": NOW + 4}, "the limit is 60 min"),
         ({"exp": ...}, "has no `exp`"),
         ({"exp": None}, "`exp` must be a number"),
         ({"exp": str(NOW + 60)}, "`exp` must be a number"),
@@ -72,17 +72,17 @@ def test_times_are_taken_up_to_the_leeway_and_the_bound(claims: dict[str, float]
         ({"iat": NOW + 6}, "`iat` is 6 s ahead"),
         ({"iat": [1]}, "`iat` must be a number"),
         ({"sub": ...}, "has no `sub`"),
-        ({"sub": ""}, "`sub` must be text"),
-        ({"sub": 7}, "`sub` must be text"),
-        ({"sub": "x" * 201}, "of 1 to 200 characters"),
-        ({"sub": "a\nb"}, "`sub` must be text"),
-        ({"sub": "a\x9bb"}, "`sub` must be text"),
-        ({"sub": "a\u202eb"}, "`sub` must be text"),
-        ({"sub": "\ud800"}, "`sub` must be text"),
-        ({"name": 5}, "`name` must be text"),
-        ({"name": "a\x1b[31m"}, "`name` must be text"),
-        ({"name": "x" * 201}, "`name` must be text of at most 200"),
-        ({"email": "x" * 321}, "`email` must be text of at most 320"),
+        ({"sub": ""}, "`sub` must be a string"),
+        ({"sub": 7}, "`sub` must be a string"),
+        ({"sub": "x" * 201}, "of 1 to 200 visible characters"),
+        ({"sub": "a\nb"}, "`sub` must be a string"),
+        ({"sub": "a\x9bb"}, "`sub` must be a string"),
+        ({"sub": "a\u202eb"}, "`sub` must be a string"),
+        ({"sub": "\ud800"}, "`sub` must be a string"),
+        ({"name": 5}, "`name` must be a string"),
+        ({"name": "a\x1b[31m"}, "`name` must be a string"),
+        ({"name": "x" * 201}, "`name` must be a string of at most 200"),
+        ({"email": "x" * 321}, "`email` must be a string of at most 320"),
         ({"roles": "admin"}, "`roles` must be a list"),
         ({"roles": ["a", 1]}, "`roles` must be a list"),
         ({"roles": ["a"] * 51}, "at most 50"),
@@ -114,7 +114,7 @@ def test_the_audience_that_is_asked_may_be_one_of_several(audience: object) -> N
 
 @pytest.mark.parametrize("audience", ["yeoul2", "", ["other"], [], {"yeoul": 1}, 5])
 def test_another_audience_is_refused(audience: object) -> None:
-    assert "but must name 'yeoul'" in refusal(Rules(audience="yeoul"), aud=audience)
+    assert "but must contain 'yeoul'" in refusal(Rules(audience="yeoul"), aud=audience)
 
 
 def test_audience_and_issuer_are_asked_only_where_they_are_set() -> None:

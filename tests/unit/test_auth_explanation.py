@@ -12,11 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from support.tokens import SECRET, make_jwt
-from yeoul.auth.claims import CHECKS, Rules
 from yeoul.auth.explanation import Explanation, explain
 from yeoul.auth.jwks import Jwks
 from yeoul.auth.keys import secret_key
-from yeoul.auth.tokens import Tokens
+from yeoul.auth.tokens import CHECKS, Rules, Tokens
 from yeoul.errors import InvalidToken
 
 TOKENS = Tokens([secret_key(SECRET)], Rules(audience="yeoul", issuer="me"))
@@ -69,7 +68,7 @@ async def test_keys_that_cannot_be_had_are_told() -> None:
     tokens = Tokens([], jwks=Jwks("http://127.0.0.1:1/"))
     key = Ed25519PrivateKey.generate()
     text = jwt.encode({"sub": "u", "exp": time.time() + 9}, key, algorithm="EdDSA")
-    assert "cannot be had" in wrong(await explain(text, tokens, time.time()))["signature"]
+    assert "cannot be fetched" in wrong(await explain(text, tokens, time.time()))["signature"]
     await tokens.close()
 
 

@@ -45,16 +45,16 @@ def test_a_variable_may_hold_a_key_on_one_line() -> None:
     ("private", "said"),
     [
         (RSA_SHORT, "1024 bits is too short"),
-        (ec.generate_private_key(ec.SECP384R1()), "secp384r1 is not taken"),
-        (ec.generate_private_key(ec.SECP256K1()), "secp256k1 is not taken"),
-        (ed448.Ed448PrivateKey.generate(), "of this kind is not taken"),
-        (dsa.generate_private_key(1_024), "of this kind is not taken"),
+        (ec.generate_private_key(ec.SECP384R1()), "secp384r1 is not supported"),
+        (ec.generate_private_key(ec.SECP256K1()), "secp256k1 is not supported"),
+        (ed448.Ed448PrivateKey.generate(), "of this kind is not supported"),
+        (dsa.generate_private_key(1_024), "of this kind is not supported"),
     ],
 )
 def test_weak_and_other_keys_are_refused_with_what_would_be_right(private: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         public_keys(pem(private))
-    assert "an RSA key of 2048 bits and more, an EC key on P-256, or an Ed25519 key" in str(caught.value)
+    assert "an RSA key of at least 2048 bits, an EC key on P-256, or an Ed25519 key" in str(caught.value)
 
 
 def test_a_private_key_is_refused_and_not_shown() -> None:
@@ -67,11 +67,11 @@ def test_a_private_key_is_refused_and_not_shown() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("no-such-file.pem", "neither PEM text nor a file of it that can be read: no such file"),
-        ("/", "neither PEM text nor a file"),
-        ("a\0b", "neither PEM text nor a file"),
-        ("x" * 5_000, "neither PEM text nor a file"),
-        ("-----BEGIN PUBLIC KEY-----\nAAAA\n", "there is no PEM"),
+        ("no-such-file.pem", "neither PEM text nor a readable PEM file: no such file"),
+        ("/", "neither PEM text nor a readable PEM file"),
+        ("a\0b", "neither PEM text nor a readable PEM file"),
+        ("x" * 5_000, "neither PEM text nor a readable PEM file"),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n", "it contains no PEM block"),
         ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "the PEM text is damaged"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "openssl x509"),
         (pem(ED) * 17, "it has 17 keys"),
@@ -87,9 +87,9 @@ def test_what_holds_no_public_key_is_refused_without_being_shown(text: str, said
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(ValueError, match="it is not text"):
+    with pytest.raises(ValueError, match="it is not a text file"):
         public_keys(str(tmp_path / "binary"))
-    with pytest.raises(ValueError, match="there is no PEM"):
+    with pytest.raises(ValueError, match="it contains no PEM block"):
         public_keys(str(tmp_path / "text"))
 
 
@@ -97,14 +97,14 @@ def test_a_secret_is_as_long_as_its_hash() -> None:
     assert secret_key("x" * 32).algorithm == "HS256"
     assert secret_key("가" * 11).material == ("가" * 11).encode()
     for short in ("", "hunter2", "x" * 31):
-        with pytest.raises(ValueError, match=f"it has {len(short)} bytes: an HS256 secret has 32") as caught:
+        with pytest.raises(ValueError, match=f"it has {len(short)} bytes: an HS256 secret has at least 32") as caught:
             secret_key(short)
         assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("secret", [pem(RSA), private_pem(EC), '{"kty": "oct", "k": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}'])
 def test_a_key_of_another_kind_is_no_secret(secret: str) -> None:
-    with pytest.raises(ValueError, match="a public key belongs into jwt_public_key"):
+    with pytest.raises(ValueError, match="put a public key into jwt_public_key"):
         secret_key(secret)
 
 
@@ -114,7 +114,7 @@ def test_keys_are_not_shown() -> None:
 
 def test_what_is_no_key_has_no_algorithm() -> None:
     for thing in (None, "RS256", RSA):
-        with pytest.raises(ValueError, match="of this kind is not taken"):
+        with pytest.raises(ValueError, match="of this kind is not supported"):
             algorithm_of(thing)
 
 

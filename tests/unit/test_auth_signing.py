@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from support.tokens import SECRET
-from yeoul.auth.keys import public_keys, secret_key
-from yeoul.auth.signing import sign, signing_key
+from yeoul.auth.keys import public_keys, secret_key, sign, signing_key
 from yeoul.auth.tokens import Tokens
 
 RSA = rsa.generate_private_key(65_537, 2_048)
@@ -53,12 +52,12 @@ async def test_what_a_secret_signs_it_takes() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (public_pem(RSA), "it has no private key"),
+        (public_pem(RSA), "it contains no private key"),
         (private_pem(EC, BestAvailableEncryption(b"word")), "is encrypted"),
         ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "cannot be read"),
         (private_pem(rsa.generate_private_key(65_537, 1_024)), "1024 bits is too short"),
-        (private_pem(ec.generate_private_key(ec.SECP384R1())), "secp384r1 is not taken"),
-        ("no-such-file", "neither PEM text nor a file"),
+        (private_pem(ec.generate_private_key(ec.SECP384R1())), "secp384r1 is not supported"),
+        ("no-such-file", "neither PEM text nor a readable PEM file"),
     ],
 )
 def test_what_nothing_can_be_signed_with_is_refused_without_being_shown(text: str, said: str) -> None:

@@ -17,9 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.tokens import SECRET, make_jwt
-from yeoul.auth.claims import Rules
 from yeoul.auth.keys import Key, algorithm_of, secret_key
-from yeoul.auth.tokens import Tokens
+from yeoul.auth.tokens import Rules, Tokens
 from yeoul.errors import InvalidToken
 
 RSA = rsa.generate_private_key(65_537, 2_048)
@@ -79,14 +78,14 @@ async def test_a_token_that_another_key_made_is_refused(algorithm: str) -> None:
         "EdDSA": ed25519.Ed25519PrivateKey.generate(),
     }
     text = jwt.encode({"sub": "u1", "exp": time.time() + 60}, others[algorithm], algorithm=algorithm)
-    assert "fits no key of this server" in await refusal(ALL, text)
+    assert "matches no key of this server" in await refusal(ALL, text)
 
 
 @pytest.mark.parametrize("name", ["none", "None", "NONE", "nOnE", "", "hs256", "HS256 "])
 @pytest.mark.parametrize("signature", ["", "AAAA"])
 async def test_a_token_without_an_algorithm_is_refused(name: str, signature: str) -> None:
     text = f"{part({'alg': name})}.{part({'sub': 'u1', 'exp': time.time() + 60})}.{signature}"
-    assert "this server takes tokens signed with HS256" in await refusal(HMAC_ONLY, text)
+    assert "this server accepts tokens signed with HS256" in await refusal(HMAC_ONLY, text)
     assert "`alg` is" in await refusal(ALL, text)
 
 
@@ -96,8 +95,8 @@ async def test_a_public_key_is_no_secret_to_sign_with(form: Encoding) -> None:
     for private in (RSA, EC, ED):
         public = private.public_key().public_bytes(form, PublicFormat.SubjectPublicKeyInfo)
         text = forged({"alg": "HS256", "typ": "JWT"}, public)
-        assert "this server takes tokens signed with" in await refusal(Tokens([key_of(private)]), text)
-        assert "fits no key" in await refusal(ALL, text)
+        assert "this server accepts tokens signed with" in await refusal(Tokens([key_of(private)]), text)
+        assert "matches no key" in await refusal(ALL, text)
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
@@ -114,7 +113,7 @@ async def test_an_algorithm_that_another_key_has_does_not_help() -> None:
     text = jwt.encode({"sub": "u1", "exp": time.time() + 60}, curve, algorithm="ES384")
     assert "`alg` is 'ES384'" in await refusal(ALL, text)
     _, payload, signature = text.split(".")
-    assert "fits no key" in await refusal(ALL, f"{part({'alg': 'ES256'})}.{payload}.{signature}")
+    assert "matches no key" in await refusal(ALL, f"{part({'alg': 'ES256'})}.{payload}.{signature}")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +122,7 @@ async def test_an_algorithm_that_another_key_has_does_not_help() -> None:
         ({"alg": "HS256", "crit": ["exp"]}, "`crit`"),
         ({"alg": "HS256", "b64": False, "crit": ["b64"]}, "`crit`"),
         ({"alg": "HS256", "typ": "logout+jwt"}, "`typ`"),
-        (b'{"alg":"none","alg":"HS256"}', "member twice"),
+        (b'{"alg":"none","alg":"HS256"}', "duplicate member"),
     ],
 )
 async def test_headers_are_checked_although_the_signature_is_good(header: Any, said: str) -> None:
@@ -133,8 +132,8 @@ async def test_headers_are_checked_although_the_signature_is_good(header: Any, s
 @pytest.mark.parametrize(
     ("payload", "said"),
     [
-        (b'{"sub":"a","sub":"b","exp":1}', "payload has a member twice"),
-        (b"[]  ", "payload is no JSON object"),
+        (b'{"sub":"a","sub":"b","exp":1}', "payload has a duplicate member"),
+        (b"[]  ", "payload is not a JSON object"),
         (b"\xff\xff", "payload is not JSON"),
         (b'{"sub":"a","exp":1e999}', "not finite"),
     ],
@@ -148,7 +147,7 @@ async def test_keys_that_the_token_brings_along_are_not_used() -> None:
     jwk = jwt.algorithms.RSAAlgorithm.to_jwk(mine.public_key(), as_dict=True)
     headers = {"jwk": jwk, "jku": "http://127.0.0.1:1/keys", "x5u": "http://127.0.0.1:1/cert", "kid": "../../dev/null"}
     text = jwt.encode({"sub": "u1", "exp": time.time() + 60}, mine, algorithm="RS256", headers=headers)
-    assert "fits no key" in await refusal(ALL, text)
+    assert "matches no key" in await refusal(ALL, text)
 
 
 async def test_a_name_of_a_key_chooses_among_the_servers_own() -> None:
@@ -160,18 +159,18 @@ async def test_a_name_of_a_key_chooses_among_the_servers_own() -> None:
         assert (await tokens.read(text)).user == "u1"
     for kid in ("first", "third"):
         text = jwt.encode(claims, second, algorithm="ES256", headers={"kid": kid})
-        assert "fits no key" in await refusal(tokens, text)
+        assert "matches no key" in await refusal(tokens, text)
 
 
 async def test_the_secret_before_is_still_taken_while_it_is_set() -> None:
     old = make_jwt(secret=SECRET[::-1])
     assert (await Tokens([secret_key(SECRET), secret_key(SECRET[::-1])]).read(old)).user == "u1"
-    assert "fits no key" in await refusal(HMAC_ONLY, old)
+    assert "matches no key" in await refusal(HMAC_ONLY, old)
 
 
 async def test_the_signature_is_checked_before_what_it_signs_is_believed() -> None:
     header, _, signature = make_jwt(seconds=-100).split(".")
-    assert "fits no key" in await refusal(HMAC_ONLY, f"{header}.{part({'sub': 'admin'})}.{signature}")
+    assert "matches no key" in await refusal(HMAC_ONLY, f"{header}.{part({'sub': 'admin'})}.{signature}")
 
 
 async def test_the_clock_decides_what_is_expired() -> None:

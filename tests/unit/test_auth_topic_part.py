@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yeoul.auth.topic_part import topic_part
+from yeoul.auth.identity import topic_part
 from yeoul.hub.topic import check_topic
 
 

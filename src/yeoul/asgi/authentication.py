@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from ..addresses import is_loopback
 from ..auth.identity import ADMIN, ANONYMOUS, Identity
-from ..auth.tickets import Admission, Pass, Tickets
+from ..auth.tickets import Admitted, Pass, Tickets
 from ..errors import InvalidToken, YeoulError
 from ..hub.limits import Principal
 from .errors import Problem
@@ -337,10 +337,10 @@ class Authentication:
         self._revoked = revoked
         self._cookie = cookie
         self._query_tokens = query_tokens or authenticator.demo
-        self._anonymous = Admission(authenticator.anonymous)
-        self._operator = Admission(authenticator.operator)
+        self._anonymous = Admitted(authenticator.anonymous)
+        self._operator = Admitted(authenticator.operator)
 
-    async def admit(self, scope: Scope, headers: RawHeaders) -> Admission:
+    async def admit(self, scope: Scope, headers: RawHeaders) -> Admitted:
         """Sets `scope[IDENTITY]`. To be called after `hide_secrets` and `Origins.check`. Raises Problem (400, 401,
         403), and KeysUnavailable where a token cannot be checked at the moment."""
         try:
@@ -360,52 +360,52 @@ class Authentication:
         """Whether its credentials have been revoked since they were accepted."""
         return identity.user is not None and self._revoked(identity.user, identity.issued)
 
-    async def _admit(self, scope: Scope, headers: RawHeaders) -> Admission:
+    async def _admit(self, scope: Scope, headers: RawHeaders) -> Admitted:
         credential = credential_of(scope, headers)
         if self._authenticator.demo and not _came_to_loopback(scope):
             if credential is not None:
                 raise InvalidToken(_DEMO_IS_LOCAL)
-            return Admission(replace(self._authenticator.anonymous, refused=_DEMO_IS_LOCAL))
+            return Admitted(replace(self._authenticator.anonymous, refused=_DEMO_IS_LOCAL))
         if credential is None:
             return await self._implicit(scope, headers)
         return self._bounded(await self._explicit(credential, scope), scope, headers)
 
-    async def _explicit(self, credential: Credential, scope: Scope) -> Admission:
+    async def _explicit(self, credential: Credential, scope: Scope) -> Admitted:
         kind, text = credential
         method = scope["method"]
         if kind == "bearer":
-            return Admission(await self._authenticator.token(text, "bearer"))
+            return Admitted(await self._authenticator.token(text, "bearer"))
         if kind == "token":
             if not self._query_tokens:
                 raise InvalidToken(_NO_TOKEN_IN_QUERY)
-            return Admission(await self._authenticator.token(text, "query"))
+            return Admitted(await self._authenticator.token(text, "query"))
         if method in ("HEAD", "OPTIONS"):
             # They ask about a response, and the ticket is needed afterwards for the response itself.
-            return Admission(replace(self._authenticator.anonymous, refused=_GET_ONLY))
+            return Admitted(replace(self._authenticator.anonymous, refused=_GET_ONLY))
         if kind == "own ticket":
-            return Admission(await self._tickets.redeem(text, method))
+            return Admitted(await self._tickets.redeem(text, method))
         if method != "GET":
             raise InvalidToken(_GET_ONLY)
         return await self._tickets.admit(text, passes_of(HTTPConnection(scope)))
 
-    async def _implicit(self, scope: Scope, headers: RawHeaders) -> Admission:
+    async def _implicit(self, scope: Scope, headers: RawHeaders) -> Admitted:
         unknown = self._operator if self._authenticator.demo and _is_local(scope, headers) else self._anonymous
         text = _cookies(headers).get(self._cookie) if b"cookie" in headers else None
         if not text:
             return unknown
         try:
-            return self._bounded(Admission(await self._authenticator.token(text, "cookie")), scope, headers)
+            return self._bounded(Admitted(await self._authenticator.token(text, "cookie")), scope, headers)
         except YeoulError as error:
             refused = f"the cookie {self._cookie!r} is not accepted ({error})"
-            return Admission(replace(unknown.identity, refused=refused))
+            return Admitted(replace(unknown.identity, refused=refused))
 
-    def _bounded(self, admission: Admission, scope: Scope, headers: RawHeaders) -> Admission:
+    def _bounded(self, admission: Admitted, scope: Scope, headers: RawHeaders) -> Admitted:
         """A demo token proves nothing: only on this machine it makes an administrator."""
         identity = admission.identity
         if not self._authenticator.demo or not identity.is_admin or _is_local(scope, headers):
             return admission
         refused = "in demo mode there are no administrators behind a proxy"
-        return Admission(replace(identity, roles=identity.roles - {ADMIN}, refused=refused), admission.new_pass)
+        return Admitted(replace(identity, roles=identity.roles - {ADMIN}, refused=refused), admission.new_pass)
 
 
 def _came_to_loopback(scope: Scope) -> bool:

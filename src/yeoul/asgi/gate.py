@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..auth.identity import Identity
-from ..auth.tickets import Admission
+from ..auth.tickets import Admitted
 from ..eager import in_task
 from ..errors import InvalidToken, YeoulError
 from ..observe import Tally
@@ -183,7 +183,7 @@ class _Exchange:
         self._headers = headers
         self._send = send
         self._kind = credential_kind(scope, headers)  # now: nothing keeps the credential longer than it must
-        self.admission: Admission | None = None
+        self.admission: Admitted | None = None
         self.from_allowed_origin = False
         self.revoked = False
         self.started = False

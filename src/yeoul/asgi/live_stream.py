@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
-from ..auth.topic_part import topic_part
+from ..auth.identity import topic_part
 from ..errors import YeoulError
 from ..hub import Hub
 from ..hub.producer import Producer

@@ -1,1 +1,1 @@
-"""Who asks, and what for they may ask. Nothing here knows HTTP."""
+"""Authentication: from a credential to an identity, and what it may do. Nothing here knows HTTP."""

@@ -1,4 +1,4 @@
-"""From a credential to an identity."""
+"""Authenticates tokens: from their text to an identity."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from typing import NamedTuple
 
 from ..errors import InvalidToken
 from ..stream.pattern import TopicPattern
-from .claims import Claims
-from .compact import looks_like_jwt
 from .demo import read_demo_token
-from .identity import ANONYMOUS, OPERATOR, Grants, Identity, Way
-from .tokens import Tokens
-from .topic_part import topic_part
+from .identity import ANONYMOUS, OPERATOR, Grants, Identity, Way, topic_part
+from .tokens import Claims, Tokens, looks_like_jwt
 
 __all__ = ["Authenticator"]
 
@@ -35,11 +32,11 @@ class _Verified(NamedTuple):
 
 
 class Authenticator:
-    """`demo`: no real key is configured; whoever is on this machine is the operator, and demo tokens are taken.
-    Otherwise `tokens` checks JWTs. `revoked` is asked on every request with a valid token: whether tokens of this user
+    """`demo`: no key is configured; every user of this machine is the operator, and demo tokens are accepted. Otherwise
+    `tokens` verifies JWTs. `revoked` is asked on every request with a valid token: whether tokens of this user
     that were issued at that time (Unix seconds, None where the token does not say) have been revoked since.
-    `subscribe` and `publish`: what users are granted whose token says nothing about it, `{user}` standing for the user;
-    `open_topics`: what everybody may follow."""
+    `subscribe` and `publish`: what users are granted whose token has no claim `yeoul`; `{user}` stands for the user.
+    `open_topics`: what may be followed without a token."""
 
     def __init__(
         self,
@@ -57,7 +54,7 @@ class Authenticator:
         self._subscribe = tuple(map(_default_grant, subscribe))
         self._publish = tuple(map(_default_grant, publish))
         self._open = tuple(map(TopicPattern, open_topics))
-        # By a digest with a key of this process: the cache holds no token, and nobody outside can make digests collide.
+        # By a digest with a key of this process: the cache holds no token, and no client can make digests collide.
         self._verified: dict[tuple[bytes, Way], _Verified] = {}
         self._digest_key = secrets.token_bytes(16)
         self.anonymous = replace(ANONYMOUS, grants=Grants(self._open))
@@ -111,8 +108,8 @@ class Authenticator:
         return identity
 
     def open(self) -> None:
-        """Begins to fetch keys, if any are to be fetched: who runs the server should hear at its start, not of the
-        first user, that they cannot be had."""
+        """Starts to fetch the keys of a JWKS: a failure should be logged when the server starts, not when the first
+        user comes."""
         if self.tokens is not None:
             self.tokens.open()
 
@@ -144,17 +141,25 @@ class Authenticator:
         return Grants((*follow, *self._open), tuple(send))
 
     def _read_demo(self, text: str) -> Claims:
+        if text.startswith("sk-"):
+            raise InvalidToken(
+                "this is an API key of a model provider, which this server does not check. It runs in demo mode: send "
+                f"no Authorization header, or a demo token ({_DEMO_FORM}); for clients that always send a key, set "
+                f"{_KEYS} and give them tokens of this server"
+            )
         if looks_like_jwt(text):
-            right = f"to have JWTs checked, set {_KEYS}"
+            right = f"send no Authorization header, or set {_KEYS} to have JWTs verified"
             raise InvalidToken(f"this server runs in demo mode, where a token is {_DEMO_FORM}: {right}")
         demo = read_demo_token(text)
         return Claims(user=demo.user, expires=None, name=demo.name, email=demo.email, roles=demo.roles)
 
     async def _read(self, text: str) -> Claims:
         if self.tokens is None:
-            raise InvalidToken(f"this server has no key to check tokens with: set {_KEYS}")
+            raise InvalidToken(f"this server has no key to verify tokens with: set {_KEYS}")
         if not looks_like_jwt(text) and _is_demo_token(text):
-            raise InvalidToken("this is a demo token, which proves nothing: it is taken in demo mode alone; send a JWT")
+            raise InvalidToken(
+                "this is a demo token, which only demo mode accepts, since it proves nothing: send a JWT"
+            )
         return await self.tokens.read(text)
 
 

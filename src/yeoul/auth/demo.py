@@ -1,4 +1,4 @@
-"""The demo token: `id:name:email:role,role` in Base64. It proves nothing, so it is taken in demo mode alone."""
+"""The demo token: `id:name:email:role,role` in Base64. It proves nothing, so only demo mode accepts it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DemoUser:
 
 
 def make_demo_token(user: str, name: str = "", email: str = "", roles: Sequence[str] = ()) -> str:
-    """Raises ValueError for what such a token cannot hold."""
+    """Raises ValueError for fields that such a token cannot hold."""
     text = base64.b64encode(":".join((user, name, email, ",".join(roles))).encode()).decode()
     try:
         if read_demo_token(text) == DemoUser(user, name, email, frozenset(roles)):
@@ -38,7 +38,7 @@ def read_demo_token(text: str) -> DemoUser:
     """With or without padding, in either alphabet of RFC 4648. Raises InvalidToken."""
     if len(text) > _MAX_LENGTH:
         raise InvalidToken(f"{_FORM}, in at most {_MAX_LENGTH} characters")
-    # A "+" that was put into an address as it is comes out as a space.
+    # A "+" in a query that was not percent-encoded is decoded as a space.
     standard = text.rstrip("=").replace("-", "+").replace(" ", "+").replace("_", "/")
     try:
         plain = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True).decode()

@@ -16,7 +16,7 @@ def parse_duration(text: str) -> int:
     """Seconds of a text such as `30s`, `15m`, `1h`, `7d`. Raises ValueError."""
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
     if found is None:
-        raise ValueError(f"{text[:20]!r} is no time: write 30s, 15m, 1h or 7d")
+        raise ValueError(f"{text[:20]!r} is not a duration: write 30s, 15m, 1h or 7d")
     return int(found[1]) * _UNITS[found[2]]
 
 

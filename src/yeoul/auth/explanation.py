@@ -1,4 +1,4 @@
-"""Why a token is taken or not, check by check, for whoever has to find out."""
+"""Why a token is accepted or refused, check by check: `yeoul token explain`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..errors import InvalidToken, KeysUnavailable
-from .claims import CHECKS, Rules
-from .compact import CompactToken, check_header, read_compact, read_object
-from .tokens import Tokens
+from .tokens import CHECKS, CompactToken, Rules, Tokens, check_header, read_compact, read_object
 
 __all__ = ["Explanation", "Finding", "explain"]
 
 
 class Finding(NamedTuple):
-    """One check: what would be right, and what is wrong, None where nothing is."""
+    """One check: what is required, and what is wrong, or None."""
 
     what: str
     right: str
@@ -25,7 +23,7 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class Explanation:
-    """`header` and `payload` as far as they could be read. `findings` goes on after the first that is wrong, where
+    """`header` and `payload` as far as they could be read. `findings` continues after the first error, where
     `Tokens.read` stops."""
 
     header: Mapping[str, Any] = field(default_factory=dict)
@@ -34,30 +32,30 @@ class Explanation:
 
 
 async def explain(text: str, tokens: Tokens | None, now: float) -> Explanation:
-    """`tokens` is None where a server has no key; `now` in Unix seconds. With a token that `tokens` takes, nothing is
-    found to be wrong; with every other, something."""
-    told = Explanation()
-    note = told.findings.append
+    """`tokens` is None where the server has no key; `now` in Unix seconds. For a token that `tokens` accepts, no
+    finding is wrong; for any other, at least one is."""
+    explanation = Explanation()
+    note = explanation.findings.append
     try:
         token = read_compact(text)
     except InvalidToken as error:
         note(Finding("form", "a signed JWT", str(error)))
-        return told
+        return explanation
     note(Finding("form", "a signed JWT", None))
-    told.header = token.header
-    header = _look("header", "nothing in it that this server does not take", lambda: check_header(token.header))
+    explanation.header = token.header
+    header = _look("header", "nothing that this server does not accept", lambda: check_header(token.header))
     note(header)
     if header.wrong is None:
         note(await _signature(token, tokens))
     try:
-        told.payload = read_object(token.payload, "payload")
+        explanation.payload = read_object(token.payload, "payload")
     except InvalidToken as error:
         note(Finding("payload", "a JSON object", str(error)))
-        return told
+        return explanation
     rules = Rules() if tokens is None else tokens.rules
     for claim, right, run in CHECKS:
-        note(_look(claim, right, partial(run, told.payload, rules, now)))
-    return told
+        note(_look(claim, right, partial(run, explanation.payload, rules, now)))
+    return explanation
 
 
 async def _signature(token: CompactToken, tokens: Tokens | None) -> Finding:

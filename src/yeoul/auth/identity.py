@@ -1,22 +1,47 @@
-"""Whom a request comes from, and what that one may do. Pure."""
+"""The sender of a request, and what it may do. Pure."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ..stream.pattern import TopicPattern
 
-__all__ = ["ADMIN", "ANONYMOUS", "OPERATOR", "Grants", "Identity", "Way"]
+__all__ = ["ADMIN", "ANONYMOUS", "OPERATOR", "Grants", "Identity", "Way", "topic_part"]
 
-# The role that may do everything: publish under anybody's name, see and end connections, revoke.
+_PLAIN = frozenset("-_.:@+=,")
+
+
+def topic_part(text: str) -> str:
+    """Letters and digits of any script and ``- _ . : @ + = ,`` stand as they are, every other character as `~` and two
+    hexadecimal digits for each of its UTF-8 bytes: `auth0|42` is `auth0~7C42`. Two texts never share a part.
+
+    Raises ValueError for an empty text.
+    """
+    if not text:
+        raise ValueError("a part of a topic's name is not empty")
+    if text in (".", ".."):
+        return text.replace(".", "~2E")
+    return "".join(char if _is_plain(char) else _escaped(char) for char in text)
+
+
+def _is_plain(char: str) -> bool:
+    return char in _PLAIN or unicodedata.category(char)[0] in "LN"
+
+
+def _escaped(char: str) -> str:
+    return "".join(f"~{byte:02X}" for byte in char.encode(errors="surrogatepass"))
+
+
+# The role that may do everything: publish as any user, list and close connections, revoke tokens.
 ADMIN = "admin"
 
 _USER = "user:"
 
-# How the request said who it is. "pass": by a ticket that was used before, and the cookie of a browser in which this
-# user has used one. "own": this server asks itself, on behalf of somebody.
+# How the request was authenticated. "pass": by a ticket that was used before and the cookie of the browser that used
+# it. "own": this server's own request to itself, for one of its users.
 Way = Literal["none", "bearer", "cookie", "ticket", "pass", "query", "own"]
 
 
@@ -29,15 +54,15 @@ class Grants:
 
     @classmethod
     def of(cls, subscribe: Sequence[str] = (), publish: Sequence[str] = ()) -> Grants:
-        """Raises ValueError for what is no pattern."""
+        """Raises ValueError for an invalid pattern."""
         return cls(tuple(map(TopicPattern, subscribe)), tuple(map(TopicPattern, publish)))
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`user` is the token's `sub`, None for somebody unknown. `issued` (the token's `iat`, None where it has none) and
-    `expires` (None for never) in Unix seconds. `topics`: those that a ticket was bound to, None where it was bound to
-    none. `refused`: why a credential that the browser sends by itself was not taken, for those who need one."""
+    """`user` is the token's `sub`, None for an anonymous request. `issued` (the token's `iat`, None where it has none)
+    and `expires` (None for never) in Unix seconds. `topics`: those that a ticket is bound to, None for no such bound.
+    `refused`: why a credential that the browser sends by itself (a cookie) was refused, for routes that need one."""
 
     user: str | None = None
     name: str | None = None
@@ -60,14 +85,15 @@ class Identity:
 
     @property
     def owner(self) -> str | None:
-        """What things of this identity are kept under; None for nobody in particular. Two users never share it, nor
-        does a user share the operator's, whatever they are called."""
+        """The key of what belongs to this identity; None for an anonymous one. No two users share it, and no user has
+        the operator's, whatever its name."""
         if self.user is not None:
             return f"{_USER}{self.user}"
         return "local" if self.is_admin else None
 
     def may_read(self, owner: str | None) -> bool:
-        """Whether things that are kept under `owner` are for this one. What no user owns is for whoever knows of it."""
+        """Whether what belongs to `owner` may be read. What belongs to no user may be read by every client that has its
+        id."""
         return owner is None or not owner.startswith(_USER) or owner == self.owner or self.is_admin
 
     def may_subscribe(self, topic: str) -> bool:
@@ -81,7 +107,7 @@ class Identity:
 
 ANONYMOUS = Identity()
 
-# Demo mode: whoever uses this machine runs the server, too.
+# Demo mode: every user of this machine is the operator.
 OPERATOR = Identity(roles=frozenset({ADMIN}))
 
 

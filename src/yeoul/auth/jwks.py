@@ -23,13 +23,13 @@ from .keys import Key, algorithm_of
 
 __all__ = ["MAX_AGE_S", "PAUSE_S", "Jwks", "read_jwks"]
 
-# Seconds after which keys are asked for anew: a key that its owner has taken back is not taken for longer.
+# Seconds after which keys are fetched again: a key that was withdrawn is accepted for no longer.
 MAX_AGE_S = 300.0
 
-# Seconds between two requests, whatever tokens come: random `kid`s must not make this server attack the provider.
+# Seconds between two requests, whatever tokens come: random `kid`s must not make this server flood the provider.
 PAUSE_S = 10.0
 
-# Seconds that a request may take in all. Whoever sent the token is waiting.
+# Seconds that a request may take in all. The client that sent the token is waiting.
 _TIMEOUT_S = 5.0
 
 # A provider has a few keys of a few hundred bytes.
@@ -44,7 +44,8 @@ _MAKERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 class Jwks:
-    """Holds on to the keys that it had while the URL is down. Owns its session and its one fetch: `close` ends both."""
+    """While the URL fails, the keys that were fetched before stay in use. Owns its session and its one running fetch,
+    which `close` ends."""
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class Jwks:
         make_session: Callable[[], aiohttp.ClientSession] = new_session,
         timeout: float = _TIMEOUT_S,
     ) -> None:
-        """Raises ValueError for a URL that is none, holds a password, or leads over a network without TLS."""
+        """Raises ValueError for a URL that is invalid, contains a password, or crosses a network without TLS."""
         self._url = _checked(url)
         self._clock = clock
         self._make_session = make_session
@@ -67,23 +68,23 @@ class Jwks:
         self._closed = False
 
     async def keys(self, id: str | None) -> Sequence[Key]:
-        """All of them, among which one of this `kid` is looked for.
+        """All keys, for a token with this `kid`.
 
-        Fetched at the first need, when they are old, and when none is called so, and then by one request for all who
-        wait. Raises KeysUnavailable where the key could not be asked for.
+        They are fetched at first use, when they are old, and when none has this `kid`, by one request for all that
+        wait. Raises KeysUnavailable where that fails and no known key has this `kid`.
         """
         if self._closed:
-            raise KeysUnavailable("the keys of whoever makes the tokens cannot be had: this server is closing")
+            raise KeysUnavailable("the keys of the identity provider cannot be fetched: this server is shutting down")
         known = self._knows(id)
         pause = MAX_AGE_S if known else PAUSE_S
         if self._asked is None or self._clock() - self._asked >= pause:
             self._begin()
             known = False
         if self._fetching is not None and not known:
-            # Shielded: that one of those who wait goes away must not end it for the others.
+            # Shielded: a caller that is cancelled must not cancel it for the others.
             await asyncio.shield(self._fetching)
         if self._failure is not None and not self._knows(id):
-            raise KeysUnavailable(f"the keys of whoever makes the tokens cannot be had: {self._failure}")
+            raise KeysUnavailable(f"the keys of the identity provider cannot be fetched: {self._failure}")
         return self._keys
 
     @property
@@ -95,7 +96,7 @@ class Jwks:
         return self._keys if self._clock() - self._asked < MAX_AGE_S else None
 
     def open(self) -> None:
-        """Fetches them in the background."""
+        """Starts to fetch the keys in the background."""
         self._begin()
 
     async def close(self) -> None:
@@ -124,52 +125,52 @@ class Jwks:
                 self._keys = read_jwks(await self._ask())
             self._failure = None
         except TimeoutError:
-            self._fail(f"there was no answer within {self._timeout:g} s")
+            self._fail(f"there was no response within {self._timeout:g} s")
         except ValueError as error:
             self._fail(str(error))
         except (aiohttp.ClientError, OSError) as error:
-            self._fail("there was no connection", error)
+            self._fail("the connection failed", error)
 
     def _fail(self, why: str, error: Exception | None = None) -> None:
-        # Where it is, is nobody's business outside: it is for the log.
-        kept = f"the {len(self._keys)} keys from before are still taken" if self._keys else "no token can be checked"
+        # The URL is for the log, not for clients.
+        kept = f"the {len(self._keys)} keys fetched before stay in use" if self._keys else "no token can be verified"
         said = f"{why}: {error}" if error is not None else why
         logger.warning("no keys from %s: %s; %s", self._url.origin(), said, kept)
         self._failure = why
 
     async def _ask(self) -> bytes:
-        """The document. Raises ValueError for an answer that is none."""
+        """The document. Raises ValueError for any other response."""
         if self._session is None:
             self._session = self._make_session()
-        # A redirect could lead to somebody else's keys, or into the network behind this server.
+        # A redirect could lead to foreign keys, or into the network behind this server.
         headers = {hdrs.ACCEPT: "application/jwk-set+json, application/json", hdrs.ACCEPT_ENCODING: "identity"}
         async with self._session.get(self._url, headers=headers, allow_redirects=False) as response:
             if response.status != 200:
                 redirect = ": redirects are not followed" if 300 <= response.status < 400 else ""
-                raise ValueError(f"the answer was {response.status}{redirect}")
+                raise ValueError(f"the response has status {response.status}{redirect}")
             body = bytearray()
             while data := await response.content.readany():
                 body += data
                 if len(body) > _MAX_BYTES:
                     response.close()
-                    raise ValueError(f"the answer was longer than {_MAX_BYTES // 1024} KiB")
+                    raise ValueError(f"the response is longer than {_MAX_BYTES // 1024} KiB")
             return bytes(body)
 
 
 def read_jwks(document: bytes) -> list[Key]:
-    """The keys that tokens can be checked with; others (for encryption, of other algorithms, broken ones, secret ones)
-    are passed over, as RFC 7517, 5 has it. Raises ValueError where none is left."""
+    """The keys that can verify tokens; others (for encryption, of other algorithms, invalid ones, private ones) are
+    ignored, as RFC 7517, 5 says. Raises ValueError where none is left."""
     try:
         parsed = msgspec.json.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError("the answer was not JSON") from error
+        raise ValueError("the response is not JSON") from error
     entries = parsed.get("keys") if isinstance(parsed, dict) else None
     if not isinstance(entries, list):
-        raise ValueError('the answer was no JWKS: {"keys": […]}')
+        raise ValueError('the response is not a JWKS: {"keys": […]}')
     made = [_key(entry) for entry in entries[:_MAX_KEYS] if isinstance(entry, dict)]
     keys = [key for key in made if key is not None]
     if not keys:
-        raise ValueError("it has no key for checking RS256, ES256 or EdDSA tokens")
+        raise ValueError("it contains no key that verifies RS256, ES256 or EdDSA tokens")
     return keys
 
 
@@ -177,7 +178,7 @@ def _key(entry: Mapping[str, Any]) -> Key | None:
     if entry.get("use", "sig") != "sig" or "verify" not in _operations(entry):
         return None
     make = _MAKERS.get(str(entry.get("kty")))
-    # One with `d` is a private key: everybody has it now, and may sign with it.
+    # A key with `d` is a private key that is published: anyone can sign with it.
     if make is None or "d" in entry:
         return None
     try:
@@ -201,10 +202,10 @@ def _checked(text: str) -> URL:
         url = URL(text)
         plain = url.scheme == "http" and is_loopback(url.host or "")
     except ValueError as error:
-        raise ValueError("it is no URL") from error
+        raise ValueError("it is not a URL") from error
     if not url.host or not (url.scheme == "https" or plain):
-        # Whoever is on the way could answer with keys of his own.
+        # An attacker on the way could answer with other keys.
         raise ValueError("it must begin with https:// (http:// is for this machine alone)")
     if url.user is not None or url.password is not None:
-        raise ValueError("it must not hold a name or a password")
+        raise ValueError("it must not contain a user name or a password")
     return url

@@ -1,4 +1,4 @@
-"""Tickets: how a client that can set no header (`EventSource`) says who it is, without its token in an address."""
+"""Tickets: authentication for clients that cannot set headers (`EventSource`), without a token in the URL."""
 
 from __future__ import annotations
 
@@ -7,33 +7,117 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Generic, NamedTuple, TypeVar
 
 from ..errors import InvalidToken, TooManyTickets
-from .holdings import Holdings
 from .identity import ADMIN, Grants, Identity
 
-__all__ = ["Admission", "Pass", "Tickets"]
+__all__ = ["Admitted", "ExpiringStore", "Pass", "Tickets"]
+
+_T = TypeVar("_T")
+
+# Seconds between two sweeps for expired entries: while there is room, and while there is none (a sweep of fifty
+# thousand entries takes milliseconds, and would otherwise come with each new one).
+_SWEEP_S = 30.0
+_SWEEP_FULL_S = 1.0
+
+
+class _Entry(NamedTuple, Generic[_T]):
+    user: str | None
+    expires: float
+    value: _T
+
+
+class ExpiringStore(Generic[_T]):
+    """A bounded store of entries that expire. Each has a key, its user (None: counted for no user) and the time at
+    which it expires. Beyond `max_per_user` the user's oldest entry is removed; `put` and `touch` make an entry the
+    newest. The caller passes the time, in seconds of one clock."""
+
+    def __init__(self, *, max_all: int, max_per_user: int) -> None:
+        self._max_all = max_all
+        self._max_per_user = max_per_user
+        self._all: dict[bytes, _Entry[_T]] = {}
+        self._of_user: dict[str, dict[bytes, None]] = {}
+        self._swept = 0.0
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def is_full(self, now: float) -> bool:
+        """Whether another `put` would remove an entry. Expired entries may be counted for a second longer."""
+        pause = _SWEEP_FULL_S if len(self._all) >= self._max_all else _SWEEP_S
+        if not 0 <= now - self._swept < pause:
+            self._sweep(now)
+        return len(self._all) >= self._max_all
+
+    def put(self, key: bytes, user: str | None, expires: float, value: _T, now: float) -> None:
+        """Where the store is full, the oldest entry of all is removed."""
+        self._remove(key)
+        if user is not None:
+            own = self._of_user.setdefault(user, {})
+            if len(own) >= self._max_per_user:
+                self._remove(next(iter(own)))
+            self._of_user.setdefault(user, {})[key] = None
+        if self.is_full(now):
+            self._remove(next(iter(self._all)))
+        self._all[key] = _Entry(user, expires, value)
+
+    def get(self, key: bytes, now: float) -> _T | None:
+        entry = self._all.get(key)
+        return entry.value if entry is not None and now < entry.expires else None
+
+    def touch(self, key: bytes) -> None:
+        """Makes it the newest."""
+        entry = self._all.pop(key)
+        self._all[key] = entry
+        if entry.user is not None:
+            own = self._of_user[entry.user]
+            own[key] = own.pop(key)
+
+    def pop(self, key: bytes, now: float) -> _T | None:
+        entry = self._remove(key)
+        return entry.value if entry is not None and now < entry.expires else None
+
+    def drop(self, user: str) -> None:
+        """Removes all entries of this user."""
+        for key in list(self._of_user.get(user, ())):
+            self._remove(key)
+
+    def _remove(self, key: bytes) -> _Entry[_T] | None:
+        entry = self._all.pop(key, None)
+        if entry is not None and entry.user is not None:
+            own = self._of_user[entry.user]
+            own.pop(key)
+            if not own:
+                del self._of_user[entry.user]
+        return entry
+
+    def _sweep(self, now: float) -> None:
+        self._swept = now
+        for key in [key for key, entry in self._all.items() if entry.expires <= now]:
+            self._remove(key)
+
 
 # 256 bits: 43 characters of Base64url.
 _BYTES = 32
 
-# Longer texts are none of ours, and are not worth a digest.
+# Longer texts are not ours, and are not worth a digest.
 _MAX_LENGTH = 200
 
-_ANEW = "ask POST /auth/tickets for a new one"
+_ANEW = "get a new one from POST /auth/tickets"
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What the browser that has used a ticket is given to keep: `text` is secret, `seconds` until it is over."""
+    """A secret that the browser which used a ticket keeps as a cookie: its text, and its life in seconds."""
 
     text: str
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
-    """`new_pass`: where the browser has none of this user, or one that would be over sooner."""
+class Admitted:
+    """The ticket's identity. `new_pass`: where the browser has no pass of this user, or one that expires sooner."""
 
     identity: Identity
     new_pass: Pass | None = None
@@ -54,19 +138,17 @@ class _Pass:
 
 
 class Tickets:
-    """In memory, for one process; only digests of the secrets are kept. Methods are coroutines because a store that
-    several processes share would have to wait; here none of them does, so that each is one step for all the others.
+    """In memory, for one process; only digests of the secrets are kept. The methods are coroutines because a store
+    shared by several processes would have to wait; here none does, so each is atomic.
 
-    A ticket is good for `ticket_seconds` and for one use. That would be too little for `EventSource`, which reconnects
-    to the address that it was given, ticket included. So the use yields a *pass*, which the browser keeps as an
-    HttpOnly cookie: a used ticket together with a pass of its user is taken again, until the token expires from which
-    the ticket came (after `pass_seconds` where that never does). Whoever finds a used ticket in a history or a log has
-    no pass.
+    A ticket is valid for `ticket_seconds` and for one use. That is not enough for `EventSource`, which reconnects to
+    the same URL, ticket included. So the use creates a *pass*, which the browser keeps as an HttpOnly cookie: a used
+    ticket together with a pass of its user is accepted again, until the token that the ticket was issued for expires
+    (after `pass_seconds` where that never does). A used ticket found in a history or a log comes without the pass.
 
-    Bounds, for each user (its oldest go) and in all: tickets not used (more are refused), tickets used and passes
-    (those not seen for longest go; their readers need a new ticket). `revoked`: whether what this user was given at
-    that time (Unix seconds, None where that is not known) has been taken back since. `clock`: Unix seconds.
-    """
+    Bounds, per user (the oldest are removed) and in all: unused tickets (more are refused), used tickets and passes
+    (the least recently seen are removed; their readers need a new ticket). `revoked`: whether a token of this user that
+    was issued at that time (Unix seconds, None: unknown) has been revoked. `clock`: Unix seconds."""
 
     def __init__(
         self,
@@ -86,18 +168,18 @@ class Tickets:
         self.pass_seconds = pass_seconds
         self._revoked = revoked
         self._clock = clock
-        # "again": used ones that came back with a pass.
+        # "again": used tickets that came with a pass.
         self.counts: dict[str, int] = {"issued": 0, "used": 0, "again": 0}
-        self._unused: Holdings[_Ticket] = Holdings(max_all=max_unused, max_per_user=max_unused_per_user)
-        self._used: Holdings[Identity] = Holdings(max_all=max_used, max_per_user=max_used_per_user)
-        self._passes: Holdings[_Pass] = Holdings(max_all=max_passes, max_per_user=max_passes_per_user)
+        self._unused: ExpiringStore[_Ticket] = ExpiringStore(max_all=max_unused, max_per_user=max_unused_per_user)
+        self._used: ExpiringStore[Identity] = ExpiringStore(max_all=max_used, max_per_user=max_used_per_user)
+        self._passes: ExpiringStore[_Pass] = ExpiringStore(max_all=max_passes, max_per_user=max_passes_per_user)
 
     async def issue(self, identity: Identity, topics: Collection[str] | None = None, *, internal: bool = False) -> str:
-        """A ticket for this user; for these topics and nothing else where they are given. `internal`: for one request
-        of this server to itself, which may be of any method, and also for nobody known. Raises TooManyTickets."""
+        """A ticket for this user, limited to these topics where they are given. `internal`: for one request of this
+        server to itself, with any method, also for an anonymous identity. Raises TooManyTickets."""
         now = self._clock()
         if self._unused.is_full(now):
-            raise TooManyTickets("as many tickets wait for their use as may: try again shortly")
+            raise TooManyTickets("too many tickets are unused: try again shortly")
         text = secrets.token_urlsafe(_BYTES)
         bound = replace(identity, way="own") if internal else _for_topics(identity, topics)
         ticket = _Ticket(bound, internal)
@@ -106,9 +188,9 @@ class Tickets:
         self.counts["issued"] += 1
         return text
 
-    async def admit(self, text: str, passes: Sequence[str] = ()) -> Admission:
-        """Uses a ticket up, or takes a used one again for a browser that shows a pass of its user. `passes`: those it
-        shows. Raises InvalidToken."""
+    async def admit(self, text: str, passes: Sequence[str] = ()) -> Admitted:
+        """Uses a ticket, or accepts a used one again from a browser that has a pass of its user. `passes`: those that
+        the browser sent. Raises InvalidToken."""
         now = self._clock()
         key = _digest(text)
         ticket = self._unused.get(key, now)
@@ -117,23 +199,25 @@ class Tickets:
             return self._first_use(key, ticket.identity, passes, now)
         identity = self._used.get(key, now)
         if identity is None:
-            raise InvalidToken(f"the ticket is unknown or too old (it is good for {self.ticket_seconds:g} s): {_ANEW}")
+            raise InvalidToken(
+                f"the ticket is unknown or has expired (it is valid for {self.ticket_seconds:g} s): {_ANEW}"
+            )
         if self._shown(identity, passes, now) is None:
-            raise InvalidToken(f"the ticket was used before, and not in this browser: {_ANEW}")
+            raise InvalidToken(f"the ticket has been used, and not by this browser: {_ANEW}")
         self._check(identity)
         self._used.touch(key)
         self.counts["again"] += 1
-        return Admission(replace(identity, way="pass"))
+        return Admitted(replace(identity, way="pass"))
 
     async def redeem(self, text: str, method: str) -> Identity:
-        """Whose ticket this is, for one request and without a pass: clients that send headers need none. Raises
-        InvalidToken."""
+        """The ticket's identity, for one request and without a pass, which clients that send headers do not need.
+        Raises InvalidToken."""
         now = self._clock()
         ticket = self._unused.get(_digest(text), now)
         if ticket is None:
-            raise InvalidToken(f"the ticket is unknown, used or too old: {_ANEW}")
+            raise InvalidToken(f"the ticket is unknown, used or expired: {_ANEW}")
         if method != "GET" and not ticket.internal:
-            raise InvalidToken("a ticket is taken for GET alone: send `Authorization: Bearer <token>`")
+            raise InvalidToken("a ticket is accepted for GET only: send `Authorization: Bearer <token>`")
         self._unused.pop(_digest(text), now)
         self._check(ticket.identity)
         self.counts["used"] += 1
@@ -145,34 +229,34 @@ class Tickets:
             self._passes.pop(_digest(text), now)
 
     async def drop(self, user: str) -> None:
-        """All tickets and passes of this user."""
-        for holdings in (self._unused, self._used, self._passes):
-            holdings.drop(user)
+        """Removes all tickets and passes of this user."""
+        for store in (self._unused, self._used, self._passes):
+            store.drop(user)
 
-    def _first_use(self, key: bytes, identity: Identity, passes: Sequence[str], now: float) -> Admission:
+    def _first_use(self, key: bytes, identity: Identity, passes: Sequence[str], now: float) -> Admitted:
         self._check(identity)
         assert identity.user is not None
         expires = identity.expires if identity.expires is not None else now + self.pass_seconds
         if expires <= now:
-            raise InvalidToken("the token that the ticket came from has expired: get a new one, then a new ticket")
+            raise InvalidToken("the token that the ticket was issued for has expired: get a new one, then a new ticket")
         self._used.put(key, identity.user, expires, identity, now)
         self.counts["used"] += 1
         shown = self._shown(identity, passes, now)
-        # Where the token never expires, a pass that is good for long enough is not prolonged with each ticket.
+        # Where the token never expires, a pass that lasts long enough is not prolonged with each ticket.
         needed = expires if identity.expires is not None else now + self.pass_seconds / 2
         if shown is not None and shown[1] >= needed:
-            return Admission(identity)
-        # Several tabs have one cookie, so a pass that is there keeps its text when it is prolonged.
+            return Admitted(identity)
+        # Several tabs share one cookie, so a prolonged pass keeps its text.
         text = shown[0] if shown is not None else secrets.token_urlsafe(_BYTES)
         self._passes.put(_digest(text), identity.user, expires, _Pass(identity.user, expires), now)
-        return Admission(identity, Pass(text, expires - now))
+        return Admitted(identity, Pass(text, expires - now))
 
     def _check(self, identity: Identity) -> None:
         if self._revoked is not None and identity.user is not None and self._revoked(identity.user, identity.issued):
-            raise InvalidToken("the token that the ticket came from has been revoked: log in again")
+            raise InvalidToken("the token that the ticket was issued for has been revoked: log in again")
 
     def _shown(self, identity: Identity, passes: Sequence[str], now: float) -> tuple[str, float] | None:
-        """The pass of this user among those that a browser shows, and its end."""
+        """The pass of this user among those that the browser sent, and its end."""
         for text in passes:
             key = _digest(text)
             known = self._passes.get(key, now)
@@ -185,7 +269,7 @@ class Tickets:
 def _for_topics(identity: Identity, topics: Collection[str] | None) -> Identity:
     if topics is None:
         return replace(identity, way="ticket")
-    # No more than it was asked for, whoever asked: an admin's ticket for one topic follows that one.
+    # Limited to what was asked for: an admin's ticket for one topic follows that one only.
     return replace(
         identity,
         way="ticket",

@@ -18,14 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ..auth.authenticator import Authenticator
-from ..auth.claims import Rules
-from ..auth.compact import MAX_TOKEN_BYTES, looks_like_jwt, read_compact
 from ..auth.demo import make_demo_token
 from ..auth.duration import duration_text, parse_duration
 from ..auth.explanation import Explanation, Finding, explain
 from ..auth.identity import Identity
-from ..auth.keys import Key, secret_key
-from ..auth.signing import sign, signing_key
+from ..auth.keys import Key, secret_key, sign, signing_key
+from ..auth.tokens import MAX_TOKEN_BYTES, Rules, looks_like_jwt, read_compact
 from ..errors import InvalidToken, KeysUnavailable
 from ..printable import json_line, printable
 from ..settings import Settings, complaints

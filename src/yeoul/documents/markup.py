@@ -163,7 +163,7 @@ def read_pdf(data: bytes) -> Reading:
 
 
 def _decode(data: bytes, declared: str | None = None) -> str:
-    """Raises UnreadableDocument for what is no text, or in an encoding that nobody can tell."""
+    """Raises UnreadableDocument for data that is not text, or whose encoding is unknown."""
     marked = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
     if marked is None and b"\0" in data:
         raise UnreadableDocument("it is not text but a binary file")

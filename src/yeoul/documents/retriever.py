@@ -29,7 +29,7 @@ class Retriever(Protocol):
         ...
 
     async def search(self, question: str, top_k: int = 4, collection: str | None = None) -> Sequence[Passage]:
-        """The passages that fit the question best, best first, at most `top_k`; none where none fits.
+        """The passages that fit the question best, best first, at most `top_k`; an empty list where none fits.
 
         Any text is a legal question. Without a collection it looks where its owner would have it look. Raises
         UnknownCollection, DatabaseUnavailable.
@@ -76,7 +76,7 @@ class SqliteRetriever:
             library.result().close()
 
     async def _run(self, work: Callable[[Library], _T]) -> _T:
-        # The opening is shared: whoever is cancelled while waiting for it must not cancel it for the others.
+        # The opening is shared: a caller that is cancelled while waiting must not cancel it for the others.
         try:
             library = await asyncio.shield(asyncio.wrap_future(self._opened()))
         except UnusableDatabase as error:

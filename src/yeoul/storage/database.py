@@ -100,6 +100,6 @@ class Database:
 
 
 def _retrieve(result: asyncio.Future[_T]) -> None:
-    """The caller may have been cancelled: an exception that nobody awaits is not worth a warning."""
+    """The caller may have been cancelled: an exception that is never awaited is not worth a warning."""
     if not result.cancelled():
         result.exception()

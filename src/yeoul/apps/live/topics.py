@@ -15,7 +15,7 @@ from ...asgi.event_stream import EventStream
 from ...asgi.headers import media_type, text_of
 from ...asgi.responses import JsonBytes
 from ...asgi.routing import Digits, PublishRoute, hot, stream_route
-from ...auth.topic_part import topic_part
+from ...auth.identity import topic_part
 from ...errors import InvalidTopic, YeoulError
 from ...hub import Hub
 from ...hub.topic import check_topic

@@ -24,9 +24,8 @@ from ...asgi.body import JsonBody
 from ...asgi.errors import Problem
 from ...asgi.openapi import FOR_ALL, problems
 from ...auth.authenticator import Authenticator
-from ...auth.identity import Identity
+from ...auth.identity import Identity, topic_part
 from ...auth.tickets import Tickets
-from ...auth.topic_part import topic_part
 from ...hub import Hub
 from ...hub.topic import check_topic
 
