@@ -10,7 +10,7 @@ import importlib
 import inspect
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +33,12 @@ MODULES = {
 
 # Of classes that have more for Yeoul's own use: the members that are public.
 MEMBERS = {
-    "Hub": (
-        "open",
-        "close",
-        "lifespan",
-        "publish",
-        "subscribe",
-        "hold",
-        "forget",
-        "readers",
-        "topics",
-        "disconnect",
-        "watch",
-        "unwatch",
-        "before_close",
-        "epoch",
-        "head",
-    ),
-    "Subscription": ("start", "resume", "end", "lagging", "topics", "principal"),
+    "Hub": "open close lifespan publish subscribe hold forget readers topics disconnect watch unwatch before_close",
+    "Subscription": "start resume end",
 }
+
+# Classes whose instances only Yeoul makes.
+MADE_BY_YEOUL = ("yeoul.client.EventStream", "yeoul.hub.Subscription")
 
 HEAD = """\
 # Reference
@@ -115,7 +102,7 @@ def _entry(entry: Name) -> str:
     parts = [f"### `{entry.full}`\n\n"]
     value = entry.value
     if inspect.isclass(value) or inspect.isfunction(value):
-        parts.append(_code(_signature(value)))
+        parts.append(_code(f"class {entry.name}" if entry.full in MADE_BY_YEOUL else _signature(value)))
         parts.append(_doc(value))
     else:
         parts.append(_code(f"{entry.name} = {value!r}"))
@@ -144,22 +131,20 @@ def _example(example: Example) -> str:
 
 def _members(name: str, value: type) -> Sequence[str]:
     if name in MEMBERS:
-        return MEMBERS[name]
+        return MEMBERS[name].split()
     if issubclass(value, Exception):
         return []
-    own = {field.name for field in fields(value)} if is_dataclass(value) else set()
-    return [
-        member
-        for member, content in vars(value).items()
-        if not member.startswith("_") and member not in own and inspect.getdoc(_function(content))
-    ]
+    members = []
+    for member, content in vars(value).items():
+        function = _function(content)
+        if not member.startswith("_") and inspect.isfunction(function) and inspect.getdoc(function):
+            members.append(member)
+    return members
 
 
 def _member(name: str, owner: type, member: str) -> str:
     content = inspect.getattr_static(owner, member)
     function = _function(content)
-    if not inspect.isfunction(function):
-        return f"#### `{name}.{member}`\n\n{_doc(content)}" if inspect.getdoc(content) else ""
     signature = f"{member}: {_returns(function)}" if isinstance(content, property) else _signature(function)
     return f"#### `{name}.{member}`\n\n{_code(signature)}{_doc(function)}"
 

@@ -39,6 +39,12 @@ def test_every_public_name_says_what_it_is(entry: Name) -> None:
         )
 
 
+def test_every_member_that_is_shown_says_what_it_does() -> None:
+    shown = re.findall(r"^#### `(.+?)`\n\n```py\n.*?```\n\n(.{8})", reference(), re.MULTILINE | re.DOTALL)
+    assert len(shown) > 20
+    assert [member for member, begin in shown if begin == "Example:" or begin[0] == "#"] == []
+
+
 @pytest.mark.parametrize("entry", NAMES, ids=lambda entry: entry.full)
 def test_every_public_name_stands_in_an_example(entry: Name) -> None:
     shown = {name for example in EXAMPLES for name in example.names}
