@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -84,7 +85,7 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
         summary="Streams to browsers over Server-Sent Events.",
         description=_DESCRIPTION,
         openapi_tags=[{"name": name, "description": description} for name, description in _TAGS],
-        lifespan=partial(running, services),
+        lifespan=partial(_lifespan, services),
         docs_url=None,
         redoc_url=None,
     )
@@ -99,6 +100,16 @@ def create_app(settings: Settings | None = None, *, routes: Sequence[Route] = ()
     query_tokens = services.demo or services.settings.query_tokens
     describe(app, cookie=services.settings.cookie, anonymous=open_answers, query_tokens=query_tokens)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(services: Services, app: Application) -> AsyncIterator[None]:
+    async with running(services, app):
+        app.started = True
+        try:
+            yield
+        finally:
+            app.started = False
 
 
 def _offer(app: FastAPI, services: Services) -> None:
@@ -124,6 +135,7 @@ def _gate(app: Application, services: Services, hot: HotRoutes) -> Gate:
             revoked=services.revocations.revoked,
             cookie=settings.cookie,
             query_tokens=settings.query_tokens,
+            failures=services.rates,
         ),
         hot=hot,
         requests=services.requests,

@@ -221,8 +221,12 @@ def allowed_origins(settings: Settings, demo: bool) -> Sequence[str]:
 
 
 def make_rates(settings: Settings, demo: bool) -> Rates:
-    publish, connect = (None, None) if demo else ("100/second", "300/minute")
-    return Rates(publish=settings.publish_rate or publish, connect=settings.connect_rate or connect)
+    publish, connect, failures = (None, None, None) if demo else ("100/second", "300/minute", "300/minute")
+    return Rates(
+        publish=settings.publish_rate or publish,
+        connect=settings.connect_rate or connect,
+        failures=settings.auth_failure_rate or failures,
+    )
 
 
 # --- events

@@ -120,6 +120,11 @@ class Limits(BaseModel):
         description="Streams that one user, or one address of nobody known, may open. By default `300/minute`; in demo "
         "mode no bound.",
     )
+    auth_failure_rate: RateText | None = Field(
+        None,
+        description="Wrong tokens that one address (one /64 in IPv6) may send; more are refused unchecked (429). "
+        "Tokens that were verified lately are accepted all the same. By default `300/minute`; in demo mode no bound.",
+    )
     max_newest: Count = Field(
         1_000, description="Kept events that a new reader may ask for (`?newest=`), per topic: how far history is read."
     )

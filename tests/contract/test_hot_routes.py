@@ -16,7 +16,6 @@ from support.settings import make_settings
 from support.tokens import bearer, demo_token
 from yeoul.app import create_app
 from yeoul.asgi.authentication import require_user
-from yeoul.asgi.gate import Application
 from yeoul.asgi.routing import HotRoutes, hot, stream_route
 
 USER = bearer(demo_token("u1"))
@@ -199,12 +198,3 @@ async def test_what_only_fastapi_can_call_is_no_hot_route() -> None:
         stream_route(router, "/a")(hot(endpoint))
         with pytest.raises(TypeError, match="hot"):
             HotRoutes().add(router, dependencies)
-
-
-async def test_a_hot_route_is_found_below_a_prefix() -> None:
-    outer = Application()
-    outer.mount("/sub", create_app(make_settings()))
-    async with serving(outer) as port:
-        answer = await ask(port, "/sub/topics/a", method="POST", headers=TEXT, body=b"x")
-        assert answer.status == 202
-        assert (await ask(port, "/topics/a", method="POST", headers=TEXT, body=b"x")).status == 404

@@ -23,6 +23,7 @@ class _Inner(Application):
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__()
+        self.started = True
         self._inner = app
 
     async def pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -97,7 +97,7 @@ def test_who_was_long_ago_is_forgotten() -> None:
     "text", ["", "0/second", "1", "1/week", "-1/second", "1 / second", "1.5/second", "9999999/day"]
 )
 def test_what_is_no_rate_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="write '100/second'"):
+    with pytest.raises(ValueError, match="write it as '100/second'"):
         Rate(text)
 
 
@@ -113,7 +113,7 @@ def test_a_user_has_a_rate_wherever_from_and_the_unknown_one_per_address() -> No
             rates.publish(again)
         assert caught.value.status == 429
         assert caught.value.headers == {"Retry-After": "60"}
-    assert rates.refused == {"publish": 2, "connect": 0}
+    assert rates.refused == {"publish": 2, "connect": 0, "failures": 0}
 
 
 def test_a_user_called_as_an_address_is_somebody_else() -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from urllib.parse import unquote, unquote_plus
 
 from starlette.requests import HTTPConnection, cookie_parser
 from starlette.types import Scope
 
 from ..addresses import is_loopback
-from ..auth.identity import ADMIN, ANONYMOUS, Identity
+from ..auth.identity import ADMIN, ANONYMOUS, Identity, Way
 from ..auth.tickets import Admitted, Pass, Tickets
 from ..errors import InvalidToken, YeoulError
 from ..hub.limits import Principal
@@ -315,12 +315,21 @@ _NO_TOKEN_IN_QUERY = (
 _GET_ONLY = "a ticket is accepted for GET only: send `Authorization: Bearer <token>`"
 
 
+class Failures(Protocol):
+    """`rates.Rates`, which is defined after this module."""
+
+    def check_failures(self, scope: Scope) -> None: ...
+
+    def count_failure(self, scope: Scope) -> None: ...
+
+
 class Authentication:
     """Takes the Authorization header, a ticket or a token in the query, or the cookie, in this order. A cookie that is
     not accepted counts as no credential, because browsers send it unasked; a route that needs a user says why.
 
     `revoked`: whether the credentials of this user that were issued at that time (Unix seconds or None) were revoked
-    since.
+    since. `failures`: bounds how often an address may send tokens that are wrong; tokens that were verified lately are
+    accepted all the same.
     """
 
     def __init__(
@@ -331,12 +340,14 @@ class Authentication:
         revoked: Callable[[str, float | None], bool],
         cookie: str,
         query_tokens: bool = False,
+        failures: Failures | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._tickets = tickets
         self._revoked = revoked
         self._cookie = cookie
         self._query_tokens = query_tokens or authenticator.demo
+        self._failures = failures
         self._anonymous = Admitted(authenticator.anonymous)
         self._operator = Admitted(authenticator.operator)
 
@@ -374,11 +385,11 @@ class Authentication:
         kind, text = credential
         method = scope["method"]
         if kind == "bearer":
-            return Admitted(await self._authenticator.token(text, "bearer"))
+            return Admitted(await self._verified(text, "bearer", scope))
         if kind == "token":
             if not self._query_tokens:
                 raise InvalidToken(_NO_TOKEN_IN_QUERY)
-            return Admitted(await self._authenticator.token(text, "query"))
+            return Admitted(await self._verified(text, "query", scope))
         if method in ("HEAD", "OPTIONS"):
             # They ask about a response, and the ticket is needed afterwards for the response itself.
             return Admitted(replace(self._authenticator.anonymous, refused=_GET_ONLY))
@@ -388,14 +399,27 @@ class Authentication:
             raise InvalidToken(_GET_ONLY)
         return await self._tickets.admit(text, passes_of(HTTPConnection(scope)))
 
+    async def _verified(self, text: str, way: Way, scope: Scope) -> Identity:
+        remembered = self._authenticator.remembered(text, way)
+        if remembered is not None:
+            return remembered
+        if self._failures is None:
+            return await self._authenticator.token(text, way)
+        self._failures.check_failures(scope)
+        try:
+            return await self._authenticator.token(text, way)
+        except InvalidToken:
+            self._failures.count_failure(scope)
+            raise
+
     async def _implicit(self, scope: Scope, headers: RawHeaders) -> Admitted:
         unknown = self._operator if self._authenticator.demo and _is_local(scope, headers) else self._anonymous
         text = _cookies(headers).get(self._cookie) if b"cookie" in headers else None
         if not text:
             return unknown
         try:
-            return self._bounded(Admitted(await self._authenticator.token(text, "cookie")), scope, headers)
-        except YeoulError as error:
+            return self._bounded(Admitted(await self._verified(text, "cookie", scope)), scope, headers)
+        except (Problem, YeoulError) as error:
             refused = f"the cookie {self._cookie!r} is not accepted ({error})"
             return Admitted(replace(unknown.identity, refused=refused))
 

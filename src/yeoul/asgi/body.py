@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
 from ..eager import in_task, rest_of
 from .errors import Problem
-from .headers import RawHeaders
+from .headers import RawHeaders, headers_of, list_members, media_type
 
-__all__ = ["BodyLimit", "JsonBody"]
+__all__ = ["BodyLimit", "BodyRequest", "JsonBody", "body_type", "check_unique_names", "read_json"]
 
 # No body of ours has a tenth of it.
 _MOST_FIELDS = 100
@@ -88,3 +91,89 @@ class BodyLimit:
         except TimeoutError as error:
             wrong = f"the request body was not complete after {self._timeout:g} s: send it faster, or in parts"
             raise HTTPException(408, wrong, _CLOSE) from error
+
+
+_UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+
+
+def body_type(headers: RawHeaders) -> str:
+    """The media type of the body, in lower case; "" where none is announced. Raises Problem (415) for a body that is
+    compressed, or in another charset than UTF-8: it would be taken for other text than was sent."""
+    codings = [coding.lower() for value in headers.all(b"content-encoding") for coding in _members(value)]
+    if any(coding != "identity" for coding in codings):
+        raise Problem(
+            415,
+            f"the body has the Content-Encoding {', '.join(codings)!r}: send it without one",
+            headers={"Accept-Encoding": "identity"},
+        )
+    kind, parameters = media_type(headers.text(b"content-type") or "")
+    charset = parameters.get("charset", "utf-8")
+    if charset.lower() not in _UTF_8:
+        raise Problem(415, f"the body has the charset {charset[:50]!r}: send it as UTF-8")
+    return kind
+
+
+def _members(value: bytes) -> list[str]:
+    return list(list_members(value.decode("latin-1")))
+
+
+def read_json(body: bytes) -> Any:
+    """The value of a JSON text (RFC 8259) in UTF-8. Raises Problem (400) for another encoding, for names that occur
+    twice in one object (parsers differ in which of the two counts), and for NaN and infinities."""
+    try:
+        return _decode(body.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise Problem(400, f"the body is not UTF-8 (byte {error.start}): send JSON in UTF-8") from error
+    except RecursionError as error:
+        raise Problem(400, "the body is nested too deeply") from error
+    except ValueError as error:
+        raise Problem(400, f"the body is not JSON: {error}") from error
+
+
+def check_unique_names(body: bytes) -> None:
+    """For a text that is known to be JSON in UTF-8. Raises ValueError for a name that occurs twice in one object, and
+    RecursionError."""
+    _decode(body.decode())
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:100]!r} occurs twice in one object")
+    return found
+
+
+def _constant(text: str) -> Any:
+    raise ValueError(f"{text} is not a JSON value")
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant).decode
+
+
+class BodyRequest(Request):
+    """A request of ours: its body is read without Starlette's generator, and JSON in it as `read_json` reads it."""
+
+    async def body(self) -> bytes:
+        """Raises ClientDisconnect."""
+        if not hasattr(self, "_body"):
+            pieces = []
+            more = True
+            while more:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                pieces.append(message.get("body", b""))
+                more = message.get("more_body", False)
+            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return self._body
+
+    async def json(self) -> Any:
+        """Raises HTTPException (400, 415)."""
+        try:
+            body_type(headers_of(self.scope))
+            return read_json(await self.body())
+        except Problem as error:
+            # Of this type because FastAPI, which reads bodies, lets no other one through.
+            raise HTTPException(error.status, error.detail, dict(error.headers or {})) from error

@@ -22,6 +22,7 @@ from ..stream import Cursor, LastEventId
 from .authentication import challenge, principal_of
 from .errors import Problem, problem_of
 from .headers import headers_of
+from .origins import is_cross_site_navigation
 from .rates import count_connect
 
 __all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "departure", "last_event_id"]
@@ -36,6 +37,8 @@ STREAM_HEADERS = {
     "x-accel-buffering": "no",  # nginx: hand on each byte as it comes
 }
 
+
+_NO_LINK = "a link from a page of another origin opens no stream: read it with EventSource or fetch"
 
 _COMMENT = comment("yeoul")
 
@@ -121,6 +124,8 @@ class EventStream(Response):
             await send({"type": "http.response.body"})
             return
         try:
+            if is_cross_site_navigation(self._request):
+                raise Problem(403, _NO_LINK)  # it would make its user appear in a chat room, for example
             count_connect(self._request)
             position = last_event_id(self._request)
             reader = await self._hub.subscribe(self._topics, self._options(position))

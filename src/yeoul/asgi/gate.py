@@ -22,17 +22,21 @@ from ..eager import in_task
 from ..errors import InvalidToken, YeoulError
 from ..observe import Tally
 from .authentication import IDENTITY, Authentication, challenge, credential_kind, hide_secrets
-from .body import BodyLimit
+from .body import BodyLimit, BodyRequest
 from .errors import FAILED, Problem, problem, problem_of, request_id_of, with_clear_start
 from .headers import RawHeaders, headers_of
 from .hosts import Hosts
 from .origins import Origins
-from .routing import HotRequest, HotRoute, HotRoutes
+from .routing import HotRoute, HotRoutes
 
 __all__ = ["Application", "Gate"]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
+_NOT_STARTED = (
+    "this application was not started: its lifespan has to run; where it is mounted in another application, run it in "
+    "that one's lifespan (docs/operations.md)"
+)
 _REVOKED = "the token has been revoked: sign in again"
 
 
@@ -41,6 +45,7 @@ class Application(FastAPI):
     routes are then called by way of them."""
 
     gate: Gate | None = None
+    started = False  # whether its lifespan is running
 
     # To a server that knows this attribute (server/uvicorn.py): a request may be run up to its first wait before there
     # is a task for it. The gate and hot routes need none; everything else is reached by `pass_on`, which waits.
@@ -110,6 +115,8 @@ class Gate:
             self._hosts.check(scope, headers)
             self.origins.check(scope, headers)
             exchange.from_allowed_origin = True
+            if not self._app.started:
+                raise Problem(503, _NOT_STARTED)
             if self.origins.is_preflight(scope, headers):
                 await self.origins.preflight(headers)(scope, receive, exchange.send)
                 return
@@ -132,7 +139,7 @@ class Gate:
         self, route: HotRoute, parameters: dict[str, str], scope: Scope, receive: Receive, exchange: _Exchange
     ) -> None:
         scope["app"], scope["route"], scope["path_params"] = self._app, route, parameters
-        request = HotRequest(scope, receive, exchange.send)
+        request = BodyRequest(scope, receive, exchange.send)
         try:
             response = await route.respond(request)
         except Exception as error:

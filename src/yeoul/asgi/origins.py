@@ -11,9 +11,16 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from .errors import Problem
-from .headers import RawHeaders, headers_of, list_members
+from .headers import RawHeaders, accepts, headers_of, list_members
 
-__all__ = ["DEMO_ORIGINS", "TRUSTED_PAGE", "Origins", "check_origin", "is_cross_site_navigation"]
+__all__ = [
+    "DEMO_ORIGINS",
+    "TRUSTED_PAGE",
+    "Origins",
+    "check_origin",
+    "is_cross_site_navigation",
+    "require_deliberate",
+]
 
 # Where the development servers of front ends listen.
 DEMO_ORIGINS = tuple(f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (3000, 5173))
@@ -135,6 +142,43 @@ def is_cross_site_navigation(request: HTTPConnection) -> bool:
         return False
     site = headers_of(scope).text(b"sec-fetch-site")
     return site == "cross-site" or (TRUSTED_PAGE in scope and site is not None and _is_foreign(site))
+
+
+# Headers by which browsers and proxies mark a request that no user has made yet: Sec-Purpose is the standard's (Fetch,
+# 2.2.7), the others are of older browsers.
+_PURPOSES = (b"sec-purpose", b"purpose", b"x-purpose", b"x-moz")
+_SPECULATIVE = re.compile(rb"\b(prefetch|prerender|preview)\b", re.IGNORECASE)
+
+# Programs that fetch the links in a message, to show what is behind them.
+_PREVIEWERS = re.compile(
+    rb"bot\b|crawl|spider|preview|scrap|slurp|embedly|iframely|vkshare|facebookexternalhit|meta-external|whatsapp",
+    re.IGNORECASE,
+)
+
+
+def require_deliberate(request: HTTPConnection) -> None:
+    """For GETs that start work which costs money: a program of the user asks for the stream. Raises Problem (403) for a
+    link from another site, a prefetch or prerender, a navigation (the address bar prerenders while its user types), and
+    a program that previews links."""
+    headers = headers_of(request.scope)
+    why = None
+    if is_cross_site_navigation(request):
+        why = "a link from a page of another origin starts no work: send the request from a page of this server"
+    elif request.scope["method"] != "GET":
+        return
+    elif any(_SPECULATIVE.search(headers.get(name) or b"") for name in _PURPOSES):
+        why = "a prefetch starts no work: send the request when its answer is wanted"
+    elif headers.get(b"sec-fetch-mode") == b"navigate" or _wants_page(headers):
+        why = "opening this address as a page starts no work: read it with EventSource or fetch"
+    elif _PREVIEWERS.search(headers.get(b"user-agent") or b""):
+        why = "programs that preview links start no work"
+    if why is not None:
+        raise Problem(403, why)
+
+
+def _wants_page(headers: RawHeaders) -> bool:
+    accept = headers.text(b"accept") or ""
+    return accepts(accept, "text/html") and not accepts(accept, "text/event-stream")
 
 
 def check_origin(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How often one may publish, and open streams."""
+"""How often one caller may publish, open streams, and send wrong credentials."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from math import ceil
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from ..addresses import network_of
 from .authentication import caller_of
@@ -18,8 +19,8 @@ __all__ = ["Rate", "Rates", "check_rate", "count_connect", "count_publish"]
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 
-# Bounds of what is remembered of one rate, whatever number of users and addresses comes; those that were let through
-# longest ago are forgotten first. A time is 32 bytes, somebody about 1 KB.
+# Bounds of what is remembered for one rate, however many users and addresses there are; the callers that were counted
+# longest ago are forgotten first. A time is 32 bytes, a caller about 1 KB.
 _MAX_CALLERS = 20_000
 _MAX_TIMES = 1_000_000
 
@@ -28,11 +29,12 @@ _COUNTED = "yeoul.connect_counted"
 
 
 class Rate:
-    """So many in any such time, as in `100/second`: a moving window, which no burst across a boundary can double.
+    """A number of requests in any period of a length, as in `100/second`: a moving window, which no burst across a
+    boundary can double.
 
-    Not from a library: `limits` keeps moving windows of callers that never come back, and looks for what has expired by
-    walking over all callers, in a new thread every 10 ms or, as its asynchronous kind, in a task for each question.
-    Here a question takes about a microsecond, and the memory has a bound.
+    Not from a library: `limits` keeps the windows of callers that never come back, and removes expired ones by walking
+    over all callers, in a new thread every 10 ms or, in its asynchronous variant, in a task for each request. Here a
+    request takes about a microsecond, and the memory has a bound.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Rate:
         self._clock = clock
         self._max_callers = max_callers
         self._max_times = max_times
-        # When each caller was let through; the caller that was longest ago comes first.
+        # When the requests of each caller were counted; the caller that was counted longest ago comes first.
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
         self._kept = 0
 
@@ -58,7 +60,7 @@ class Rate:
         return len(self._times)
 
     def hit(self, caller: str) -> float:
-        """Counts one, and answers 0; or counts none, and answers the seconds until one would be let through."""
+        """Counts a request and returns 0; over the rate it counts nothing, and returns the seconds to wait."""
         now = self._clock()
         times = self._times.get(caller)
         if times is None:
@@ -70,6 +72,13 @@ class Rate:
         self._times.move_to_end(caller)
         self._forget(now)
         return 0.0
+
+    def wait(self, caller: str) -> float:
+        """What `hit` would return; counts nothing."""
+        times = self._times.get(caller)
+        if times is None or len(times) < self._amount:
+            return 0.0
+        return max(0.0, times[0] + self._seconds - self._clock())
 
     def _forget(self, now: float) -> None:
         while True:
@@ -88,23 +97,32 @@ def check_rate(text: str) -> str:
 
 
 def _parsed(text: str, most: int) -> tuple[int, int]:
-    """How many, and in how many seconds."""
+    """The number of requests, and the seconds of the period."""
     found = re.fullmatch(r"([1-9][0-9]{0,6})/(second|minute|hour|day)", text)
     if found is None or int(found[1]) > most:
-        raise ValueError(f"rate {text!r} is none: write '100/second', up to {most}, or per minute, hour or day")
+        raise ValueError(
+            f"invalid rate {text!r}: write it as '100/second' (or minute, hour, day), with a number of at most {most}"
+        )
     return int(found[1]), _SECONDS[found[2]]
 
 
 class Rates:
-    """`publish`, `connect`: such as `100/second`; None for no bound. `refused`: how many were, of each."""
+    """`publish`, `connect` and `failures` (wrong credentials of one address) are rates such as `100/second`, or None
+    for no bound. `refused`: how many requests were over each."""
 
     def __init__(
-        self, *, publish: str | None = None, connect: str | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        publish: str | None = None,
+        connect: str | None = None,
+        failures: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises ValueError for what is no rate."""
+        """Raises ValueError for an invalid rate."""
         self._publish = Rate(publish, clock=clock) if publish else None
         self._connect = Rate(connect, clock=clock) if connect else None
-        self.refused: dict[str, int] = {"publish": 0, "connect": 0}
+        self._failures = Rate(failures, clock=clock) if failures else None
+        self.refused: dict[str, int] = {"publish": 0, "connect": 0, "failures": 0}
 
     def publish(self, request: HTTPConnection) -> None:
         """Counts a request that publishes. Raises Problem (429)."""
@@ -114,6 +132,19 @@ class Rates:
         """Counts a stream that is opened. Raises Problem (429)."""
         self._count("connect", self._connect, request, "keep streams open, and follow several topics with one")
 
+    def check_failures(self, scope: Scope) -> None:
+        """To be called before a credential is verified, which costs more than this does. Raises Problem (429) where the
+        client's address has sent too many wrong ones."""
+        wait = self._failures.wait(_address(scope)) if self._failures is not None else 0.0
+        if wait:
+            self.refused["failures"] += 1
+            raise _too_many("too many wrong credentials came from your address: send a valid token", wait)
+
+    def count_failure(self, scope: Scope) -> None:
+        """Counts a wrong credential."""
+        if self._failures is not None:
+            self._failures.hit(_address(scope))
+
     def _count(self, kind: str, rate: Rate | None, request: HTTPConnection, advice: str) -> None:
         caller = None if rate is None else _caller(request)
         if rate is None or caller is None:
@@ -121,9 +152,11 @@ class Rates:
         wait = rate.hit(caller)
         if wait:
             self.refused[kind] += 1
-            raise Problem(
-                429, f"{rate.text} is how often one may {kind}: {advice}", headers={"Retry-After": str(ceil(wait))}
-            )
+            raise _too_many(f"{kind} rate limit exceeded ({rate.text}): {advice}", wait)
+
+
+def _too_many(detail: str, wait: float) -> Problem:
+    return Problem(429, detail, headers={"Retry-After": str(ceil(wait))})
 
 
 def count_publish(request: HTTPConnection) -> None:
@@ -135,7 +168,7 @@ def count_publish(request: HTTPConnection) -> None:
 
 
 def count_connect(request: HTTPConnection) -> None:
-    """For responses that stream: `EventStream` calls it, and before it what starts the work that it streams. A request
+    """For responses that stream: `EventStream` calls it, and routes that start work call it before they do. A request
     is counted once. Raises Problem (429)."""
     rates = _rates(request)
     if rates is not None and _COUNTED not in request.scope:
@@ -149,11 +182,16 @@ def _rates(request: HTTPConnection) -> Rates | None:
 
 
 def _caller(request: HTTPConnection) -> str | None:
-    """Whose rate it is: the user's, else the address's; None where there is none: for the operator, and for this
-    server itself."""
+    """The user, else the network of the address; None for the operator, and for this server itself, which have no
+    bound."""
     identity = caller_of(request)
     if identity.way == "own":
-        return None  # it was counted when it came from outside
+        return None  # the request was counted when it came from outside
     if identity.owner is not None:
         return identity.owner if identity.known else None
-    return f"address:{network_of(request.client.host)}" if request.client else "address:"
+    return _address(request.scope)
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return f"address:{network_of(client[0])}" if client else "address:"

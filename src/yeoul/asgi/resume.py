@@ -16,7 +16,7 @@ from ..stream import LastEventId, draw_work_id
 from .authentication import caller_of, principal_of, require_trusted_page, require_unrestricted
 from .errors import Problem, problem_of
 from .event_stream import STREAM_HEADERS, departure, last_event_id
-from .origins import is_cross_site_navigation
+from .origins import require_deliberate
 from .rates import count_connect
 
 __all__ = ["attach_or_start", "check_may_start", "find_work", "finite_stream"]
@@ -135,8 +135,7 @@ def check_may_start(request: Request) -> None:
 
 
 def _check_was_asked(request: Request) -> None:
-    if is_cross_site_navigation(request):
-        raise Problem(403, "a link from a page of another origin starts no work: ask from a page of this server")
+    require_deliberate(request)
     count_connect(request)  # before there is work to pay for
 
 

@@ -21,11 +21,12 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import QueryParams
-from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.requests import HTTPConnection
 from starlette.routing import Match, compile_path
 from starlette.types import Scope
 
 from .authentication import require_known
+from .body import BodyRequest
 from .idempotency import once
 from .rates import count_publish
 
@@ -33,12 +34,13 @@ __all__ = [
     "STARTED",
     "STREAM",
     "Digits",
-    "HotRequest",
     "HotRoute",
     "HotRoutes",
+    "JsonRoute",
     "Number",
     "NumberedRoute",
     "PublishRoute",
+    "external_path",
     "hot",
     "stream_route",
 ]
@@ -90,6 +92,12 @@ def stream_route(router: APIRouter | FastAPI, path: str, **options: Any) -> Call
     return add
 
 
+def external_path(request: HTTPConnection, path: str) -> str:
+    """A path of this application as its clients see it: below the path under which it is mounted, or which a proxy
+    removes (`--root-path`)."""
+    return f"{request.scope.get('root_path', '')}{path}"
+
+
 class _Rest(Convertor[str]):
     regex = "(?s:.*)"
 
@@ -103,7 +111,25 @@ class _Rest(Convertor[str]):
 register_url_convertor("rest", _Rest())
 
 
-class NumberedRoute(APIRoute):
+class JsonRoute(APIRoute):
+    """A route class: JSON bodies are read strictly (`body.BodyRequest`)."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            return await self.respond(BodyRequest(request.scope, request.receive), handle)
+
+        return answer
+
+    async def respond(
+        self, request: BodyRequest, handle: Callable[[Request], Coroutine[Any, Any, Response]]
+    ) -> Response:
+        """`handle`: what FastAPI does."""
+        return await handle(request)
+
+
+class NumberedRoute(JsonRoute):
     """For paths as `/recipes/{id}`, where `id` is a `Number`: one that is no number belongs to a route with that very
     path (`/recipes/search`), wherever it is registered, and is refused here only where there is none."""
 
@@ -140,7 +166,7 @@ _KEY = {
 }
 
 
-class PublishRoute(APIRoute):
+class PublishRoute(JsonRoute):
     """A route class: `APIRouter(route_class=PublishRoute)`. A POST needs a known caller, counts as a publish of that
     caller (`rates.py`), and respects an `Idempotency-Key` (`idempotency.py`). Other methods are not changed."""
 
@@ -152,15 +178,12 @@ class PublishRoute(APIRoute):
                 options["openapi_extra"] = {**extra, "parameters": [*parameters, _KEY]}
         super().__init__(path, endpoint, **options)
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-        if "POST" not in (self.methods or ()):
-            return handle
-
-        async def publish(request: Request) -> Response:
-            return await _publish(request, lambda: handle(request))
-
-        return publish
+    async def respond(
+        self, request: BodyRequest, handle: Callable[[Request], Coroutine[Any, Any, Response]]
+    ) -> Response:
+        if request.method != "POST":
+            return await handle(request)
+        return await _publish(request, lambda: handle(request))
 
 
 async def _publish(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
@@ -241,26 +264,6 @@ def _overlap(one: str, other: str) -> bool:
 
 # Parameters that match several segments.
 _REST = re.compile(r"\{\w+:(rest|path)\}")
-
-
-class HotRequest(Request):
-    """Reads its body without Starlette's generator."""
-
-    _whole: bytes | None = None
-
-    async def body(self) -> bytes:
-        """Raises ClientDisconnect."""
-        if self._whole is None:
-            pieces = []
-            more = True
-            while more:
-                message = await self.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                pieces.append(message.get("body", b""))
-                more = message.get("more_body", False)
-            self._whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return self._whole
 
 
 class HotRoute:

@@ -10,9 +10,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from ...asgi.authentication import caller_of, require_publish, require_subscribe
+from ...asgi.body import body_type, check_unique_names
 from ...asgi.errors import Problem, problem_of
 from ...asgi.event_stream import EventStream
-from ...asgi.headers import media_type, text_of
+from ...asgi.headers import headers_of
 from ...asgi.responses import JsonBytes
 from ...asgi.routing import Digits, PublishRoute, hot, stream_route
 from ...auth.identity import topic_part
@@ -91,7 +92,7 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
         refuse_reserved(topic)
         require_publish(request, topic)
         _refuse_forgery(request, topic)
-        events = _events(text_of(request.scope, b"content-type"), await request.body())
+        events = _events(body_type(headers_of(request.scope)), await request.body())
         try:
             cursor = await hub.publish(topic, *events)
         except (YeoulError, ValueError) as error:
@@ -172,9 +173,8 @@ def _refuse_forgery(request: Request, topic: str) -> None:
     raise Problem(403, f"only admins may publish to {first}/ directly: {instead}")
 
 
-def _events(content_type: str, body: bytes) -> list[Event]:
-    """The events of the request's body. Raises Problem (400, 415, 422)."""
-    kind, _ = media_type(content_type)
+def _events(kind: str, body: bytes) -> list[Event]:
+    """The events of the request's body. `kind`: its media type. Raises Problem (400, 415, 422)."""
     if kind == "text/plain":
         return [_event(_text(body), "message")]
     if kind == "application/json":
@@ -200,12 +200,13 @@ def _text(body: bytes) -> str:
 def _parsed(line: bytes, where: str) -> Event:
     try:
         published = _decode(line)
+        check_unique_names(line)
         data = published.data if isinstance(published.data, str) else json_data(published.data)
     except msgspec.ValidationError as error:
         raise Problem(
             422, f'{where}: {error}; an event is {{"data": …, "type": "…"}}', fields=[(where, str(error))]
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, ValueError) as error:  # UnicodeDecodeError is a ValueError, too
         raise Problem(400, f"{where} is not JSON: {error}") from error
     except RecursionError as error:
         raise Problem(400, f"{where} is nested too deeply") from error

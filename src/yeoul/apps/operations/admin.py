@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from ...asgi.authentication import require_admin
 from ...asgi.errors import Problem
 from ...asgi.openapi import problems
-from ...asgi.routing import Digits
+from ...asgi.routing import Digits, JsonRoute
 from ...hub import Hub, Subscription
 from ...hub.health import PROBE_TOPIC
 from ...hub.reasons import KICKED
@@ -128,7 +128,7 @@ class Ended(BaseModel):
 
 
 def admin(hub: Hub, overview: Callable[[], Overview]) -> APIRouter:
-    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(require_admin)])
+    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(require_admin)], route_class=JsonRoute)
 
     @router.get("/overview", summary="Show totals, rates and latencies")
     async def show_overview() -> Overview:

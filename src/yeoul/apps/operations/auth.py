@@ -23,6 +23,7 @@ from ...asgi.authentication import (
 from ...asgi.body import JsonBody
 from ...asgi.errors import Problem
 from ...asgi.openapi import FOR_ALL, problems
+from ...asgi.routing import JsonRoute
 from ...auth.authenticator import Authenticator
 from ...auth.identity import Identity, topic_part
 from ...auth.tickets import Tickets
@@ -76,7 +77,7 @@ class Me(BaseModel):
 
 def auth_app(hub: Hub, authenticator: Authenticator, tickets: Tickets, *, cookie: str) -> APIRouter:
     """`cookie`: the name of the session cookie."""
-    router = APIRouter(tags=["auth"])
+    router = APIRouter(tags=["auth"], route_class=JsonRoute)
 
     @router.post("/auth/tickets", status_code=201, response_model=IssuedTicket, summary="Issue a ticket for one stream")
     async def issue_ticket(request: Request, identity: KnownByToken, new: NewTicket | None = None) -> Response:

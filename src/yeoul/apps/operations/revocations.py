@@ -12,6 +12,7 @@ from ...asgi.authentication import require_admin
 from ...asgi.body import JsonBody
 from ...asgi.errors import Problem
 from ...asgi.openapi import problems
+from ...asgi.routing import JsonRoute
 from ...auth.tickets import Tickets
 from ...hub import Hub
 from ...hub.reasons import REVOKED
@@ -43,7 +44,7 @@ class RevocationList(BaseModel):
 
 def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> APIRouter:
     # A dependency, so that it is checked before the body is.
-    router = APIRouter(tags=["auth"], dependencies=[Depends(require_admin)])
+    router = APIRouter(tags=["auth"], dependencies=[Depends(require_admin)], route_class=JsonRoute)
 
     @router.post(
         "/auth/revocations", status_code=201, response_model=NewlyRevoked, summary="Revoke the tokens of a user"
