@@ -101,7 +101,7 @@ async def test_a_source_that_fails_is_begun_anew(
         async with reading(hub, "a") as reader:
             source.gate.release()
             await until(lambda: reader.data == ["3.1"])
-    assert caplog.text.count("has failed") == 2
+    assert caplog.text.count("failed: it is started again") == 2
 
 
 async def test_a_source_that_has_worked_for_long_is_tried_again_soon(

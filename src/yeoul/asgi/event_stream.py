@@ -124,7 +124,7 @@ class EventStream(Response):
             await send({"type": "http.response.body"})
             return
         try:
-            if is_cross_site_navigation(self._request):
+            if headers_of(scope).get(b"sec-fetch-mode") == b"navigate" and is_cross_site_navigation(self._request):
                 raise Problem(403, _NO_LINK)  # it would make its user appear in a chat room, for example
             count_connect(self._request)
             position = last_event_id(self._request)

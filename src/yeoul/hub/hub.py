@@ -309,6 +309,7 @@ class Hub:
         self._unbroken = 0
         self._leaving = Farewell()
         self._endings: list[Ending] = []
+        self._checks: dict[Callable[[object], None], None] = {}
         self._closing: asyncio.Future[None] | None = None
 
     @property
@@ -392,6 +393,12 @@ class Hub:
         """All that are open, in the order in which they came."""
         return list(self._readers)
 
+    def readers_of(self, topic: str) -> list[Subscription]:
+        """Those that follow this topic, alone or with others."""
+        if topic not in self._topics:
+            return []
+        return [reader for reader in self._readers if any(followed.name == topic for followed in reader.topics)]
+
     def topics(self) -> list[Topic]:
         """All that are followed, in the order in which they were first."""
         return list(self._topics)
@@ -430,6 +437,11 @@ class Hub:
     def before_close(self, ending: Ending) -> None:
         """Has `close` await this after endless streams have had their farewell, and before the others have theirs."""
         self._endings.append(ending)
+
+    def before_serving(self, check: Callable[[object], None]) -> None:
+        """Has `lifespan` call this with the application before it serves: what it raises is an error at the start.
+        Repeated for the same function, it has no effect."""
+        self._checks[check] = None
 
     async def close(self) -> None:
         """Takes no new readers, says farewell to those of endless streams, waits for what `before_close` named (readers
@@ -472,6 +484,8 @@ class Hub:
         Servers wait for open responses before they end the lifespan, so the hub also listens for SIGTERM and SIGINT:
         streams get their farewell at once, then the server's own handler runs.
         """
+        for check in self._checks:
+            check(app)
         async with self:
             with before_signals(self.loop, self.close):
                 yield

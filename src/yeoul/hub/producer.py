@@ -1,4 +1,4 @@
-"""What is produced only while somebody reads it."""
+"""Events that are produced only while they have readers."""
 
 from __future__ import annotations
 
@@ -7,27 +7,38 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from itertools import chain, repeat
 
-from ..errors import HubClosed
+from ..errors import EventTooLarge, HubClosed
 from ..observe import logger
 from ..sse import Event
 from ..stream.retry import RetryPolicy
 from .hub import Hub
-from .reasons import EndReason
+from .reasons import SOURCE_FAILED, EndReason
 from .subscription import Subscription
 
-__all__ = ["Producer"]
+__all__ = ["Producer", "UnsendableValue"]
 
-# Waits between attempts of a source that fails: it is tried for as long as somebody reads.
+# Waits between attempts of a source that raises: it is started again for as long as it has readers.
 _RETRIES = RetryPolicy(attempts=8, base=0.5, cap=30.0)
+
+# Seconds before a source is started again that has yielded what cannot be sent: that is a mistake in it.
+_PAUSE_S = 30.0
+
+
+class UnsendableValue(Exception):
+    """Raised by a source for a value that it cannot turn into an event. The message names source and value."""
 
 
 class Producer:
-    """Publishes the events of a source into a topic while the topic has readers; all of them share one run of it.
+    """Publishes the events of a source to a topic while the topic has readers: the source runs once for all of them.
 
-    It begins with the first reader and ends `linger` seconds after the last, so that one that reconnects finds it
-    running. A source that raises is logged and begun anew, after a wait that grows with each failure in a row; one that
-    ends by itself is begun anew when somebody comes after all have gone. `on_idle` is called when nothing runs and
-    nobody reads; where it is given, the producer has to be made in the event loop. Raises InvalidTopic.
+    It starts with the first reader and ends `linger` seconds after the last, so that a reader that reconnects finds it
+    running. A source that raises is logged and started again, after a wait that grows with each failure in a row. One
+    that ends by itself is started again with the first reader after all have left. One that yields what cannot be sent
+    is logged once, its readers are ended (SOURCE_FAILED; those that follow other topics too stay), and it is started
+    again no sooner than after half a minute.
+
+    `on_idle` is called when nothing runs and the topic has no readers; with it, the producer must be created in the
+    event loop. Raises InvalidTopic; ValueError where the topic has a source, or a watcher, already.
     """
 
     def __init__(
@@ -44,12 +55,15 @@ class Producer:
         self._source = source
         self._linger = linger
         self._on_idle = on_idle
-        self._readers = 0
+        self._readers = len(hub.readers_of(topic))  # they may have come by another route before
         self._run: asyncio.Task[None] | None = None
+        self._paused_until = 0.0
         hub.watch(topic, self._on_reader)
         self._timer: asyncio.TimerHandle | None = None
-        if on_idle is not None:
-            # Nobody may come: whoever it was made for may be refused, or be gone before it reads.
+        if self._readers:
+            self._run = hub.spawn(self._produce())
+        elif on_idle is not None:
+            # There may be no reader: the one that it was created for may be refused, or leave before it reads.
             self._timer = asyncio.get_running_loop().call_later(linger, self._idle)
 
     @property
@@ -57,23 +71,40 @@ class Producer:
         return self._run is not None and not self._run.done()
 
     def close(self) -> None:
-        """Ends the run, and looks at readers no more."""
+        """Ends the run, and watches the topic no longer."""
         self._hub.unwatch(self.topic)
         self._stop()
 
     def _on_reader(self, topic: str, reader: Subscription, reason: EndReason | None) -> None:
         self._readers += 1 if reason is None else -1
-        if self._readers:
+        if not self._readers:
+            if self._timer is None:
+                self._timer = self._hub.loop.call_later(max(self._linger, self._pause), self._idle)
+        elif self._pause:
+            if reason is None and len(reader.topics) == 1:
+                reader.end(SOURCE_FAILED)
+        else:
             self._forget_timer()
             if self._run is None:
                 self._run = self._hub.spawn(self._produce())
-        elif self._timer is None:
-            self._timer = self._hub.loop.call_later(self._linger, self._idle)
+
+    @property
+    def _pause(self) -> float:
+        """Seconds until a source that has failed may be started again."""
+        return max(0.0, self._paused_until - self._hub.loop.time())
 
     def _idle(self) -> None:
         self._stop()
         if self._on_idle is not None:
             self._on_idle()
+
+    def _resume(self) -> None:
+        """Readers that follow other topics too have waited for the end of the pause."""
+        self._stop()
+        if self._readers:
+            self._run = self._hub.spawn(self._produce())
+        else:
+            self._idle()
 
     def _stop(self) -> None:
         self._forget_timer()
@@ -95,11 +126,14 @@ class Producer:
                 return
             except HubClosed:
                 return
+            except UnsendableValue as error:
+                self._fail(error)
+                return
             except Exception:
                 if self._hub.loop.time() - began > _RETRIES.cap:
                     delays = _delays()  # it has worked: this is the first failure of its kind
                 wait = next(delays)
-                logger.exception("what topic %r is made of has failed: it is tried again in %.1f s", self.topic, wait)
+                logger.exception("the source of topic %r failed: it is started again in %.1f s", self.topic, wait)
             await asyncio.sleep(wait)
 
     async def _publish_all(self) -> None:
@@ -112,7 +146,21 @@ class Producer:
 
     async def _publish(self, source: AsyncIterator[Event]) -> None:
         async for event in source:
-            await self._hub.publish(self.topic, event)
+            try:
+                await self._hub.publish(self.topic, event)
+            except (EventTooLarge, ValueError) as error:
+                wrong = f"the source of topic {self.topic!r} yielded an invalid event: {error}"
+                raise UnsendableValue(wrong) from error
+
+    def _fail(self, error: UnsendableValue) -> None:
+        logger.error("%s: the streams of topic %r are ended", error, self.topic, exc_info=error.__cause__)
+        self._run = None
+        self._paused_until = self._hub.loop.time() + _PAUSE_S
+        self._forget_timer()
+        self._timer = self._hub.loop.call_later(_PAUSE_S, self._resume)
+        for reader in self._hub.readers_of(self.topic):
+            if len(reader.topics) == 1:
+                reader.end(SOURCE_FAILED)
 
 
 def _delays() -> Iterator[float]:

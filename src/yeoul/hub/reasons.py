@@ -20,6 +20,7 @@ __all__ = [
     "PROBE_DONE",
     "REVOKED",
     "SEND_TIMEOUT",
+    "SOURCE_FAILED",
     "EndReason",
     "Last",
 ]
@@ -62,6 +63,7 @@ EXPIRED = EndReason("expired")  # the reader's credential has expired
 REVOKED = EndReason("revoked", reconnect=False)  # its user's tokens were revoked
 KICKED = EndReason("kicked", reconnect=False)  # an administrator ended the stream
 BROKER_FAILED = EndReason("broker", patient=True)  # the broker's history could not be read
+SOURCE_FAILED = EndReason("failed", log_level=logging.WARNING)  # the topic's source yielded what cannot be sent
 SEND_TIMEOUT = EndReason("send timeout", Last.ABORT)  # its socket took nothing for `send_timeout`
 ERROR = EndReason("error", Last.ABORT)  # its encoding or outlet raised an exception
 PROBE_DONE = EndReason("probe", Last.NOTHING, reconnect=False)  # the health probe's own reader
