@@ -165,7 +165,7 @@ class Exchange:
                 waits_for = running.send(None)
             except StopIteration:
                 return
-            running = _go_on(running, waits_for)
+            running = _rest(running, waits_for)
         context = contextvars.Context() if service.reset_contextvars else None
         task = service.loop.create_task(running, context=context)
         service.tasks.add(task)
@@ -342,9 +342,14 @@ class Exchange:
 _OVER: Scope = {"method": "", "http_version": ""}
 
 
+async def _rest(running: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """The rest of a coroutine that was run up to its first wait, for a task of its own. (Since Python 3.12 a task takes
+    no generator, so that `_steps` alone would not do.)"""
+    await _steps(running, waits_for)
+
+
 @types.coroutine
-def _go_on(running: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """The rest of a coroutine that was run up to its first wait, as a coroutine of its own for a task."""
+def _steps(running: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
     step: Callable[[], Any]
     while True:
         try:
