@@ -109,6 +109,7 @@ static void receive(struct connection *c) {
         finish(c);
     } else if (pause_ns) {
         c->next_at += pause_ns;
+        if (c->next_at < at) c->next_at = at; /* what was late is not made up for: requests would come in bursts */
     } else {
         post(c);
     }
