@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from openai import AsyncOpenAI, NotFoundError
+from openai import AsyncOpenAI, AuthenticationError, NotFoundError
 
 from support.reader import ask
 from support.serving import one_outlet, serving
@@ -48,6 +48,15 @@ async def test_clients_built_on_openais_sdk_show_what_is_wrong(port: int) -> Non
     async with client:
         with pytest.raises(NotFoundError, match="no resource has this address: /docs lists all"):
             await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+
+
+@one_outlet
+async def test_clients_built_on_openais_sdk_show_what_to_send_in_demo_mode(port: int) -> None:
+    client = AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="sk-123", max_retries=0)
+    async with client:
+        with pytest.raises(AuthenticationError, match=r"this is an API key, .* for example dTE6Ojo=") as caught:
+            await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+    assert "sk-123" not in str(caught.value)
 
 
 @one_outlet

@@ -1,4 +1,4 @@
-"""From a credential to an identity, in demo mode and with keys."""
+"""From a token to an identity, in demo mode and with keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def refusal(authenticator: Authenticator, text: str) -> str:
     return str(caught.value)
 
 
-async def test_a_token_is_made_an_identity() -> None:
+async def test_a_token_becomes_an_identity() -> None:
     expires = time.time() + 60
     text = make_jwt("auth0|42", name="Ann", email="ann@example.com", roles=["user"], exp=expires)
     identity = await with_key().token(text, "cookie")
@@ -39,13 +39,13 @@ async def test_a_token_is_made_an_identity() -> None:
     assert identity.grants == Grants.of(["notifications/auth0~7C42", "chat/*", "system/status"], ["chat/*"])
 
 
-async def test_a_tokens_own_grants_stand_instead_of_the_usual_ones() -> None:
+async def test_a_yeoul_claim_replaces_the_default_grants() -> None:
     identity = await with_key().token(make_jwt(yeoul={"subscribe": ["news"]}), "bearer")
     assert identity.grants == Grants.of(["news", "system/status"])
     assert not identity.may_publish("chat/a")
 
 
-async def test_what_was_taken_back_is_refused() -> None:
+async def test_revoked_tokens_are_refused() -> None:
     issued = time.time() - 7
     asked: list[tuple[str, float | None]] = []
 
@@ -56,7 +56,7 @@ async def test_what_was_taken_back_is_refused() -> None:
     authenticator = with_key(revoked=revoked)
     assert (await authenticator.token(make_jwt("good", iat=issued), "bearer")).user == "good"
     assert "has been revoked: log in again" in await refusal(authenticator, make_jwt("bad"))
-    await refusal(authenticator, make_jwt("worse", seconds=-100))  # what is not taken anyway is not asked about
+    await refusal(authenticator, make_jwt("worse", seconds=-100))  # refused before `revoked` is asked
     assert asked[0] == ("good", issued)
     assert [user for user, _ in asked] == ["good", "bad"]
     demo = Authenticator(demo=True, revoked=revoked)
@@ -64,7 +64,7 @@ async def test_what_was_taken_back_is_refused() -> None:
     assert asked[-1] == ("bad", None)
 
 
-async def test_demo_tokens_are_taken_in_demo_mode_alone() -> None:
+async def test_demo_tokens_are_accepted_in_demo_mode_only() -> None:
     identity = await Authenticator(demo=True, **USUAL).token(demo_token(), "query")
     assert (identity.user, identity.name, identity.expires, identity.way) == ("u1", "Ann", None, "query")
     assert identity.may_subscribe("notifications/u1")
@@ -73,23 +73,40 @@ async def test_demo_tokens_are_taken_in_demo_mode_alone() -> None:
     assert "demo token, which only demo mode accepts, since it proves nothing" in said
 
 
-async def test_a_jwt_in_demo_mode_is_told_what_to_set() -> None:
+@pytest.mark.parametrize("key", ["sk-1234567890abcdef", "sk-proj-a.b.c", "EMPTY", "ollama", "hf_abcdef", ""])
+async def test_an_api_key_in_demo_mode_is_refused_with_what_to_send_instead(key: str) -> None:
+    with pytest.raises(InvalidToken) as caught:
+        await Authenticator(demo=True).token(key, "bearer")
+    said = str(caught.value)
+    assert ("this is an API key, not a token of this server" in said) == key.startswith("sk-")
+    assert "Send one (clients of OpenAI's API: as the API key), or no Authorization header" in said
+    assert "set YEOUL_JWT_SECRET" in said
+    example = said.partition("for example ")[2].partition(". ")[0]
+    assert (await Authenticator(demo=True).token(example, "bearer")).user == "u1"
+
+
+async def test_an_api_key_is_refused_with_what_to_send_instead() -> None:
+    said = await refusal(with_key(), "sk-1234567890abcdef")
+    assert "this is an API key, not a token of this server: send a JWT (clients of OpenAI's API: as the API key)" in said
+
+
+async def test_a_jwt_in_demo_mode_is_refused_with_the_setting_to_change() -> None:
     said = await refusal(Authenticator(demo=True), make_jwt())
     assert "runs in demo mode" in said
     assert "YEOUL_JWT_SECRET" in said
 
 
-async def test_nonsense_is_told_what_would_be_right() -> None:
+async def test_other_text_is_refused_with_the_right_form() -> None:
     assert "not a JWT" in await refusal(with_key(), "nonsense!")
     assert "Base64 of" in await refusal(Authenticator(demo=True), "nonsense!")
 
 
-async def test_without_keys_and_demo_mode_no_token_is_taken() -> None:
+async def test_without_keys_and_demo_mode_every_token_is_refused() -> None:
     for text in (make_jwt(), demo_token()):
         assert "has no key to verify tokens with" in await refusal(Authenticator(demo=False), text)
 
 
-def test_a_demo_token_is_made_as_it_is_read() -> None:
+def test_make_demo_token_refuses_fields_that_cannot_be_read_back() -> None:
     assert make_demo_token("u1", "Ann", "ann@example.com", ["user"]) == demo_token()
     for user, name in (("", ""), ("a:b", ""), ("a", "b:c"), ("a\n", ""), ("a" * 2_000, "")):
         with pytest.raises(ValueError, match="a demo token is Base64"):
@@ -111,7 +128,7 @@ def count_signatures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return checked
 
 
-async def test_a_token_seen_lately_is_not_verified_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_verified_token_is_not_verified_again(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = count_signatures(monkeypatch)
     authenticator = with_key()
     text = make_jwt("ann")
@@ -124,7 +141,7 @@ async def test_a_token_seen_lately_is_not_verified_again(monkeypatch: pytest.Mon
     assert authenticator.remembered(make_jwt("ann", seconds=61), "bearer") is None
 
 
-async def test_a_token_that_is_remembered_ends_with_its_exp() -> None:
+async def test_a_remembered_token_expires() -> None:
     now = time.time()
     clock = [now]
     tokens = Tokens([secret_key(SECRET)], Rules(leeway=5), clock=lambda: clock[0])
@@ -138,7 +155,7 @@ async def test_a_token_that_is_remembered_ends_with_its_exp() -> None:
     assert "expired" in await refusal(authenticator, text)
 
 
-async def test_a_token_that_is_remembered_can_be_revoked() -> None:
+async def test_a_remembered_token_can_be_revoked() -> None:
     revoked: set[str] = set()
     authenticator = with_key(revoked=lambda user, issued: user in revoked)
     text = make_jwt("ann")
@@ -149,7 +166,7 @@ async def test_a_token_that_is_remembered_can_be_revoked() -> None:
         authenticator.remembered(text, "bearer")
 
 
-async def test_a_token_whose_signature_was_changed_is_not_taken_for_one_that_is_remembered() -> None:
+async def test_a_changed_token_is_not_mistaken_for_a_remembered_one() -> None:
     authenticator = with_key()
     text = make_jwt("ann")
     await authenticator.token(text, "bearer")
@@ -159,7 +176,7 @@ async def test_a_token_whose_signature_was_changed_is_not_taken_for_one_that_is_
         await refusal(authenticator, changed)
 
 
-async def test_as_many_tokens_are_remembered_as_the_bound_says(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_remembered_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yeoul.auth.authenticator._MAX_REMEMBERED", 3)
     authenticator = with_key()
     texts = [make_jwt(f"user{number}") for number in range(5)]

@@ -47,12 +47,12 @@ def test_both_alphabets_and_an_address_that_did_not_escape_them(text: str) -> No
         encoded("u1:" + "x" * 2_000 + ":b:c"),
     ],
 )
-def test_anything_else_is_refused_with_its_form_and_without_itself(token: str) -> None:
+def test_other_text_is_refused_with_the_form_and_not_quoted(token: str) -> None:
     with pytest.raises(InvalidToken, match="id:name:email:role") as caught:
         read_demo_token(token)
     assert len(token) < 3 or token not in str(caught.value)
 
 
-def test_what_is_made_is_read() -> None:
+def test_a_made_token_is_read_back() -> None:
     user = DemoUser("u1", "Ann", "ann@example.com", frozenset({"user"}))
     assert read_demo_token(make_demo_token(user.user, user.name, user.email, sorted(user.roles))) == user

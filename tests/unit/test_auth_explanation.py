@@ -25,7 +25,7 @@ def wrong(told: Explanation) -> dict[str, str]:
     return {finding.what: finding.wrong for finding in told.findings if finding.wrong is not None}
 
 
-async def test_each_check_of_a_good_token_is_told() -> None:
+async def test_a_valid_token_passes_each_check() -> None:
     told = await explain(make_jwt(aud="yeoul", iss="me"), TOKENS, time.time())
     assert wrong(told) == {}
     names = [finding.what for finding in told.findings]
@@ -34,14 +34,14 @@ async def test_each_check_of_a_good_token_is_told() -> None:
     assert told.payload["sub"] == "u1"
 
 
-async def test_everything_that_is_wrong_is_told_at_once() -> None:
+async def test_all_errors_are_listed() -> None:
     text = make_jwt(secret=SECRET[::-1], seconds=-60, aud="other", roles="admin")
     found = wrong(await explain(text, TOKENS, time.time()))
     assert set(found) == {"signature", "exp", "iss", "aud", "roles"}
     assert "expired 60 s ago" in found["exp"]
 
 
-async def test_a_server_without_a_key_can_still_say_what_a_token_says() -> None:
+async def test_without_a_key_the_claims_are_still_shown() -> None:
     told = await explain(make_jwt(), None, time.time())
     assert wrong(told) == {"signature": "this server has no key to check it with"}
     assert told.payload["sub"] == "u1"
@@ -60,11 +60,11 @@ def part(data: bytes) -> str:
         (f"{part(b'{}')}.{part(json.dumps({'sub': 'u', 'exp': 1}).encode())}.", {"header", "exp", "iss", "aud"}),
     ],
 )
-async def test_what_cannot_be_read_is_told(text: str, what: set[str]) -> None:
+async def test_unreadable_parts_are_listed(text: str, what: set[str]) -> None:
     assert set(wrong(await explain(text, TOKENS, time.time()))) == what
 
 
-async def test_keys_that_cannot_be_had_are_told() -> None:
+async def test_unavailable_keys_are_listed() -> None:
     tokens = Tokens([], jwks=Jwks("http://127.0.0.1:1/"))
     key = Ed25519PrivateKey.generate()
     text = jwt.encode({"sub": "u", "exp": time.time() + 9}, key, algorithm="EdDSA")
@@ -84,7 +84,7 @@ async def test_keys_that_cannot_be_had_are_told() -> None:
         {"aud": "yeoul", "iss": "me", "nbf": 9e9},
     ],
 )
-async def test_an_explanation_agrees_with_what_happens(claims: dict[str, Any]) -> None:
+async def test_an_explanation_agrees_with_verification(claims: dict[str, Any]) -> None:
     text = make_jwt(**claims)
     refused = None
     try:

@@ -84,6 +84,13 @@ def time() -> Time:
 
 @pytest.fixture
 async def jwks(provider: Provider, time: Time) -> AsyncIterator[Jwks]:
+    made = Jwks(provider.url, clock=time)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def impatient(provider: Provider, time: Time) -> AsyncIterator[Jwks]:
     made = Jwks(provider.url, clock=time, timeout=0.2)
     yield made
     await made.close()
@@ -101,7 +108,9 @@ def answering(response: Callable[[], web.StreamResponse]) -> Callable[[web.Reque
 
 
 @pytest.mark.parametrize(("private", "algorithm"), [(RSA, "RS256"), (EC, "ES256"), (ED, "EdDSA")])
-async def test_tokens_of_published_keys_are_taken(provider: Provider, jwks: Jwks, private: Any, algorithm: str) -> None:
+async def test_tokens_signed_with_published_keys_are_accepted(
+    provider: Provider, jwks: Jwks, private: Any, algorithm: str
+) -> None:
     provider.keys = [jwk(RSA, "r"), jwk(EC, "e"), jwk(ED, "o")]
     id = {"RS256": "r", "ES256": "e", "EdDSA": "o"}[algorithm]
     for kid in (id, None):
@@ -109,14 +118,14 @@ async def test_tokens_of_published_keys_are_taken(provider: Provider, jwks: Jwks
     assert provider.requests == 1
 
 
-async def test_keys_are_fetched_once_for_all_who_wait(provider: Provider, jwks: Jwks) -> None:
+async def test_keys_are_fetched_once_for_all_waiting_requests(provider: Provider, jwks: Jwks) -> None:
     tokens = tokens_of(jwks)
     read = await asyncio.gather(*(tokens.read(token(EC, "one")) for _ in range(50)))
     assert {claims.user for claims in read} == {"u1"}
     assert provider.requests == 1
 
 
-async def test_one_who_stops_waiting_does_not_end_it_for_the_others(provider: Provider, jwks: Jwks) -> None:
+async def test_a_cancelled_request_does_not_end_the_fetch_of_the_others(provider: Provider, jwks: Jwks) -> None:
     go = asyncio.Event()
     asked = asyncio.Event()
 
@@ -146,9 +155,7 @@ async def test_a_new_key_is_fetched_when_a_token_names_it(provider: Provider, jw
     assert provider.requests == 2
 
 
-async def test_a_key_that_was_taken_back_is_not_taken_for_longer_than_keys_are_kept(
-    provider: Provider, jwks: Jwks, time: Time
-) -> None:
+async def test_a_withdrawn_key_is_refused_after_max_age(provider: Provider, jwks: Jwks, time: Time) -> None:
     tokens = tokens_of(jwks)
     await tokens.read(token(EC, "one"))
     provider.keys = [jwk(ED, "two")]
@@ -161,9 +168,7 @@ async def test_a_key_that_was_taken_back_is_not_taken_for_longer_than_keys_are_k
     assert provider.requests == 2
 
 
-async def test_a_token_that_is_remembered_is_verified_again_once_its_key_may_have_been_withdrawn(
-    provider: Provider, jwks: Jwks, time: Time
-) -> None:
+async def test_a_remembered_token_is_verified_again_after_max_age(provider: Provider, jwks: Jwks, time: Time) -> None:
     authenticator = Authenticator(demo=False, tokens=tokens_of(jwks))
     text = token(EC, "one")
     await authenticator.token(text, "bearer")
@@ -177,9 +182,33 @@ async def test_a_token_that_is_remembered_is_verified_again_once_its_key_may_hav
     assert provider.requests == 2
 
 
-async def test_names_that_nobody_knows_do_not_make_it_ask_again_and_again(
+async def test_a_token_that_is_accepted_while_keys_are_fetched_is_not_remembered(
     provider: Provider, jwks: Jwks, time: Time
 ) -> None:
+    authenticator = Authenticator(demo=False, tokens=tokens_of(jwks))
+    text = token(EC, "one")
+    await authenticator.token(text, "bearer")
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await go.wait()
+        return web.json_response({"keys": [jwk(ED, "two")]})
+
+    provider.answer = answer
+    time.now += PAUSE_S
+    fetching = asyncio.create_task(authenticator.token(token(ED, "two", "EdDSA"), "bearer"))
+    await asked.wait()
+    assert (await authenticator.token(text, "bearer")).user == "u1", "with the keys from before"
+    assert authenticator.remembered(text, "bearer") is None
+    go.set()
+    assert (await fetching).user == "u1"
+    assert authenticator.remembered(token(ED, "two", "EdDSA"), "bearer") is not None
+    with pytest.raises(InvalidToken, match="matches no key"):
+        await authenticator.token(text, "bearer")
+
+
+async def test_unknown_kids_do_not_cause_a_request_each(provider: Provider, jwks: Jwks, time: Time) -> None:
     tokens = tokens_of(jwks)
     rounds = 5
     for _ in range(rounds):
@@ -190,7 +219,7 @@ async def test_names_that_nobody_knows_do_not_make_it_ask_again_and_again(
     assert provider.requests == rounds
 
 
-async def test_tokens_that_no_published_key_can_have_made_cost_no_request(provider: Provider, jwks: Jwks) -> None:
+async def test_tokens_of_other_algorithms_cause_no_request(provider: Provider, jwks: Jwks) -> None:
     own = "own-secret-of-more-than-32-bytes-0123456789"
     tokens = Tokens([secret_key(own)], jwks=jwks, clock=lambda: 1_999_999_000.0)
     assert (await tokens.read(token(own, "x", "HS256"))).user == "u1"
@@ -220,7 +249,7 @@ def _huge() -> web.StreamResponse:
         (_huge, "longer than 256 KiB"),
     ],
 )
-async def test_without_keys_a_token_is_neither_taken_nor_refused(
+async def test_without_keys_a_token_is_neither_accepted_nor_refused(
     provider: Provider, jwks: Jwks, time: Time, response: Callable[[], web.StreamResponse], said: str
 ) -> None:
     tokens = tokens_of(jwks)
@@ -235,7 +264,7 @@ async def test_without_keys_a_token_is_neither_taken_nor_refused(
 
 
 @pytest.mark.parametrize("response", [lambda: web.Response(status=503), lambda: web.json_response({"keys": []}), _huge])
-async def test_keys_stay_good_while_their_owner_is_down(
+async def test_keys_stay_in_use_while_the_provider_is_down(
     provider: Provider, jwks: Jwks, time: Time, response: Callable[[], web.StreamResponse]
 ) -> None:
     tokens = tokens_of(jwks)
@@ -249,17 +278,17 @@ async def test_keys_stay_good_while_their_owner_is_down(
         await tokens.read(token(EC, "new"))
 
 
-async def test_an_owner_that_does_not_answer_is_waited_for_a_short_time(provider: Provider, jwks: Jwks) -> None:
+async def test_a_provider_that_does_not_respond_times_out(provider: Provider, impatient: Jwks) -> None:
     async def never(request: web.Request) -> web.StreamResponse:
         await provider.over.wait()
         raise ConnectionError
 
     provider.answer = never
     with pytest.raises(KeysUnavailable, match=r"no response within 0\.2 s"):
-        await tokens_of(jwks).read(token(EC, "one"))
+        await tokens_of(impatient).read(token(EC, "one"))
 
 
-async def test_an_owner_that_drips_is_waited_for_no_longer(provider: Provider, jwks: Jwks) -> None:
+async def test_a_provider_that_responds_slowly_times_out(provider: Provider, impatient: Jwks) -> None:
     async def drip(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -270,10 +299,10 @@ async def test_an_owner_that_drips_is_waited_for_no_longer(provider: Provider, j
 
     provider.answer = drip
     with pytest.raises(KeysUnavailable, match=r"no response within 0\.2 s"):
-        await tokens_of(jwks).read(token(EC, "one"))
+        await tokens_of(impatient).read(token(EC, "one"))
 
 
-async def test_an_owner_that_is_not_there_is_told(time: Time) -> None:
+async def test_a_refused_connection_is_reported(time: Time) -> None:
     jwks = Jwks("http://127.0.0.1:1/keys", clock=time)
     with pytest.raises(KeysUnavailable, match="the connection failed") as caught:
         await jwks.keys("one")
@@ -281,7 +310,7 @@ async def test_an_owner_that_is_not_there_is_told(time: Time) -> None:
     await jwks.close()
 
 
-async def test_closing_ends_a_fetch_and_nothing_is_fetched_after_it(provider: Provider, jwks: Jwks) -> None:
+async def test_close_ends_a_fetch_and_prevents_others(provider: Provider, jwks: Jwks) -> None:
     asked = asyncio.Event()
 
     async def never(request: web.Request) -> web.StreamResponse:
@@ -329,18 +358,18 @@ def private_jwk(private: Any) -> dict[str, Any]:
         {"kty": ["RSA"]},
     ],
 )
-def test_keys_for_something_else_are_passed_over(entry: dict[str, Any]) -> None:
+def test_unusable_keys_are_ignored(entry: dict[str, Any]) -> None:
     keys = read_jwks(json.dumps({"keys": [entry, jwk(ED, "good")]}).encode())
     assert [(key.algorithm, key.id) for key in keys] == [("EdDSA", "good")]
 
 
-def test_what_a_document_says_of_a_key_beside_it_is_no_matter() -> None:
+def test_unknown_members_of_a_key_are_ignored() -> None:
     entry = jwk(RSA, "r", use="sig", alg="RS256", key_ops=["verify"], x5t="x", unknown={"a": 1})
     keys = read_jwks(json.dumps({"keys": [entry], "more": True}).encode())
     assert [(key.algorithm, key.id) for key in keys] == [("RS256", "r")]
 
 
-def test_a_document_has_a_bounded_number_of_keys() -> None:
+def test_the_number_of_keys_is_bounded() -> None:
     assert len(read_jwks(json.dumps({"keys": [jwk(ED, f"k{n}") for n in range(200)]}).encode())) == 50
 
 
@@ -350,7 +379,7 @@ def test_a_document_has_a_bounded_number_of_keys() -> None:
 @pytest.mark.parametrize(
     "url", ["https://id.example/keys", "http://localhost:9/keys", "http://127.0.0.1/keys", "http://[::1]:9/keys"]
 )
-def test_keys_come_over_tls_or_from_this_machine(url: str) -> None:
+def test_urls_with_tls_or_of_this_machine_are_accepted(url: str) -> None:
     assert Jwks(url)
 
 
@@ -366,23 +395,23 @@ def test_keys_come_over_tls_or_from_this_machine(url: str) -> None:
         ("https://[::1/keys", "not a URL"),
     ],
 )
-def test_other_places_are_refused(url: str, said: str) -> None:
+def test_other_urls_are_refused(url: str, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         Jwks(url)
     assert "pass@" not in str(caught.value)
 
 
-async def test_at_the_start_they_are_fetched_and_trouble_is_told_before_anybody_asks(
+async def test_open_fetches_the_keys_and_logs_a_failure(
     provider: Provider, time: Time, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gone = Jwks("http://127.0.0.1:1/keys", clock=time, timeout=1)
+    gone = Jwks("http://127.0.0.1:1/keys", clock=time)
     gone.open()
     with pytest.raises(KeysUnavailable):
         await gone.keys("one")
     await gone.close()
     assert "no keys from http://127.0.0.1:1" in caplog.text
-    early = Jwks(provider.url, clock=time, timeout=1)
+    early = Jwks(provider.url, clock=time)
     early.open()
     await early.keys("one")
     await early.close()
-    assert provider.requests == 1, "whoever comes meanwhile waits for the same request"
+    assert provider.requests == 1, "requests that come meanwhile wait for the same fetch"

@@ -1,4 +1,4 @@
-"""Tickets: used once, and again only in a browser that shows a pass of their user."""
+"""Tickets: used once, and again only by the browser that has a pass of their user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from yeoul.auth.identity import ANONYMOUS, OPERATOR, Grants, Identity
-from yeoul.auth.tickets import Tickets
+from yeoul.auth.tickets import ExpiringStore, Tickets
 from yeoul.errors import InvalidToken, TooManyTickets
 
 ANN = Identity(user="ann", roles=frozenset({"user"}), grants=Grants.of(["chat/*"]), expires=2_000.0, way="bearer")
@@ -46,7 +46,7 @@ async def used(tickets: Tickets, identity: Identity = ANN, *passes: str) -> tupl
     return text, admission.new_pass.text
 
 
-async def test_a_ticket_is_taken_once_for_the_user_it_was_issued_to(tickets: Tickets) -> None:
+async def test_a_ticket_is_accepted_once_for_its_user(tickets: Tickets) -> None:
     text = await tickets.issue(ANN)
     identity = (await tickets.admit(text)).identity
     assert identity == replace(ANN, way="ticket")
@@ -68,7 +68,7 @@ async def test_only_digests_are_kept(tickets: Tickets) -> None:
         assert not any(secret in shown for secret in (unused, text, pass_text))
 
 
-async def test_after_its_time_it_is_not_taken(tickets: Tickets, clock: Clock) -> None:
+async def test_an_expired_ticket_is_refused(tickets: Tickets, clock: Clock) -> None:
     good, late = await tickets.issue(ANN), await tickets.issue(ANN)
     clock.now += 29.9
     assert (await tickets.admit(good)).identity.user == "ann"
@@ -76,12 +76,12 @@ async def test_after_its_time_it_is_not_taken(tickets: Tickets, clock: Clock) ->
     assert "expired" in await refusal(tickets, late)
 
 
-async def test_what_is_no_ticket_is_not_taken(tickets: Tickets) -> None:
+async def test_other_text_is_refused(tickets: Tickets) -> None:
     for text in ("", "x", "x" * 100_000, "\ud800", "티켓"):
         assert "unknown" in await refusal(tickets, text)
 
 
-async def test_for_named_topics_it_can_do_no_more_whoever_asked(tickets: Tickets) -> None:
+async def test_a_ticket_with_topics_has_no_other_permission(tickets: Tickets) -> None:
     admin = replace(ANN, roles=frozenset({"admin", "user"}))
     text = await tickets.issue(admin, ["chat/a", "system/x"])
     identity = (await tickets.admit(text)).identity
@@ -93,7 +93,7 @@ async def test_for_named_topics_it_can_do_no_more_whoever_asked(tickets: Tickets
     assert identity.roles == {"user"}
 
 
-async def test_a_used_ticket_is_taken_again_with_a_pass_of_its_user(tickets: Tickets, clock: Clock) -> None:
+async def test_a_used_ticket_is_accepted_with_a_pass_of_its_user(tickets: Tickets, clock: Clock) -> None:
     text, pass_text = await used(tickets)
     clock.now += 900  # long after the ticket was good, until the token expires
     for _ in range(3):
@@ -112,13 +112,13 @@ async def test_another_users_pass_does_not_help(tickets: Tickets) -> None:
     assert (await tickets.admit(text, [of_bob, pass_text])).identity.user == "ann"
 
 
-async def test_a_pass_alone_and_a_ticket_as_a_pass_are_nothing(tickets: Tickets) -> None:
+async def test_a_pass_alone_and_a_ticket_as_a_pass_are_refused(tickets: Tickets) -> None:
     text, pass_text = await used(tickets)
     assert "unknown" in await refusal(tickets, pass_text, pass_text)
     assert "has been used" in await refusal(tickets, text, text)
 
 
-async def test_several_tabs_share_the_pass(tickets: Tickets) -> None:
+async def test_several_tabs_share_a_pass(tickets: Tickets) -> None:
     first, pass_text = await used(tickets)
     second = await tickets.issue(ANN)
     admission = await tickets.admit(second, [pass_text])
@@ -144,7 +144,7 @@ async def test_a_newer_token_prolongs_the_pass(tickets: Tickets, clock: Clock) -
     assert (await tickets.admit(renewed, [pass_text])).identity.user == "ann"
 
 
-async def test_where_the_token_never_expires_the_pass_does(tickets: Tickets, clock: Clock) -> None:
+async def test_a_pass_expires_where_the_token_never_does(tickets: Tickets, clock: Clock) -> None:
     demo = replace(ANN, expires=None)
     text = await tickets.issue(demo)
     admission = await tickets.admit(text)
@@ -162,13 +162,13 @@ async def test_where_the_token_never_expires_the_pass_does(tickets: Tickets, clo
     assert (await tickets.admit(later, shown)).identity.user == "ann"
 
 
-async def test_a_ticket_does_not_outlive_the_token_that_it_came_from(tickets: Tickets, clock: Clock) -> None:
+async def test_a_ticket_does_not_outlive_its_token(tickets: Tickets, clock: Clock) -> None:
     text = await tickets.issue(replace(ANN, expires=1_010.0))
     clock.now = 1_010.0
     assert "expired" in await refusal(tickets, text)
 
 
-async def test_of_one_user_the_oldest_unused_go(clock: Clock) -> None:
+async def test_the_oldest_unused_tickets_of_a_user_are_removed(clock: Clock) -> None:
     tickets = Tickets(max_unused_per_user=3, clock=clock)
     others = await tickets.issue(BOB)
     texts = [await tickets.issue(ANN) for _ in range(5)]
@@ -178,7 +178,7 @@ async def test_of_one_user_the_oldest_unused_go(clock: Clock) -> None:
         assert (await tickets.admit(text)).identity.user
 
 
-async def test_as_many_unused_as_may_are_told_until_they_expire(clock: Clock) -> None:
+async def test_too_many_unused_tickets_are_refused_until_some_expire(clock: Clock) -> None:
     tickets = Tickets(max_unused=3, ticket_seconds=30, clock=clock)
     for number in range(3):
         await tickets.issue(replace(ANN, user=f"u{number}"))
@@ -188,7 +188,7 @@ async def test_as_many_unused_as_may_are_told_until_they_expire(clock: Clock) ->
     assert (await tickets.admit(await tickets.issue(ANN))).identity.user == "ann"
 
 
-async def test_used_ones_and_passes_are_bounded_too(clock: Clock) -> None:
+async def test_used_tickets_and_passes_are_bounded(clock: Clock) -> None:
     tickets = Tickets(max_used_per_user=2, max_passes_per_user=2, clock=clock)
     text, pass_text = await used(tickets)
     for _ in range(20):
@@ -197,7 +197,7 @@ async def test_used_ones_and_passes_are_bounded_too(clock: Clock) -> None:
     assert "unknown" in await refusal(tickets, text, pass_text)
 
 
-async def test_what_is_used_often_stays(clock: Clock) -> None:
+async def test_recently_used_tickets_and_passes_are_kept(clock: Clock) -> None:
     tickets = Tickets(max_used_per_user=2, max_passes_per_user=2, clock=clock)
     text, pass_text = await used(tickets)
     for _ in range(20):
@@ -215,13 +215,13 @@ async def test_a_dropped_user_has_neither_tickets_nor_passes(tickets: Tickets) -
     assert (await tickets.admit(of_bob)).identity.user == "bob"
 
 
-async def test_an_ended_pass_lets_nobody_in(tickets: Tickets) -> None:
+async def test_an_ended_pass_is_refused(tickets: Tickets) -> None:
     text, pass_text = await used(tickets)
     await tickets.end_passes([pass_text, "unknown"])
     assert "has been used" in await refusal(tickets, text, pass_text)
 
 
-async def test_what_was_revoked_is_not_taken_in_any_way(clock: Clock) -> None:
+async def test_tickets_and_passes_of_revoked_tokens_are_refused(clock: Clock) -> None:
     revoked: dict[str, float] = {}
 
     def is_revoked(user: str, issued: float | None) -> bool:
@@ -243,7 +243,7 @@ async def test_what_was_revoked_is_not_taken_in_any_way(clock: Clock) -> None:
 # --- in a header
 
 
-async def test_in_a_header_it_is_good_for_one_get_and_yields_no_pass(tickets: Tickets) -> None:
+async def test_a_redeemed_ticket_is_for_one_get_and_creates_no_pass(tickets: Tickets) -> None:
     text = await tickets.issue(ANN)
     with pytest.raises(InvalidToken, match="GET only"):
         await tickets.redeem(text, "POST")
@@ -253,7 +253,7 @@ async def test_in_a_header_it_is_good_for_one_get_and_yields_no_pass(tickets: Ti
     assert "unknown" in await refusal(tickets, text)
 
 
-async def test_an_internal_one_is_for_any_method_and_for_nobody_too_but_not_for_an_address(tickets: Tickets) -> None:
+async def test_an_internal_ticket_is_for_any_method_and_identity_and_not_for_a_query(tickets: Tickets) -> None:
     for identity in (ANN, ANONYMOUS, OPERATOR):
         text = await tickets.issue(identity, internal=True)
         assert "unknown" in await refusal(tickets, text)
@@ -262,9 +262,86 @@ async def test_an_internal_one_is_for_any_method_and_for_nobody_too_but_not_for_
             await tickets.redeem(text, "POST")
 
 
-async def test_internal_ones_do_not_push_out_a_users_own(clock: Clock) -> None:
+async def test_internal_tickets_do_not_remove_those_of_a_user(clock: Clock) -> None:
     tickets = Tickets(max_unused_per_user=2, clock=clock)
     own = await tickets.issue(ANN)
     for _ in range(5):
         await tickets.issue(ANN, internal=True)
     assert (await tickets.admit(own)).identity.user == "ann"
+
+
+# --- the store
+
+
+def keys(store: ExpiringStore[str], now: float = 0.0) -> list[bytes]:
+    return [key for key in (b"1", b"2", b"3", b"4") if store.get(key, now) is not None]
+
+
+def test_the_oldest_entry_of_the_same_user_is_removed() -> None:
+    store: ExpiringStore[str] = ExpiringStore(max_all=10, max_per_user=2)
+    store.put(b"4", "bob", 9.0, "x", 0.0)
+    for key in (b"1", b"2", b"3"):
+        store.put(key, "ann", 9.0, "x", 0.0)
+    assert keys(store) == [b"2", b"3", b"4"]
+
+
+def test_touch_makes_an_entry_the_newest() -> None:
+    store: ExpiringStore[str] = ExpiringStore(max_all=3, max_per_user=2)
+    store.put(b"1", "ann", 9.0, "x", 0.0)
+    store.put(b"2", "ann", 9.0, "x", 0.0)
+    store.touch(b"1")
+    store.put(b"3", "ann", 9.0, "x", 0.0)
+    assert keys(store) == [b"1", b"3"]
+
+
+def test_entries_without_a_user_are_bounded_in_all() -> None:
+    store: ExpiringStore[str] = ExpiringStore(max_all=3, max_per_user=1)
+    for key in (b"1", b"2", b"3", b"4"):
+        store.put(key, None, 9.0, "x", 0.0)
+    assert keys(store) == [b"2", b"3", b"4"]
+
+
+def test_an_expired_entry_makes_room() -> None:
+    store: ExpiringStore[str] = ExpiringStore(max_all=2, max_per_user=5)
+    store.put(b"1", "ann", 5.0, "x", 0.0)
+    store.put(b"2", "ann", 9.0, "x", 0.0)
+    assert store.is_full(4.0)
+    assert (store.get(b"1", 4.9), store.get(b"1", 5.0), store.pop(b"1", 5.0)) == ("x", None, None)
+    store.put(b"1", "ann", 5.0, "x", 0.0)
+    assert not store.is_full(5.0)
+    store.put(b"3", "ann", 9.0, "x", 5.0)
+    assert keys(store, 5.0) == [b"2", b"3"]
+
+
+def test_expired_entries_are_swept_while_there_is_room() -> None:
+    store: ExpiringStore[str] = ExpiringStore(max_all=100, max_per_user=100)
+    for number in range(50):
+        store.put(bytes([number]), f"u{number}", 5.0, "x", 0.0)
+    store.put(b"new", "ann", 100.0, "x", 60.0)
+    assert len(store) == 1
+
+
+def test_a_full_store_is_swept_once_a_second() -> None:
+    store: ExpiringStore[str] = ExpiringStore(max_all=1, max_per_user=9)
+    store.put(b"1", "ann", 5.5, "x", 0.0)
+    assert store.is_full(5.0)
+    assert store.is_full(5.9)
+    assert not store.is_full(6.0)
+
+
+def test_all_entries_of_a_user_are_dropped() -> None:
+    store: ExpiringStore[str] = ExpiringStore(max_all=9, max_per_user=9)
+    for key, user in ((b"1", "ann"), (b"2", "bob"), (b"3", "ann")):
+        store.put(key, user, 9.0, "x", 0.0)
+    store.drop("ann")
+    store.drop("nobody")
+    assert keys(store) == [b"2"]
+    assert len(store) == 1
+
+
+def test_an_entry_put_again_belongs_to_the_new_user() -> None:
+    store: ExpiringStore[str] = ExpiringStore(max_all=9, max_per_user=9)
+    store.put(b"1", "ann", 9.0, "x", 0.0)
+    store.put(b"1", "bob", 9.0, "y", 0.0)
+    store.drop("ann")
+    assert store.get(b"1", 0.0) == "y"

@@ -38,14 +38,14 @@ def yeoul(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -
 @pytest.mark.parametrize(
     ("options", "env", "said"),
     [
-        (["--user", "", "--expires", "1h"], KEYED, "`sub` must be text"),
-        (["--user", "a\nb"], KEYED, "`sub` must be text"),
+        (["--user", "", "--expires", "1h"], KEYED, "`sub` must be a string"),
+        (["--user", "a\nb"], KEYED, "`sub` must be a string"),
         (["--user", "u1", "--expires", "soon"], KEYED, "write 30s, 15m, 1h or 7d"),
-        (["--user", "u1", "--expires", "0s"], {**KEYED, "YEOUL_JWT_LEEWAY_S": "0"}, "has expired"),
-        (["--user", "u1", "--expires", "31d"], KEYED, "it may be valid for 30 days at most"),
+        (["--user", "u1", "--expires", "0s"], {**KEYED, "YEOUL_JWT_LEEWAY_S": "0"}, "token expired"),
+        (["--user", "u1", "--expires", "31d"], KEYED, "the limit is 30 days"),
         (["--user", "u1", "--subscribe", "x" * 251], KEYED, "`yeoul.subscribe` must be a list"),
         (["--user", "u1", *(["--publish", "x" * 200] * 90)], KEYED, "longer than 8 KiB"),
-        (["--user", "u1", "--key", "none.pem"], KEYED, "neither PEM text nor a file"),
+        (["--user", "u1", "--key", "none.pem"], KEYED, "neither PEM text nor a readable PEM file"),
         (["--user", "u1"], {"YEOUL_JWT_PUBLIC_KEY": PUBLIC}, "give the private one with --key"),
         (["--user", "u1"], {"YEOUL_JWT_SECRET": "short"}, "jwt_secret: it has 5 bytes"),
         (["--user", "u1", "--expires", "1h"], {}, "set YEOUL_JWT_SECRET, or give --key"),
@@ -62,12 +62,12 @@ def test_what_no_server_would_take_is_not_made(options: list[str], env: dict[str
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (make_jwt(seconds=-3_600), ["✗ exp", "has expired", "✓ signature"]),
-        (make_jwt(secret=SECRET[::-1], roles="admin"), ["✗ signature", "fits no key", "✗ roles"]),
+        (make_jwt(seconds=-3_600), ["✗ exp", "token expired", "✓ signature"]),
+        (make_jwt(secret=SECRET[::-1], roles="admin"), ["✗ signature", "matches no key", "✗ roles"]),
         (jwt.encode({"sub": "u1"}, PRIVATE, algorithm="EdDSA"), ["✗ signature", "'EdDSA'", "✗ exp"]),
-        (demo_token(), ["demo mode alone"]),
-        ("nonsense", ["this is no JWT"]),
-        ("", ["this is no JWT"]),
+        (demo_token(), ["only demo mode accepts"]),
+        ("nonsense", ["not a JWT"]),
+        ("", ["not a JWT"]),
         ("x" * 100_000, ["longer than 8 KiB"]),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,8 +17,20 @@ from .tokens import Claims, Tokens, looks_like_jwt
 __all__ = ["Authenticator"]
 
 
+_Key = tuple[bytes, Way]
+
 _KEYS = "YEOUL_JWT_SECRET, YEOUL_JWT_PUBLIC_KEY or YEOUL_JWT_JWKS_URL"
-_DEMO_FORM = "Base64 of `id:name:email:role,role`"
+
+# The example is `u1:::` in Base64.
+_DEMO = (
+    "this server runs in demo mode, where a token is Base64 of the four fields `id:name:email:role,role`, for example "
+    "dTE6Ojo=. Send one (clients of OpenAI's API: as the API key), or no Authorization header; to have JWTs verified, "
+    f"set {_KEYS}"
+)
+
+# What the keys of OpenAI and of those who imitate it begin with.
+_API_KEY = "sk-"
+_NOT_OURS = "this is an API key, not a token of this server"
 
 # Verified tokens that are remembered: about 1 KB each. A wave of readers that reconnect is verified once.
 _MAX_REMEMBERED = 10_000
@@ -55,7 +67,7 @@ class Authenticator:
         self._publish = tuple(map(_default_grant, publish))
         self._open = tuple(map(TopicPattern, open_topics))
         # By a digest with a key of this process: the cache holds no token, and no client can make digests collide.
-        self._verified: dict[tuple[bytes, Way], _Verified] = {}
+        self._verified: dict[_Key, _Verified] = {}
         self._digest_key = secrets.token_bytes(16)
         self.anonymous = replace(ANONYMOUS, grants=Grants(self._open))
         self.operator = replace(OPERATOR, grants=Grants(self._open))
@@ -66,10 +78,10 @@ class Authenticator:
         Raises InvalidToken, which says why it is refused and never quotes it, and KeysUnavailable where it cannot be
         checked at the moment.
         """
-        remembered = self.remembered(text, way)
+        key = self._key(text, way)
+        remembered = self._look_up(key)
         if remembered is not None:
             return remembered
-        keys = self._key_set()
         claims = self._read_demo(text) if self.demo else await self._read(text)
         self._check_revoked(claims.user, claims.issued)
         identity = Identity(
@@ -82,10 +94,10 @@ class Authenticator:
             issued=claims.issued,
             way=way,
         )
-        if keys is None:
-            keys = self._key_set()  # those that were fetched for this token
+        # The keys that it was verified with: nothing was awaited since, and they are None while others are fetched.
+        keys = self._key_set()
         if keys is not None:
-            self._remember(text, _Verified(identity, keys))
+            self._remember(key, _Verified(identity, keys))
         return identity
 
     def remembered(self, text: str, way: Way) -> Identity | None:
@@ -94,7 +106,9 @@ class Authenticator:
 
         Raises InvalidToken where the token has been revoked.
         """
-        key = self._digest(text), way
+        return self._look_up(self._key(text, way))
+
+    def _look_up(self, key: _Key) -> Identity | None:
         verified = self._verified.get(key)
         if verified is None:
             return None
@@ -117,13 +131,14 @@ class Authenticator:
         if self.tokens is not None:
             await self.tokens.close()
 
-    def _remember(self, text: str, verified: _Verified) -> None:
+    def _remember(self, key: _Key, verified: _Verified) -> None:
         if len(self._verified) >= _MAX_REMEMBERED:
             del self._verified[next(iter(self._verified))]  # the one that was verified first
-        self._verified[self._digest(text), verified.identity.way] = verified
+        self._verified[key] = verified
 
-    def _digest(self, text: str) -> bytes:
-        return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16, key=self._digest_key).digest()
+    def _key(self, text: str, way: Way) -> _Key:
+        data = text.encode(errors="surrogatepass")
+        return hashlib.blake2b(data, digest_size=16, key=self._digest_key).digest(), way
 
     def _key_set(self) -> object | None:
         """See `Tokens.key_set`. In demo mode nothing is verified: a demo token is always read."""
@@ -141,21 +156,22 @@ class Authenticator:
         return Grants((*follow, *self._open), tuple(send))
 
     def _read_demo(self, text: str) -> Claims:
-        if text.startswith("sk-"):
-            raise InvalidToken(
-                "this is an API key of a model provider, which this server does not check. It runs in demo mode: send "
-                f"no Authorization header, or a demo token ({_DEMO_FORM}); for clients that always send a key, set "
-                f"{_KEYS} and give them tokens of this server"
-            )
-        if looks_like_jwt(text):
-            right = f"send no Authorization header, or set {_KEYS} to have JWTs verified"
-            raise InvalidToken(f"this server runs in demo mode, where a token is {_DEMO_FORM}: {right}")
-        demo = read_demo_token(text)
+        try:
+            demo = read_demo_token(text)
+        except InvalidToken as error:
+            wrong = "this is not a demo token"
+            if text.startswith(_API_KEY):
+                wrong = _NOT_OURS
+            elif looks_like_jwt(text):
+                wrong = "this is a JWT, not a demo token"
+            raise InvalidToken(f"{wrong}: {_DEMO}") from error
         return Claims(user=demo.user, expires=None, name=demo.name, email=demo.email, roles=demo.roles)
 
     async def _read(self, text: str) -> Claims:
         if self.tokens is None:
             raise InvalidToken(f"this server has no key to verify tokens with: set {_KEYS}")
+        if text.startswith(_API_KEY):
+            raise InvalidToken(f"{_NOT_OURS}: send a JWT (clients of OpenAI's API: as the API key)")
         if not looks_like_jwt(text) and _is_demo_token(text):
             raise InvalidToken(
                 "this is a demo token, which only demo mode accepts, since it proves nothing: send a JWT"
@@ -168,9 +184,8 @@ def _default_grant(text: str) -> str | TopicPattern:
     return text if "{user}" in text else TopicPattern(text)
 
 
-def _patterns(grants: Iterable[str | TopicPattern], part: str) -> Iterator[TopicPattern]:
-    for grant in grants:
-        yield TopicPattern(grant.replace("{user}", part)) if isinstance(grant, str) else grant
+def _patterns(grants: Iterable[str | TopicPattern], part: str) -> list[TopicPattern]:
+    return [TopicPattern(grant.replace("{user}", part)) if isinstance(grant, str) else grant for grant in grants]
 
 
 def _is_demo_token(text: str) -> bool:

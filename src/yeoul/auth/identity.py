@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,9 @@ from ..stream.pattern import TopicPattern
 
 __all__ = ["ADMIN", "ANONYMOUS", "OPERATOR", "Grants", "Identity", "Way", "topic_part"]
 
+# Stands as it is in a topic's name, beside the letters and digits of other scripts.
 _PLAIN = frozenset("-_.:@+=,")
+_ALL_PLAIN = re.compile(r"[A-Za-z0-9\-_:@+=,][A-Za-z0-9\-_.:@+=,]*")
 
 
 def topic_part(text: str) -> str:
@@ -20,8 +23,10 @@ def topic_part(text: str) -> str:
 
     Raises ValueError for an empty text.
     """
+    if _ALL_PLAIN.fullmatch(text):
+        return text  # most of them; looking at each character's category costs more than the signature
     if not text:
-        raise ValueError("a part of a topic's name is not empty")
+        raise ValueError("a part of a topic's name must not be empty")
     if text in (".", ".."):
         return text.replace(".", "~2E")
     return "".join(char if _is_plain(char) else _escaped(char) for char in text)

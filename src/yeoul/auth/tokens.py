@@ -1,4 +1,8 @@
-"""Tokens of real users: JWTs (RFC 7519), checked as RFC 8725 has it."""
+"""JSON Web Tokens (RFC 7519), verified as RFC 8725 recommends: their form, their claims, their signature.
+
+PyJWT has the algorithms. The text is read here: PyJWT takes the last of two members of one name, claims of the wrong
+type, and twice the time, and cannot say of a refused token all that is wrong with it (`explanation`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jwt
@@ -35,6 +41,8 @@ __all__ = [
     "shown",
 ]
 
+# --- the compact form
+
 # No identity provider's token is nearly as long, and servers bound a request's head to about as much.
 MAX_TOKEN_BYTES = 8 * 1024
 
@@ -45,6 +53,11 @@ _MAX_SHOWN = 60
 _MAX_DIGITS = 16
 
 _ENCRYPTED_PARTS = 5
+
+# Headers that are remembered, each at most this long: all tokens of one key have the same.
+_MAX_HEADERS = 64
+_MAX_HEADER_CHARS = 512
+
 _FORM = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _TYPES = ("jwt", "at+jwt")
 
@@ -81,9 +94,10 @@ def read_compact(text: str) -> CompactToken:
     parts = _FORM.fullmatch(text)
     if parts is None:
         raise InvalidToken("not a JWT: a JWT has three parts in Base64url, separated by dots")
-    header, payload, signature = map(_decoded, parts.groups())
-    signed = text.rpartition(".")[0].encode()
-    return CompactToken(read_object(header, "header"), payload, signed, signature)
+    header, payload, signature = parts.groups()
+    read = _remembered_header if len(header) <= _MAX_HEADER_CHARS else _header
+    signed = text[: -len(signature) - 1].encode()
+    return CompactToken(read(header), _decoded(payload), signed, _decoded(signature))
 
 
 def read_object(data: bytes, what: str) -> dict[str, Any]:
@@ -123,6 +137,13 @@ def shown(value: object) -> str:
     return ascii(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!a}…"
 
 
+def _header(part: str) -> Mapping[str, Any]:
+    return MappingProxyType(read_object(_decoded(part), "header"))
+
+
+_remembered_header = lru_cache(_MAX_HEADERS)(_header)
+
+
 def _decoded(part: str) -> bytes:
     try:
         data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
@@ -157,6 +178,8 @@ def _float(text: str) -> float:
 # One for all tokens: `json.loads` builds a decoder on each call.
 _JSON = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_integer)
 
+
+# --- claims
 
 _MAX_SUB = 200
 _MAX_NAME = 200
@@ -355,6 +378,8 @@ def _has(categories: frozenset[str], text: str) -> bool:
     return any(unicodedata.category(char) in categories for char in text)
 
 
+# --- verification
+
 # By the key's algorithm, never by the token's.
 _VERIFIERS = {name: jwt.PyJWS().get_algorithm_by_name(name) for name in ALGORITHMS}
 
@@ -380,6 +405,8 @@ class Tokens:
         self._keys = tuple(keys)
         self._jwks = jwks
         self._clock = clock
+        own = {key.algorithm for key in keys}
+        self._algorithms = [name for name in ALGORITHMS if name in own or (jwks is not None and name in _PUBLISHED)]
 
     async def read(self, text: str) -> Claims:
         """The claims of an accepted token. Raises InvalidToken, which says why it is refused, and KeysUnavailable."""
@@ -421,11 +448,6 @@ class Tokens:
     async def close(self) -> None:
         if self._jwks is not None:
             await self._jwks.close()
-
-    @property
-    def _algorithms(self) -> list[str]:
-        own = {key.algorithm for key in self._keys}
-        return [name for name in ALGORITHMS if name in own or (self._jwks is not None and name in _PUBLISHED)]
 
     def _matches(self, token: CompactToken, keys: Sequence[Key]) -> bool:
         return any(
