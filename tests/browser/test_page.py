@@ -155,7 +155,7 @@ async def test_gaps_and_farewells_reach_the_browser() -> None:
         assert json.loads(events[3][1]) == {"reason": "lifetime", "reconnect": True}
 
 
-async def test_where_the_server_asks_who_one_is_the_page_lets_one_sign_in() -> None:
+async def test_where_the_server_needs_a_user_the_page_has_a_form_to_sign_in() -> None:
     async with Upstream(Answer(TOKENS)) as upstream, site(upstream, jwt_secret=SECRET) as proxy, chromium() as page:
         await page.goto(f"http://127.0.0.1:{proxy.port}/")
         await page.fill("#question", "여울이 뭐예요?")

@@ -1,4 +1,4 @@
-"""The admin API: what an admin sees and ends, and that nobody else does."""
+"""The admin API: what admins see and close, and that other users cannot."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ async def crowded(count: int) -> AsyncIterator[tuple[int, Any]]:
         yield port, hub
 
 
-async def test_pages_have_everybody_once() -> None:
+async def test_pages_have_each_connection_once() -> None:
     async with crowded(250) as (port, hub):
         seen: list[str] = []
         after = ""
@@ -171,7 +171,7 @@ async def test_pages_have_everybody_once() -> None:
             pages += 1
             if page["next"] is None:
                 break
-            # Whoever leaves between two pages takes nobody else's place.
+            # A reader that leaves between two pages does not shift the others.
             hub.disconnect(lambda reader, last=seen[-1]: reader.id == last, KICKED)
             after = f"&after={page['next']}"
         assert pages == 5
@@ -186,7 +186,7 @@ async def test_what_is_no_page_is_refused(port: int, query: str) -> None:
     assert (await ask(port, f"/admin/connections?{query}")).status == 422
 
 
-async def test_ten_thousand_connections_hold_nobody_up() -> None:
+async def test_ten_thousand_connections_do_not_delay_other_requests() -> None:
     async with crowded(10_000) as (port, hub):
         paths = (
             "/admin/connections?user=nobody",
@@ -259,7 +259,7 @@ async def test_forgetting_a_topic_takes_nothing_from_those_who_have_it_and_tells
 
 
 @one_outlet
-async def test_a_topic_that_nobody_follows_can_be_forgotten(port: int) -> None:
+async def test_the_events_of_a_topic_without_readers_can_be_deleted(port: int) -> None:
     id = await publish(port, "t", "1")
     assert (await ask(port, "/admin/topics/t", method="DELETE")).json()["events"] == 1
     async with await open_stream(port, "/topics/t", last_event_id=id.replace("-1", "-0")) as back:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.apps import ADMIN, HOSTILE, SEED_TOKEN, contents, following, news, send
+from support.apps import ADMIN, HOSTILE, SEED_TOKEN, contents, following, received, send
 from support.polling import eventually
 from support.reader import RawStream, ask, open_stream, publish
 from support.serving import one_outlet, serving
@@ -19,7 +19,7 @@ from yeoul.app import create_app
 from yeoul.hub.reasons import REVOKED
 from yeoul.sse import Event
 
-# Whoever is gone is gone: for tests about leaving.
+# Without a grace period: for tests about leaving.
 no_grace = pytest.mark.settings(chat_grace_s=0)
 
 ANN, BOB, CYD = demo_token("ann", "Ann"), demo_token("bob", "Bob"), demo_token("cyd", "Cyd")
@@ -38,14 +38,14 @@ async def people(port: int, room: str = "general", token: str = ADMIN) -> list[s
 
 
 def moves(stream: RawStream) -> list[str]:
-    """Who has come and gone, of those that the stream has told so far."""
+    """The joins and leaves that the stream has had so far."""
     signs = {"join": "+", "leave": "-"}
     events = [event for event in stream.events if event.type in signs]
     return [signs[event.type] + json.loads(event.data)["user"]["id"] for event in events]
 
 
 async def heard(port: int, stream: RawStream, room: str = "general") -> None:
-    """Until everything that was published so far has come: a mark has."""
+    """Until everything that was published so far has arrived: a mark has."""
     mark = (await say(port, "mark", room=room))["message"]["id"]
     await stream.until(lambda events: mark in events[-1].data)
 
@@ -61,7 +61,7 @@ async def test_the_contract_works_with_its_own_token_as_bearer_and_in_the_addres
         answer = await send(port, "/chat/send", body, SEED_TOKEN)
         assert answer.status == 202
         assert answer.headers["cache-control"] == "no-store"
-        message = (await news(stream, 1))[0]
+        message = (await received(stream, 1))[0]
         event = next(event for event in stream.events if event.type == "message")
     assert answer.json() == {"id": event.id, "message": message}
     assert re.fullmatch(r"[\w-]{22}", message.pop("id"))
@@ -70,7 +70,7 @@ async def test_the_contract_works_with_its_own_token_as_bearer_and_in_the_addres
     assert message == {"roomId": "general", "message": body["message"], "sender": sender}
 
 
-async def test_everybody_in_the_room_has_each_message_once_the_sender_included(port: int) -> None:
+async def test_every_member_of_the_room_gets_each_message_once_the_sender_included(port: int) -> None:
     async with (
         await following(port, "/chat/stream?room=general", ANN) as ann,
         await following(port, "/chat/stream", BOB) as bob,
@@ -81,33 +81,33 @@ async def test_everybody_in_the_room_has_each_message_once_the_sender_included(p
         await say(port, "3", ANN)
         await say(port, "elsewhere", CYD, "other")
         for stream in (ann, bob):
-            assert [one["message"] for one in await news(stream, 3)] == ["1", "2", "3"]
+            assert [one["message"] for one in await received(stream, 3)] == ["1", "2", "3"]
             await heard(port, stream)
             assert [one["message"] for one in contents(stream) if one["message"] != "mark"] == ["1", "2", "3"]
-        assert [one["message"] for one in await news(cyd, 1)] == ["elsewhere"]
+        assert [one["message"] for one in await received(cyd, 1)] == ["elsewhere"]
 
 
 @pytest.mark.settings(chat_history=3)
-async def test_whoever_joins_is_shown_the_last_messages(port: int) -> None:
+async def test_a_new_reader_gets_the_last_messages(port: int) -> None:
     for number in range(5):
         await say(port, str(number))
     async with await following(port, "/chat/stream", ANN) as stream:
         await say(port, "now")
-        assert [one["message"] for one in await news(stream, 4)] == ["2", "3", "4", "now"]
+        assert [one["message"] for one in await received(stream, 4)] == ["2", "3", "4", "now"]
 
 
-async def test_whoever_comes_back_gets_exactly_the_messages_that_were_missed(port: int) -> None:
+async def test_a_reader_that_reconnects_gets_exactly_the_messages_that_it_missed(port: int) -> None:
     await say(port, "old")
     async with await following(port, "/chat/stream", ANN) as stream:
         await say(port, "0")
-        await news(stream, 2)
+        await received(stream, 2)
         position = stream.last_event_id
         stream.cut()
     for text in ("1", "2", "3"):
         await say(port, text)
     async with await following(port, "/chat/stream", ANN, position) as stream:
         await say(port, "4")
-        assert [one["message"] for one in await news(stream, 4)] == ["1", "2", "3", "4"]
+        assert [one["message"] for one in await received(stream, 4)] == ["1", "2", "3", "4"]
         assert "stream.gap" not in [event.type for event in stream.events]
 
 
@@ -120,7 +120,7 @@ async def test_a_restarted_server_says_that_messages_are_gone_and_who_is_there(p
 
 
 @one_outlet
-async def test_nobody_unknown_reads_or_writes_the_one_at_the_machine_included(port: int) -> None:
+async def test_reading_and_writing_need_a_user_also_on_this_machine(port: int) -> None:
     for answer in (
         await ask(port, "/chat/stream?room=general"),
         await ask(port, "/chat/rooms/general"),
@@ -198,7 +198,7 @@ async def test_rooms_have_names_of_any_script_and_one_that_looks_the_same_is_the
     for room, written in [("서울", "서울"), ("café", "cafe\u0301"), ("हिन्दी", "हिन्दी"), ("x" * 64, "x" * 64)]:
         async with await following(port, f"/chat/stream?room={room}", ANN) as stream:
             await say(port, "hi", room=written)
-            assert (await news(stream, 1))[0]["roomId"] == room
+            assert (await received(stream, 1))[0]["roomId"] == room
             assert await people(port, written) == ["ann"]
 
 
@@ -208,7 +208,7 @@ async def test_a_value_is_only_ever_a_value(port: int, value: str) -> None:
     async with await following(port, "/chat/stream", token) as stream:
         await say(port, f"m{value}m", token)
         await say(port, "after")
-        first, second = await news(stream, 2)
+        first, second = await received(stream, 2)
         assert (first["message"], second["message"]) == (f"m{value}m", "after")
         assert {event.type for event in stream.events} == {"stream.hello", "presence", "join", "message"}
         assert len(stream.events) == 5
@@ -217,16 +217,16 @@ async def test_a_value_is_only_ever_a_value(port: int, value: str) -> None:
 # --- who is there
 
 
-async def test_whoever_connects_is_told_who_is_there_and_the_others_that_one_more_is(port: int) -> None:
+async def test_a_reader_gets_the_members_and_the_others_get_its_join(port: int) -> None:
     async with await following(port, "/chat/stream", ANN) as ann:
         await ann.until(lambda events: moves(ann) == ["+ann"])
         async with await following(port, "/chat/stream", BOB) as bob:
-            (there,) = await news(bob, 1, "presence")
+            (there,) = await received(bob, 1, "presence")
             assert there["roomId"] == "general"
             assert there["count"] == 2
             assert [(user["id"], user["name"]) for user in there["users"]] == [("ann", "Ann"), ("bob", "Bob")]
             assert all(re.fullmatch(r"\S+T\S+\.\d{3}Z", user["since"]) for user in there["users"])
-            (join,) = (await news(ann, 2, "join"))[1:]
+            (join,) = (await received(ann, 2, "join"))[1:]
             assert join == {"roomId": "general", "user": there["users"][1], "timestamp": join["timestamp"]}
 
 
@@ -246,7 +246,7 @@ async def test_two_tabs_are_one_person(port: int) -> None:
 
 @no_grace
 @pytest.mark.parametrize("end", ["cut", "close"])
-async def test_somebody_whose_connection_is_gone_has_left(port: int, end: str) -> None:
+async def test_a_user_whose_connection_is_gone_has_left(port: int, end: str) -> None:
     async with await following(port, "/chat/stream", ANN) as ann:
         bob = await following(port, "/chat/stream", BOB)
         await ann.until(lambda events: "+bob" in moves(ann))
@@ -268,7 +268,7 @@ async def test_a_reconnect_within_the_grace_is_no_leave_and_brings_no_second_joi
             position = bob.last_event_id
             bob.cut()
             bob = await following(port, "/chat/stream", BOB, position)
-            assert [user["id"] for user in (await news(bob, 1, "presence"))[0]["users"]] == ["ann", "bob"]
+            assert [user["id"] for user in (await received(bob, 1, "presence"))[0]["users"]] == ["ann", "bob"]
         await heard(port, ann)
         assert moves(ann) == ["+ann", "+bob"]
         await bob.close()
@@ -285,7 +285,7 @@ async def test_the_grace_ends(port: int) -> None:
 
 
 @no_grace
-async def test_whoever_follows_the_topic_itself_is_there_too_and_nobody_unknown_is(port: int) -> None:
+async def test_a_reader_of_the_topic_itself_is_a_member_and_an_anonymous_one_is_not(port: int) -> None:
     async with (
         await following(port, "/chat/stream", ANN) as ann,
         await following(port, "/stream?topic=chat/general&topic=chat/other&topic=chat/general/presence", BOB) as bob,
@@ -303,7 +303,7 @@ async def test_whoever_follows_the_topic_itself_is_there_too_and_nobody_unknown_
 
 @no_grace
 @one_outlet
-async def test_somebody_in_fifty_rooms_is_in_each_and_leaves_each(port: int) -> None:
+async def test_a_user_in_fifty_rooms_is_a_member_of_each_and_leaves_each(port: int) -> None:
     rooms = [f"r{number}" for number in range(50)]
     stream = await following(port, "/stream?" + "&".join(f"topic=chat/{room}" for room in rooms), BOB)
     assert [await people(port, room) for room in rooms] == [["bob"]] * 50
@@ -316,7 +316,7 @@ async def test_somebody_in_fifty_rooms_is_in_each_and_leaves_each(port: int) -> 
 
 
 @no_grace
-async def test_whoever_changes_rooms_leaves_one_and_joins_the_other(port: int) -> None:
+async def test_a_user_who_changes_rooms_leaves_one_and_joins_the_other(port: int) -> None:
     async with (
         await following(port, "/chat/stream?room=a", ANN) as ann,
         await following(port, "/chat/stream?room=b", CYD) as cyd,
@@ -330,10 +330,10 @@ async def test_whoever_changes_rooms_leaves_one_and_joins_the_other(port: int) -
 
 
 @pytest.mark.settings(retention=[{"pattern": "chat/*/presence", "events": 2}])
-async def test_whoever_comes_back_late_is_told_who_is_there_and_not_what_happened_there(port: int) -> None:
+async def test_a_reader_that_reconnects_late_gets_the_members_and_no_old_joins(port: int) -> None:
     async with await following(port, "/chat/stream", ANN) as ann:
         await say(port, "0")
-        await news(ann, 1)
+        await received(ann, 1)
         position = ann.last_event_id
         ann.cut()
     for number in range(5):
@@ -341,7 +341,7 @@ async def test_whoever_comes_back_late_is_told_who_is_there_and_not_what_happene
     await say(port, "1")
     async with await following(port, "/chat/stream", ANN, position) as ann:
         await say(port, "2")
-        assert [one["message"] for one in await news(ann, 2)] == ["1", "2"]
+        assert [one["message"] for one in await received(ann, 2)] == ["1", "2"]
         types = [event.type for event in ann.events]
         assert "typing" not in types
         assert "stream.gap" not in types, "nothing that cannot be seen from the list is lost"
@@ -350,7 +350,7 @@ async def test_whoever_comes_back_late_is_told_who_is_there_and_not_what_happene
 
 @one_outlet
 @no_grace
-async def test_many_who_come_at_once_are_told_as_one_list(port: int) -> None:
+async def test_many_users_who_enter_at_once_are_announced_as_one_list(port: int) -> None:
     async with await following(port, "/chat/stream", ANN) as ann:
         await ann.until(lambda events: "+ann" in moves(ann))
         tokens = [demo_token(f"user{number}", f"User {number}") for number in range(150)]
@@ -370,7 +370,7 @@ async def test_many_who_come_at_once_are_told_as_one_list(port: int) -> None:
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_a_server_that_shuts_down_says_of_nobody_that_they_left(direct: bool) -> None:
+async def test_a_server_that_shuts_down_announces_no_leave(direct: bool) -> None:
     app = create_app(make_settings(chat_grace_s=0))
     async with serving(app, direct=direct) as port:
         ann = await following(port, "/chat/stream", ANN)
@@ -388,7 +388,7 @@ async def test_a_server_that_shuts_down_says_of_nobody_that_they_left(direct: bo
             await stream.close()
 
 
-async def test_whoever_is_sent_away_for_good_has_left_at_once() -> None:
+async def test_a_user_who_is_kicked_or_revoked_has_left_at_once() -> None:
     app = create_app(make_settings(chat_grace_s=600))
     async with (
         serving(app) as port,
@@ -405,7 +405,7 @@ async def test_whoever_is_sent_away_for_good_has_left_at_once() -> None:
 # --- who is typing
 
 
-async def test_typing_is_told_to_the_room_now_and_then(port: int) -> None:
+async def test_typing_is_announced_to_the_room_once_in_a_while(port: int) -> None:
     async with await following(port, "/chat/stream", ANN) as ann:
         answers = [await send(port, "/chat/typing", {"roomId": "general"}, BOB) for _ in range(3)]
         answers.append(await send(port, "/chat/typing", {"roomId": "general", "typing": False}, BOB))

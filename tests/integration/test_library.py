@@ -258,7 +258,7 @@ async def test_a_page_follows_a_topic_of_the_applications_own(direct: bool) -> N
     app = FastAPI(lifespan=hub.lifespan)
 
     @app.get("/news")
-    async def news(request: Request) -> Response:
+    async def received(request: Request) -> Response:
         return EventStream(hub, ["news"], request)
 
     async with serving(app, direct=direct) as port:

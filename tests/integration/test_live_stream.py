@@ -65,7 +65,7 @@ async def test_each_set_of_values_runs_once_however_many_read(direct: bool) -> N
         assert len(runs) == 2
 
 
-async def test_whoever_is_refused_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_request_starts_no_source(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
 
     class Noted(Producer):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.apps import ADMIN, HOSTILE, SEED_TOKEN, contents, following, news, send
+from support.apps import ADMIN, HOSTILE, SEED_TOKEN, contents, following, received, send
 from support.reader import ask, open_stream
 from support.serving import one_outlet
 from support.tokens import bearer, demo_token
@@ -43,8 +43,8 @@ async def test_a_notification_reaches_its_user_alone_on_every_stream_of_that_one
         await send(port, "/notifications/send", {**NEW, "userId": "ann"})
         await send(port, "/notifications/send", {**NEW, "title": "for all"})
         for stream in (phone, desk):
-            assert [one["title"] for one in await news(stream, 2)] == [NEW["title"], "for all"]
-        assert [one["title"] for one in await news(bob, 1)] == ["for all"]
+            assert [one["title"] for one in await received(stream, 2)] == [NEW["title"], "for all"]
+        assert [one["title"] for one in await received(bob, 1)] == ["for all"]
         assert contents(phone)[0]["userId"] == "ann"
 
 
@@ -52,18 +52,18 @@ async def test_another_users_position_shows_nothing_that_was_for_that_one(port: 
     async with await following(port, "/notifications/stream", ANN) as ann:
         for number in range(3):
             await send(port, "/notifications/send", {**NEW, "title": f"secret {number}", "userId": "ann"})
-        await news(ann, 3)
+        await received(ann, 3)
         position = ann.events[0].id or ""
     await send(port, "/notifications/send", {**NEW, "title": "for all"})
     async with await following(port, "/notifications/stream", BOB, last_event_id=position) as bob:
-        assert [one["title"] for one in await news(bob, 1)] == ["for all"]
+        assert [one["title"] for one in await received(bob, 1)] == ["for all"]
         assert b"secret" not in bob.raw
 
 
-async def test_whoever_comes_back_gets_exactly_what_was_missed_of_both_topics(port: int) -> None:
+async def test_a_reader_that_reconnects_gets_exactly_what_it_missed_of_both_topics(port: int) -> None:
     async with await following(port, "/notifications/stream", ANN) as stream:
         await send(port, "/notifications/send", {**NEW, "title": "0"})
-        await news(stream, 1)
+        await received(stream, 1)
         position = stream.last_event_id
         stream.cut()
     for number in range(1, 5):
@@ -71,7 +71,7 @@ async def test_whoever_comes_back_gets_exactly_what_was_missed_of_both_topics(po
     await send(port, "/notifications/send", {**NEW, "title": "other", "userId": "bob"})
     async with await following(port, "/notifications/stream", ANN, position) as stream:
         await send(port, "/notifications/send", {**NEW, "title": "5"})
-        assert [one["title"] for one in await news(stream, 5)] == ["1", "2", "3", "4", "5"]
+        assert [one["title"] for one in await received(stream, 5)] == ["1", "2", "3", "4", "5"]
         assert "stream.gap" not in [event.type for event in stream.events]
 
 
@@ -83,7 +83,7 @@ async def test_two_notifications_never_share_an_id(port: int) -> None:
 
 
 @one_outlet
-async def test_users_send_to_themselves_and_only_admins_to_others_and_to_everybody(port: int) -> None:
+async def test_users_notify_themselves_and_only_admins_others_and_all_users(port: int) -> None:
     own = await send(port, "/notifications/send", {**NEW, "userId": "ann"}, ANN)
     assert own.status == 202
     assert own.json()["notification"]["sender"] == {"id": "ann", "name": "Ann"}
@@ -97,7 +97,7 @@ async def test_users_send_to_themselves_and_only_admins_to_others_and_to_everybo
 
 
 @one_outlet
-async def test_nobody_unknown_sends_or_follows_the_one_at_the_machine_included(port: int) -> None:
+async def test_sending_and_following_need_a_user_also_on_this_machine(port: int) -> None:
     for answer in (
         await ask(port, "/notifications/stream"),
         await send(port, "/notifications/send", NEW, None),
@@ -111,13 +111,13 @@ async def test_nobody_unknown_sends_or_follows_the_one_at_the_machine_included(p
         assert "rubbish" not in answer.text
 
 
-async def test_a_user_is_whoever_the_whole_id_says_whatever_characters_are_in_it(port: int) -> None:
+async def test_a_user_is_known_by_the_whole_id_whatever_characters_it_has(port: int) -> None:
     odd = ["a b/c", "*", "../ann", "안녕🌊", "ann%2Fx"]
     for user in odd:
         async with await following(port, "/notifications/stream", demo_token(user, "Odd")) as stream:
             await send(port, "/notifications/send", {**NEW, "userId": "ann"})
             await send(port, "/notifications/send", {**NEW, "userId": user})
-            assert (await news(stream, 1))[0]["userId"] == user
+            assert (await received(stream, 1))[0]["userId"] == user
 
 
 @one_outlet
@@ -170,7 +170,7 @@ async def test_a_value_is_only_ever_a_value(port: int, value: str) -> None:
     async with await following(port, "/notifications/stream", demo_token("ann<b>", "<i>Ann</i>")) as stream:
         await send(port, "/notifications/send", {"title": f"t{value}t", "message": f"m{value}m", "userId": "ann<b>"})
         await send(port, "/notifications/send", {**NEW, "title": "after"})
-        first, second = await news(stream, 2)
+        first, second = await received(stream, 2)
         assert (first["title"], first["message"]) == (f"t{value}t", f"m{value}m")
         assert second["title"] == "after"
         assert [event.type for event in stream.events] == ["stream.hello", "message", "message"]

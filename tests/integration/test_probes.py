@@ -120,12 +120,12 @@ async def test_a_server_that_is_full_is_ready(port: int) -> None:
 
 @one_outlet
 @pytest.mark.parametrize("path", [f"/topics/{PROBE_TOPIC}", f"/stream?topic=a&topic={PROBE_TOPIC}"])
-async def test_nobody_follows_probes(port: int, path: str) -> None:
+async def test_probes_cannot_be_followed(port: int, path: str) -> None:
     assert (await ask(port, path)).status == 422
 
 
 @one_outlet
-async def test_nobody_publishes_as_a_probe(port: int) -> None:
+async def test_probes_cannot_be_published(port: int) -> None:
     answer = await ask(port, f"/topics/{PROBE_TOPIC}", method="POST", json_body={"data": "probe 1"})
     assert answer.status == 422
     assert (await ask(port, "/readyz")).status == 200

@@ -1,4 +1,4 @@
-"""Taking back what was given: at once, for good, and from nobody else."""
+"""Revoking the tokens of a user: at once, permanently, and of no other user."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def follow(port: int, headers: dict[str, str], path: str = "/topics/chat/a
 
 
 @with_key
-async def test_every_way_in_of_the_user_is_closed_at_once_and_nobody_elses(port: int) -> None:
+async def test_all_credentials_of_the_user_are_refused_at_once_and_no_other_users(port: int) -> None:
     token = make_jwt("u1")
     ticket_path = f"/topics/chat/a?ticket={await issue_ticket(port, token)}"
     unused_path = f"/topics/chat/a?ticket={await issue_ticket(port, token)}"
@@ -97,7 +97,7 @@ async def test_only_admins_revoke(port: int) -> None:
 
 @with_key
 @one_outlet
-async def test_an_admin_who_revokes_himself_is_told_that_it_is_done(port: int) -> None:
+async def test_an_admin_can_revoke_their_own_tokens_and_gets_the_response(port: int) -> None:
     token = admin()
     assert (await revoke(port, "root", by=token)).status == 201
     assert (await revoke(port, "root", by=token)).status == 401
@@ -119,7 +119,7 @@ async def test_half_of_a_surrogate_pair_is_no_user(port: int) -> None:
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_who_is_revoked_while_his_streams_open_is_left_with_none(direct: bool) -> None:
+async def test_a_user_who_is_revoked_while_streams_open_has_none_open(direct: bool) -> None:
     app = create_app(make_settings())
     async with serving(app, direct=direct) as port:
         headers = bearer(demo_token("u1"))

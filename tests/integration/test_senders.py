@@ -1,4 +1,4 @@
-"""What the real-time apps have in common: who may, how often, once per key, and all of it with one connection."""
+"""What the live apps have in common: grants, rates, idempotency keys, and one connection for all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.apps import ADMIN, SEED_TOKEN, contents, following, news, send
+from support.apps import ADMIN, SEED_TOKEN, contents, following, received, send
 from support.reader import ask, open_stream
 from support.serving import one_outlet
 from support.tokens import SECRET, bearer, demo_token, make_jwt
@@ -29,7 +29,7 @@ each_sender = pytest.mark.parametrize("path", SENDERS)
 
 @each_sender
 @one_outlet
-async def test_what_is_sent_again_with_its_key_is_sent_once(port: int, path: str) -> None:
+async def test_a_request_that_is_repeated_with_its_key_is_done_once(port: int, path: str) -> None:
     headers = {**bearer(ADMIN), "Idempotency-Key": "k-1"}
     async with await following(port, STREAMS.get(path, "/chat/stream")) as stream:
         answers = [await ask(port, path, method="POST", json_body=SENDERS[path], headers=headers) for _ in range(3)]
@@ -38,7 +38,7 @@ async def test_what_is_sent_again_with_its_key_is_sent_once(port: int, path: str
         assert [answer.headers.get("idempotency-replayed") for answer in answers] == [None, "true", "true"]
         if path in STREAMS:
             await send(port, path, SENDERS[path])
-            sent = await news(stream, 2)
+            sent = await received(stream, 2)
             assert sent[0]["id"] != sent[1]["id"]
             assert sent[0]["id"] in answers[0].text
 
@@ -46,12 +46,12 @@ async def test_what_is_sent_again_with_its_key_is_sent_once(port: int, path: str
 @each_sender
 @one_outlet
 @pytest.mark.settings(publish_rate="2/hour")
-async def test_whoever_sends_too_often_is_told_to_wait(port: int, path: str) -> None:
+async def test_a_user_who_sends_too_often_is_told_to_wait(port: int, path: str) -> None:
     answers = [await send(port, path, SENDERS[path]) for _ in range(3)]
     assert [answer.status for answer in answers] == [202, 202, 429]
     assert int(answers[2].headers["retry-after"]) > 3_000
     assert answers[2].headers["cache-control"] == "no-store"
-    # A user's rate, not everybody's.
+    # The rate is that of the user.
     assert (await send(port, path, SENDERS[path], demo_token("other", "Other", roles="admin"))).status == 202
 
 
@@ -90,14 +90,14 @@ async def test_one_connection_carries_all_of_it_and_comes_back_to_all_of_it(port
         await stream.until(lambda events: events[-1].type == "join")
         for sender in STREAMS:
             await send(port, sender, SENDERS[sender])
-        first, update, message = await news(stream, 3)
+        first, update, message = await received(stream, 3)
         assert (first["title"], update["entityType"], message["roomId"]) == ("t", "user", "general")
         position = next(event.id for event in stream.events if event.type == "message") or ""
         stream.cut()
     await send(port, "/notifications/send", {"title": "for ann", "message": "m", "userId": "ann"})
     await send(port, "/notifications/send", {"title": "for bob", "message": "m", "userId": "bob"})
     async with await following(port, path, ann, position) as stream:
-        back = await news(stream, 3)
+        back = await received(stream, 3)
         assert back == [update, message, back[2]]
         assert back[2]["title"] == "for ann"
         assert contents(stream, "stream.gap") == []

@@ -146,7 +146,7 @@ async def test_a_bearer_token_counts_before_the_cookie(port: int) -> None:
 
 
 @with_key
-async def test_everybody_is_told_who_he_is(port: int) -> None:
+async def test_every_caller_can_read_its_own_identity(port: int) -> None:
     token = make_jwt("auth0|7", name="Ann", roles=["b", "a"], yeoul={"subscribe": ["chat/*"], "publish": []})
     me = (await ask(port, "/auth/me", headers=bearer(token))).json()
     assert me == {

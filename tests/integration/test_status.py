@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.apps import news
+from support.apps import received
 from support.polling import eventually, metrics
 from support.reader import ask, open_stream, publish
 from support.serving import one_outlet, serving
@@ -17,8 +17,8 @@ from yeoul.app import create_app
 
 often = pytest.mark.settings(status_interval_s=0.05)
 
-# A proxy's word: the request is from somebody who is not at this machine.
-SOMEBODY = {"X-Forwarded-For": "192.0.2.1"}
+# As a proxy marks a request that comes from another machine.
+REMOTE = {"X-Forwarded-For": "192.0.2.1"}
 
 
 def check(sample: dict[str, Any]) -> None:
@@ -39,8 +39,8 @@ def check(sample: dict[str, Any]) -> None:
     assert set(sample["rates"]) == {"published", "delivered", "gaps"}
 
 
-async def test_the_state_now_is_open_to_everybody(port: int) -> None:
-    for headers in (SOMEBODY, bearer(demo_token())):
+async def test_the_current_state_is_open_to_everyone(port: int) -> None:
+    for headers in (REMOTE, bearer(demo_token())):
         answer = await ask(port, "/system/status", headers=headers)
         assert answer.status == 200
         assert answer.headers["cache-control"] == "no-store"
@@ -60,10 +60,10 @@ async def test_the_state_shows_what_is_open(port: int) -> None:
 
 
 @often
-async def test_whoever_follows_has_a_sample_at_once_and_then_one_after_each_interval(port: int) -> None:
-    async with await open_stream(port, "/system/status/stream", headers=SOMEBODY) as stream:
+async def test_a_reader_gets_a_sample_at_once_and_then_one_in_each_interval(port: int) -> None:
+    async with await open_stream(port, "/system/status/stream", headers=REMOTE) as stream:
         assert stream.status == 200
-        samples = await news(stream, 4)
+        samples = await received(stream, 4)
         for sample in samples:
             check(sample)
             assert sample["streams"]["connections"] == 1
@@ -75,9 +75,9 @@ async def test_whoever_follows_has_a_sample_at_once_and_then_one_after_each_inte
 @pytest.mark.settings(status_interval_s=600)
 async def test_a_second_follower_has_the_newest_sample_at_once(port: int) -> None:
     async with await open_stream(port, "/system/status/stream") as first:
-        (sample,) = await news(first, 1)
+        (sample,) = await received(first, 1)
         async with await open_stream(port, "/system/status/stream") as second:
-            assert await news(second, 1) == [sample]
+            assert await received(second, 1) == [sample]
         # Nobody's asking makes another one.
         assert (await ask(port, "/system/status")).json() == sample
 
@@ -94,14 +94,14 @@ async def test_rates_are_those_that_admins_see(port: int) -> None:
 
 
 @often
-async def test_whoever_comes_back_late_is_not_given_all_that_was_missed(port: int) -> None:
+async def test_a_reader_that_reconnects_late_does_not_get_the_missed_samples(port: int) -> None:
     async with await open_stream(port, "/system/status/stream") as first:
-        await news(first, 1)
+        await received(first, 1)
         async with await open_stream(port, "/system/status/stream") as other:
-            await news(other, 12)
+            await received(other, 12)
             position = first.events[1].id or ""
             async with await open_stream(port, "/system/status/stream", last_event_id=position) as back:
-                await news(back, 2)
+                await received(back, 2)
                 offsets = [int((event.id or "").rpartition("-")[2]) for event in back.events[1:]]
                 assert [event.type for event in back.events[:3]] == ["stream.hello", "message", "message"]
                 assert offsets[0] >= int((other.events[-1].id or "").rpartition("-")[2])
@@ -110,21 +110,21 @@ async def test_whoever_comes_back_late_is_not_given_all_that_was_missed(port: in
 @often
 async def test_a_position_of_another_server_is_no_loss_here(port: int) -> None:
     async with await open_stream(port, "/system/status/stream", last_event_id="0000000000-7") as stream:
-        await news(stream, 2)
+        await received(stream, 2)
         assert [event.type for event in stream.events[:3]] == ["stream.hello", "message", "message"]
 
 
 @pytest.mark.parametrize(
     "path", ["/system/status/stream", "/topics/system/status", "/stream?topic=t&topic=system/status"]
 )
-async def test_samples_are_taken_only_while_somebody_follows_them_by_whichever_route(path: str) -> None:
+async def test_samples_are_published_only_while_the_topic_has_readers_by_whatever_route(path: str) -> None:
     app = create_app(make_settings(status_interval_s=0.02))
     hub = app.state.hub
     async with serving(app) as port:
         assert (await metrics(port))["yeoul_published_events_total"] == 0
         for _ in range(2):
             async with await open_stream(port, path) as stream:
-                await news(stream, 3)
+                await received(stream, 3)
 
             async def ended() -> bool:
                 return not hub._tasks
@@ -140,14 +140,14 @@ async def test_samples_are_taken_only_while_somebody_follows_them_by_whichever_r
 @pytest.mark.settings(open_topics=[])
 async def test_the_state_can_be_closed_to_those_who_are_unknown(port: int) -> None:
     for path in ("/system/status", "/system/status/stream"):
-        assert (await ask(port, path, headers=SOMEBODY)).status == 401
+        assert (await ask(port, path, headers=REMOTE)).status == 401
         assert (await ask(port, path, headers=bearer(demo_token()))).status == 403
         admin = bearer(demo_token("root", "Root", roles="admin"))
         assert (await ask(port, path, method="HEAD" if "stream" in path else "GET", headers=admin)).status == 200
 
 
 @one_outlet
-async def test_nobody_but_an_admin_writes_to_it(port: int) -> None:
+async def test_only_admins_publish_to_it(port: int) -> None:
     body = json.dumps({"data": 1}).encode()
     headers = {**bearer(demo_token()), "Content-Type": "application/json"}
     answer = await ask(port, "/topics/system/status", method="POST", body=body, headers=headers)
@@ -158,7 +158,7 @@ async def test_nobody_but_an_admin_writes_to_it(port: int) -> None:
 async def test_a_server_that_shuts_down_ends_the_samples() -> None:
     app = create_app(make_settings(status_interval_s=0.02))
     async with serving(app) as port, await open_stream(port, "/system/status/stream") as stream:
-        await news(stream, 2)
+        await received(stream, 2)
         await app.state.hub.close()
         await stream.rest()
         assert stream.events[-1].type == "stream.bye"

@@ -1,4 +1,4 @@
-"""Who is in which room, whatever their streams do."""
+"""Which users are in which room, whatever their streams do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def arrive(presence: Presence, reader: object, user: str = "ann", room: str = "r
     presence.arrive(reader, room, user, name or user.title(), "then")
 
 
-def test_somebody_comes_and_after_the_grace_is_gone() -> None:
+def test_a_user_enters_and_has_left_after_the_grace_period() -> None:
     presence = Presence(grace=GRACE)
     arrive(presence, "tab")
     assert told(presence) == {"r": ["+ann"]}
@@ -46,7 +46,7 @@ def test_somebody_comes_and_after_the_grace_is_gone() -> None:
     assert presence.next_expiry is None
 
 
-def test_a_reconnect_within_the_grace_is_nothing_that_has_happened() -> None:
+def test_a_reconnect_within_the_grace_period_is_no_change() -> None:
     presence = Presence(grace=GRACE)
     arrive(presence, "first")
     told(presence)
@@ -57,7 +57,7 @@ def test_a_reconnect_within_the_grace_is_nothing_that_has_happened() -> None:
     assert users(presence) == ["ann"]
 
 
-def test_two_tabs_are_one_person_until_both_are_closed() -> None:
+def test_two_tabs_are_one_member_until_both_are_closed() -> None:
     presence = Presence(grace=GRACE)
     arrive(presence, "one")
     arrive(presence, "two")
@@ -70,7 +70,7 @@ def test_two_tabs_are_one_person_until_both_are_closed() -> None:
     assert told(presence) == {"r": ["-ann"]}
 
 
-def test_a_stream_that_is_said_to_begin_or_end_twice_counts_once() -> None:
+def test_a_stream_that_is_reported_twice_counts_once() -> None:
     presence = Presence(grace=GRACE)
     arrive(presence, "tab")
     arrive(presence, "tab")
@@ -82,7 +82,7 @@ def test_a_stream_that_is_said_to_begin_or_end_twice_counts_once() -> None:
     assert users(presence) == ["bob"]
 
 
-def test_whoever_is_sent_away_permanent_is_gone_at_once_with_the_last_stream() -> None:
+def test_a_user_who_cannot_come_back_has_left_with_the_last_stream() -> None:
     presence = Presence(grace=GRACE)
     arrive(presence, "one")
     arrive(presence, "two")
@@ -92,7 +92,7 @@ def test_whoever_is_sent_away_permanent_is_gone_at_once_with_the_last_stream() -
     assert users(presence) == []
 
 
-def test_without_a_grace_everybody_goes_at_once() -> None:
+def test_without_a_grace_period_users_leave_at_once() -> None:
     presence = Presence(grace=0)
     arrive(presence, "tab")
     told(presence)
@@ -100,17 +100,17 @@ def test_without_a_grace_everybody_goes_at_once() -> None:
     assert told(presence) == {"r": ["-ann"]}
 
 
-def test_whoever_read_the_list_in_between_is_told_what_was_last() -> None:
+def test_a_reader_of_the_list_in_between_is_told_the_last_change() -> None:
     presence = Presence(grace=0)
     arrive(presence, "first")
-    assert users(presence) == ["ann"]  # and shown to somebody
+    assert users(presence) == ["ann"]  # and shown to a reader
     presence.depart("first", "r", 0.0)
     assert told(presence) == {"r": ["-ann"]}
     assert not presence.changed
     arrive(presence, "second")
     told(presence)
     presence.depart("second", "r", 0.0)
-    assert users(presence) == []  # and shown to somebody
+    assert users(presence) == []  # and shown to a reader
     arrive(presence, "third")
     assert told(presence) == {"r": ["+ann"]}
 
@@ -149,7 +149,7 @@ def test_a_list_names_the_first_members_and_counts_all() -> None:
     assert (users(presence, "elsewhere"), presence.count("elsewhere")) == ([], 0)
 
 
-def test_the_list_is_kept_while_nobody_changes_whom_it_names() -> None:
+def test_the_list_is_kept_while_the_members_that_it_names_stay() -> None:
     presence = Presence(grace=0)
     for number in range(MAX_LISTED):
         arrive(presence, number, f"u{number}")
@@ -205,7 +205,7 @@ class Rooms(RuleBasedStateMachine):
         self.numbers = 0
         self.streams: dict[tuple[int, str], str] = {}
         self.graces: dict[tuple[str, str], float] = {}
-        # What those have who follow from the beginning, and from the last list on, and apply each change.
+        # What readers know who have followed from the beginning, or from the last list on, and apply each change.
         self.views: list[set[tuple[str, str]]] = [set(), set()]
 
     @rule(user=USERS, room=ROOMS, again=st.booleans())

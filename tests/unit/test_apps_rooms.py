@@ -1,4 +1,4 @@
-"""Telling rooms who comes and goes, with a real hub, also where that fails."""
+"""Announcing members, with a real hub, also where that fails."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RETRY", 0.001)
 
 
-async def test_what_could_not_be_told_is_mended_with_the_whole_list(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_announcement_is_mended_by_the_whole_list(caplog: pytest.LogCaptureFixture) -> None:
     broker = Failing()
     async with Hub(broker) as hub:
         Rooms(hub, grace=0)
@@ -88,7 +88,7 @@ async def test_a_room_whose_topic_cannot_be_made_holds_no_other_up(caplog: pytes
         assert json.loads(rooms.state("a"))["count"] == 1, "who comes is told by the list"
 
 
-async def test_ten_are_told_one_by_one_and_more_as_a_list() -> None:
+async def test_ten_changes_are_announced_one_by_one_and_more_as_a_list() -> None:
     async with Hub() as hub:
         Rooms(hub, grace=0)
         _, outlet = await come(hub, None, "chat/r/presence")
@@ -104,7 +104,7 @@ async def test_ten_are_told_one_by_one_and_more_as_a_list() -> None:
         assert told(outlet)[-1] == [f"u{number}" for number in range(10)]
 
 
-async def test_a_name_that_utf8_cannot_carry_is_told_as_far_as_it_can_be() -> None:
+async def test_a_name_that_utf8_cannot_carry_is_shown_with_replacements() -> None:
     async with Hub() as hub:
         rooms = Rooms(hub, grace=0)
         _, outlet = await come(hub, None, "chat/r/presence")
@@ -120,7 +120,7 @@ async def test_topics_that_are_no_rooms_have_no_people() -> None:
         assert (rooms.count, rooms.places) == (0, 0)
 
 
-async def test_nothing_is_left_when_the_hub_ends_while_somebody_is_in_their_grace() -> None:
+async def test_no_timer_is_left_when_the_hub_ends_during_a_grace_period() -> None:
     async with Hub() as hub:
         rooms = Rooms(hub, grace=600)
         reader, _ = await come(hub, "ann")

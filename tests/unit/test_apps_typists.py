@@ -1,4 +1,4 @@
-"""How often others are told that somebody is typing."""
+"""How often a room is told that a user is typing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Responses that cost less than Starlette's general one: their headers are known in advance."""
+"""What responses of many routes have in common: headers, and a class that costs less than Starlette's general one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from starlette.responses import Response
 
-__all__ = ["JsonBytes"]
+__all__ = ["NO_STORE", "JsonBytes"]
+
+# For responses to one user: no cache may keep them.
+NO_STORE = {"Cache-Control": "no-store"}
 
 _JSON = (b"content-type", b"application/json")
 

@@ -12,9 +12,10 @@ from pydantic import AfterValidator, BaseModel, Field
 from ...asgi.authentication import require_publish, require_subscribe, require_user
 from ...asgi.body import JsonBody
 from ...asgi.event_stream import EventStream
+from ...asgi.responses import NO_STORE
 from ...asgi.routing import PublishRoute, hot, stream_route
 from ...hub import Hub
-from .message import MAX_TEXT, NO_STORE, Text, accepted, json_event, new_message
+from .message import MAX_TEXT, Text, accepted, json_event, new_message
 from .rooms import Rooms, check_room, presence_topic, room_topic
 from .sender import Sender
 from .timestamp import timestamp

@@ -10,15 +10,13 @@ from fastapi.responses import Response
 from pydantic import AfterValidator, StringConstraints
 
 from ...asgi.errors import Problem
+from ...asgi.responses import NO_STORE
 from ...sse import Event, json_data
 from ...stream import Cursor
 from .sender import Sender
 from .timestamp import timestamp
 
-__all__ = ["MAX_TEXT", "NO_STORE", "Text", "accepted", "json_event", "new_message"]
-
-# For responses to one user: no cache may keep them.
-NO_STORE = {"Cache-Control": "no-store"}
+__all__ = ["MAX_TEXT", "Text", "accepted", "json_event", "new_message"]
 
 # Characters of a text that one person writes to others: a long message, not a document.
 MAX_TEXT = 4_000

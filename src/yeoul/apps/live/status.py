@@ -16,12 +16,13 @@ from pydantic import BaseModel, Field
 from ...asgi.authentication import require_subscribe
 from ...asgi.event_stream import EventStream
 from ...asgi.openapi import FOR_ALL
+from ...asgi.responses import NO_STORE
 from ...asgi.routing import hot, stream_route
 from ...hub import Hub
 from ...hub.health import LoopMonitor
 from ...hub.producer import Producer
 from ...sse import Event
-from .message import NO_STORE, json_event
+from .message import json_event
 from .timestamp import timestamp
 
 __all__ = ["STATUS", "Sample", "Sampler", "status"]

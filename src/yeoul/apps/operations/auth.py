@@ -23,6 +23,7 @@ from ...asgi.authentication import (
 from ...asgi.body import JsonBody
 from ...asgi.errors import Problem
 from ...asgi.openapi import FOR_ALL, problems
+from ...asgi.responses import NO_STORE
 from ...asgi.routing import JsonRoute
 from ...auth.authenticator import Authenticator
 from ...auth.identity import Identity, topic_part
@@ -31,8 +32,6 @@ from ...hub import Hub
 from ...hub.topic import check_topic
 
 __all__ = ["auth_app"]
-
-_NO_STORE = {"Cache-Control": "no-store"}
 
 # Seconds for which a browser keeps a token that never expires.
 _KEEP_S = 86_400.0
@@ -90,7 +89,7 @@ def auth_app(hub: Hub, authenticator: Authenticator, tickets: Tickets, *, cookie
             require_subscribe(request, names)
         text = await tickets.issue(identity, names)
         issued = IssuedTicket(ticket=text, expires_in=tickets.ticket_seconds, topics=names)
-        return JSONResponse(issued.model_dump(), 201, _NO_STORE)
+        return JSONResponse(issued.model_dump(), 201, NO_STORE)
 
     @router.post(
         "/auth/session",
@@ -108,7 +107,7 @@ def auth_app(hub: Hub, authenticator: Authenticator, tickets: Tickets, *, cookie
         if len(text) > MAX_COOKIE_BYTES:
             limit = MAX_COOKIE_BYTES - len(text) + len(token)
             raise Problem(422, f"the token is too large for a cookie: it may have at most {limit} bytes")
-        response = JSONResponse({"user": identity.user, "expires": identity.expires}, 200, _NO_STORE)
+        response = JSONResponse({"user": identity.user, "expires": identity.expires}, 200, NO_STORE)
         response.headers.append("set-cookie", text)
         return response
 
@@ -116,7 +115,7 @@ def auth_app(hub: Hub, authenticator: Authenticator, tickets: Tickets, *, cookie
     async def end_session(request: Request) -> Response:
         """Deletes the cookie, and the pass that lets `EventSource` reconnect. The token stays valid."""
         await tickets.end_passes(passes_of(request))
-        response = Response(status_code=204, headers=_NO_STORE)
+        response = Response(status_code=204, headers=NO_STORE)
         for name in (cookie, PASS_COOKIE):
             # Secure, too: browsers accept nothing else for a name that begins with `__Host-` or `__Secure-`.
             deleted = cookie_text(name, "", seconds=0, same_site="Lax", secure=_over_tls(request))
@@ -126,7 +125,7 @@ def auth_app(hub: Hub, authenticator: Authenticator, tickets: Tickets, *, cookie
     @router.get("/auth/me", response_model=Me, openapi_extra=FOR_ALL, summary="Show the current user")
     async def who_am_i(request: Request) -> Response:
         identity = caller_of(request)
-        return JSONResponse(_me(identity, demo=authenticator.demo).model_dump(), headers=_NO_STORE)
+        return JSONResponse(_me(identity, demo=authenticator.demo).model_dump(), headers=NO_STORE)
 
     return router
 

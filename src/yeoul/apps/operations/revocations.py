@@ -12,6 +12,7 @@ from ...asgi.authentication import require_admin
 from ...asgi.body import JsonBody
 from ...asgi.errors import Problem
 from ...asgi.openapi import problems
+from ...asgi.responses import NO_STORE
 from ...asgi.routing import JsonRoute
 from ...auth.tickets import Tickets
 from ...hub import Hub
@@ -19,8 +20,6 @@ from ...hub.reasons import REVOKED
 from ...storage.revocations import Revocations
 
 __all__ = ["revocations_app"]
-
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 class NewRevocation(JsonBody):
@@ -61,13 +60,13 @@ def revocations_app(hub: Hub, tickets: Tickets, revocations: Revocations) -> API
         revocation = await revocations.revoke(new.userId, at_once)
         await tickets.drop(new.userId)
         shown = NewlyRevoked(userId=revocation.user, at=revocation.at, closed=closed)
-        return JSONResponse(shown.model_dump(), 201, _NO_STORE)
+        return JSONResponse(shown.model_dump(), 201, NO_STORE)
 
     @router.get("/auth/revocations", response_model=RevocationList, summary="List the revocations")
     async def list_revocations() -> Response:
         # There may be a hundred thousand: they are not built as models.
         return JSONResponse(
-            {"revocations": [{"userId": user, "at": at} for user, at in revocations.all()]}, headers=_NO_STORE
+            {"revocations": [{"userId": user, "at": at} for user, at in revocations.all()]}, headers=NO_STORE
         )
 
     @router.delete(
