@@ -1,99 +1,53 @@
-"""Takes connections out of the kernel's hands as soon as they are there.
+"""Accepts connections as soon as they are there, and opens them by turns.
 
-uvloop accepts one connection in each turn of the event loop. When thousands come back at once each waits for all before
-it, and so does whoever asks whether the server is alive; the kernel, which holds 4096 at most, drops the rest, who try
-again after a second, after three, after seven. To take all that are there costs a few microseconds each; they are then
-opened a few at a time, those that come back (their request says so) after everybody else.
+uvloop accepts one connection in each turn of the event loop. When thousands come back at once, each waits for all those
+before it, and so does the probe that asks whether the server is alive; the kernel, whose queue holds 4096 at most,
+drops the rest, who try again after one second, three, seven. To accept all that are there costs a few microseconds
+each. They are then opened a few at a time, those of readers that come back (their request says so) after the others.
+
+At the limit of open files a connection is answered with 503 and closed. Left in the kernel's queue, it would hang until
+its client's own time-out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import resource
 import socket
-from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
+from contextlib import suppress
 from functools import partial
-from weakref import WeakKeyDictionary
 
 from ..observe import logger
+from .exchange import refusal
+from .turns import Turn, turns_of
 
-__all__ = ["Acceptor", "Turn", "Turns", "turns_of"]
+__all__ = ["Acceptor"]
 
-
-class Turn(Enum):
-    """Kinds of work, in the order in which they have their turn."""
-
-    LOOK = auto()  # at a connection that nothing was read from: who comes?
-    REQUEST = auto()
-    CONNECTION = auto()
-    RETURNING_REQUEST = auto()
-    RETURNING_CONNECTION = auto()
-    LEAVING = auto()
-
-
-# How much of a kind is done in one turn: all of it together takes a few milliseconds, and none waits for ever for those
-# before it. Not more connections than requests: what is read of those that wait for their turn would fill the memory.
-# More that leave than that come: whoever has left still counts in the bounds on streams. With twice of each, events
-# took more than two seconds to their readers on a busy machine: rounds of delivery have their slices in between.
-_AT_ONCE = {
-    Turn.LOOK: 512,
-    Turn.REQUEST: 8,
-    Turn.CONNECTION: 8,
-    Turn.RETURNING_REQUEST: 4,
-    Turn.RETURNING_CONNECTION: 4,
-    Turn.LEAVING: 32,
-}
-
-
-class Turns:
-    """Does all that it has taken, each kind in the order in which it came. It holds a few things for each connection.
-    One turn of this, then one of the event loop."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[Turn, deque[Callable[[], None]]] = {kind: deque() for kind in Turn}
-        self._handle: asyncio.Handle | None = None
-
-    def take(self, kind: Turn, work: Callable[[], None]) -> None:
-        self._waiting[kind].append(work)
-        if self._handle is None:
-            self._handle = asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        for kind, waiting in self._waiting.items():
-            for _ in range(min(len(waiting), _AT_ONCE[kind])):
-                try:
-                    waiting.popleft()()
-                except Exception:
-                    logger.exception("what waited for its turn failed")
-        again = any(self._waiting.values())
-        self._handle = asyncio.get_running_loop().call_soon(self._turn) if again else None
-
-
-# The values must not hold their keys: a loop that is over would never be let go of.
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
-
-
-def turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
-    """Those of all connections of this event loop."""
-    turns = _turns.get(loop)
-    if turns is None:
-        turns = _turns[loop] = Turns()
-    return turns
-
-
-# Connections taken before the event loop gets its turn.
-_ACCEPTOR_AT_ONCE = 1_024
+# Connections accepted in one turn of the event loop.
+_AT_ONCE = 1_024
 # Bytes of a request that are looked at, without taking them.
 _PEEKED = 4_096
-# Seconds until the next try where the system has no file or memory for a connection.
+
+# Files that connections leave to the rest of the server, for databases and model servers; an eighth of few files.
+_RESERVED_FILES = 64
+# Seconds between two log lines about connections that are refused.
+_LOG_EVERY = 10.0
+
+# Seconds until the next attempt where the system has no memory for a connection.
 _PAUSE = 0.5
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_WITHOUT_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+_WITHOUT_MEMORY = frozenset({errno.ENOBUFS, errno.ENOMEM})
+
+_NO_FILES = refusal(
+    503, "this server has as many connections open as it may have files: try again later", **{"Retry-After": "5"}
+)
 
 
 class Acceptor:
-    """Opens the connections of a listening socket until it is closed. It owns the socket. What it has taken and not
+    """Opens the connections of a listening socket until it is closed. It owns the socket. What it has accepted and not
     opened yet is bounded by the files that the process may have."""
 
     def __init__(
@@ -106,19 +60,29 @@ class Acceptor:
         self._opening: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self._closed = False
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._files = files
+        # The system gives the lowest number that is free: a connection with this one has all the others before it.
+        self._highest = files - min(_RESERVED_FILES, files // 8)
+        self._spare = _spare_file()
+        self._refused = 0  # since the last log line
+        self._logged = float("-inf")
         listener.setblocking(False)
         loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """Takes no more connections, and lets go of those that were not opened yet."""
+        """Accepts no more connections, and closes those that were not opened yet."""
         self._closed = True
         if self._resume is not None:
             self._resume.cancel()
         self._loop.remove_reader(self._listener)
         self._listener.close()
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPTOR_AT_ONCE):
+        for _ in range(_AT_ONCE):
             try:
                 connection, _ = self._listener.accept()
             except BlockingIOError:
@@ -126,23 +90,68 @@ class Acceptor:
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
+                if error.errno in _WITHOUT_FILES and self._refuse_with_spare_file():
+                    continue
+                if error.errno not in _WITHOUT_FILES | _WITHOUT_MEMORY:
                     raise
-                # It stays readable: looking again at once would keep the event loop busy for nothing.
-                logger.error("no connection can be accepted: %s (see `ulimit -n`)", error.strerror)
-                self._loop.remove_reader(self._listener)
-                self._resume = self._loop.call_later(_PAUSE, self._loop.add_reader, self._listener, self._accept)
+                self._pause(error)
                 return
             connection.setblocking(False)
-            self._turns.take(Turn.LOOK, partial(self._look, connection))
+            if connection.fileno() >= self._highest:
+                self._refuse(connection)
+            else:
+                self._turns.take(Turn.LOOK, partial(self._look, connection))
+
+    def _refuse_with_spare_file(self) -> bool:
+        """Where even accepting needs a file: the spare one. False where that does not help."""
+        if self._spare is None:
+            self._spare = _spare_file()
+        if self._spare is None:
+            return False
+        os.close(self._spare)
+        self._spare = None
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return False
+        connection.setblocking(False)
+        self._refuse(connection)
+        self._spare = _spare_file()
+        return True
+
+    def _refuse(self, connection: socket.socket) -> None:
+        with suppress(OSError):
+            connection.recv(_PEEKED)  # a request that stays unread would turn the answer into a reset
+        with suppress(OSError):
+            connection.send(_NO_FILES)
+        connection.close()
+        self._refused += 1
+        now = self._loop.time()
+        if now - self._logged >= _LOG_EVERY:
+            logger.error(
+                "%d connections were refused: %d of %d files are open; raise `ulimit -n`",
+                self._refused,
+                self._highest,
+                self._files,
+            )
+            self._refused, self._logged = 0, now
+
+    def _pause(self, error: OSError) -> None:
+        """The socket stays readable: to look again at once would keep the event loop busy for nothing."""
+        now = self._loop.time()
+        if now - self._logged >= _LOG_EVERY:
+            logger.error("no connection can be accepted: %s", error.strerror)
+            self._logged = now
+        self._loop.remove_reader(self._listener)
+        self._resume = self._loop.call_later(_PAUSE, self._loop.add_reader, self._listener, self._accept)
 
     def _look(self, connection: socket.socket) -> None:
         request = _peek(connection)
         if not request:  # nothing to do but to wait for it
             self._open(connection)
             return
-        back = b"last-event-id:" in request.lower() or b"lastEventId=" in request
-        kind = Turn.RETURNING_CONNECTION if back else Turn.CONNECTION
+        returning = b"last-event-id:" in request.lower() or b"lastEventId=" in request
+        kind = Turn.RETURNING_CONNECTION if returning else Turn.CONNECTION
         self._turns.take(kind, partial(self._open, connection))
 
     def _open(self, connection: socket.socket) -> None:
@@ -161,8 +170,15 @@ class Acceptor:
 
 
 def _peek(connection: socket.socket) -> bytes:
-    """What it has sent so far."""
+    """What the client has sent so far."""
     try:
         return connection.recv(_PEEKED, socket.MSG_PEEK)
     except OSError:
         return b""
+
+
+def _spare_file() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return None

@@ -11,20 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import types
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
-from functools import partial
+from collections.abc import Coroutine, Iterable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import Message, Scope
+
+from ..asgi.errors import problem
+from ..eager import rest_of
 
 if TYPE_CHECKING:
     from ..hub import Subscription
     from ..sse import Event
     from .protocol import Protocol
 
-__all__ = ["LAST_CHUNK", "Exchange", "status_line"]
+__all__ = ["LAST_CHUNK", "Exchange", "refusal"]
 
 logger = logging.getLogger("uvicorn.error")  # where the users of uvicorn look for what an application raises
 
@@ -62,8 +63,11 @@ def _make_status_line(status: int) -> bytes:
 _STATUS_LINES = {status: _make_status_line(status) for status in range(100, 600)}
 
 
-def status_line(status: int) -> bytes:
-    return _STATUS_LINES[status]
+def refusal(status: int, detail: str, **headers: str) -> bytes:
+    """A whole response with a problem document, after which the connection ends."""
+    answer = problem(status, detail, headers={"Connection": "close", **headers})
+    head = b"".join(b"%b: %b\r\n" % pair for pair in answer.raw_headers)
+    return _STATUS_LINES[status] + head + _CRLF + bytes(answer.body)
 
 
 def _checked_name(name: bytes) -> bytes:
@@ -161,10 +165,13 @@ class Exchange:
         service = self._protocol.service
         running: Coroutine[Any, Any, None] = self._run()
         if service.eager:
+            self._protocol.join_writes()
             try:
                 waits_for = running.send(None)
             except StopIteration:
                 return
+            finally:
+                self._protocol.flush()
             running = _rest(running, waits_for)
         context = contextvars.Context() if service.reset_contextvars else None
         task = service.loop.create_task(running, context=context)
@@ -185,7 +192,7 @@ class Exchange:
         if self._expects_continue:
             self._expects_continue = False
             if not self._body and self._more_body:
-                self._protocol.transport.write(_CONTINUE)
+                self._protocol.write(_CONTINUE)
         if not self._fresh:
             self._protocol.resume_reading()
             if self._wake is None:
@@ -263,7 +270,7 @@ class Exchange:
         self._expects_continue = False
         if service.access_log is not None:
             service.log_access(self.scope, status)
-        self._protocol.transport.write(head)
+        self._protocol.write(head)
 
     def _frame(self, status: int, length: int | None, coding: bytes | None) -> bool:
         """Decides how the body is framed (RFC 9112, 6). True where a header has to say that it is chunked."""
@@ -279,25 +286,25 @@ class Exchange:
         return self._chunked and coding is None
 
     def _write_body(self, body: bytes, *, more: bool) -> None:
-        transport = self._protocol.transport
+        protocol = self._protocol
         if self._chunked:
             if body:
-                transport.write(b"%x\r\n%b\r\n%b" % (len(body), body, b"" if more else LAST_CHUNK))
+                protocol.write(b"%x\r\n%b\r\n%b" % (len(body), body, b"" if more else LAST_CHUNK))
             elif not more:
-                transport.write(LAST_CHUNK)
+                protocol.write(LAST_CHUNK)
         elif self.scope["method"] != "HEAD":
             if self._left is not None:
                 if len(body) > self._left:
                     raise RuntimeError("the response body is longer than its Content-Length")
                 self._left -= len(body)
             if body:
-                transport.write(body)
+                protocol.write(body)
         if not more:
             if self._left:
                 raise RuntimeError("the response body is shorter than its Content-Length")
             self.complete = True
             self._wake_up()
-            self._protocol.responded(self)
+            protocol.responded(self)
 
     # --- running the application
 
@@ -343,22 +350,5 @@ _OVER: Scope = {"method": "", "http_version": ""}
 
 
 async def _rest(running: Coroutine[Any, Any, None], waits_for: Any) -> None:
-    """The rest of a coroutine that was run up to its first wait, for a task of its own. (Since Python 3.12 a task takes
-    no generator, so that `_steps` alone would not do.)"""
-    await _steps(running, waits_for)
-
-
-@types.coroutine
-def _steps(running: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    step: Callable[[], Any]
-    while True:
-        try:
-            value = yield waits_for
-        except BaseException as error:
-            step = partial(running.throw, error)
-        else:
-            step = partial(running.send, value)
-        try:
-            waits_for = step()
-        except StopIteration:
-            return
+    """For a task of its own: since Python 3.12 a task takes no generator."""
+    await rest_of(running, waits_for)

@@ -17,11 +17,19 @@ _KERNEL_UNSENT = 32 * 1024
 
 
 class Connection(Protocol):
-    """What the outlet needs of a connection. `lost`: it has ended; `write_paused`: the transport's buffer is full."""
+    """What the outlet needs of a connection. `direct`: the transport may be written to at once; not while writes are
+    joined, and not when it is `lost`. `write_paused`: the transport's buffer is full."""
 
     transport: asyncio.Transport
+    direct: bool
     lost: bool
     write_paused: bool
+
+    def write(self, data: bytes) -> None:
+        """Writes with what is joined; nothing on a lost connection."""
+
+    def abort(self) -> None:
+        """Ends the connection at once."""
 
     def stream_finished(self) -> None:
         """The response is complete."""
@@ -43,19 +51,23 @@ class DirectOutlet:
         return self._connection.write_paused
 
     def write(self, payload: bytes) -> bool:
-        if self._connection.lost:
+        connection = self._connection
+        if connection.direct:
+            self._transport.write(payload)
+        elif connection.lost:
             return False  # the reader waits for its turn to leave
-        self._transport.write(payload)
-        return not self._connection.write_paused
+        else:
+            connection.write(payload)
+        return not connection.write_paused
 
     def finish(self, payload: bytes) -> None:
         if self._connection.lost:
             return
-        self._transport.write(payload + LAST_CHUNK)
+        self.write(payload + LAST_CHUNK)
         self._connection.stream_finished()
 
     def abort(self) -> None:
-        self._transport.abort()
+        self._connection.abort()
 
 
 def bound_buffers(transport: asyncio.Transport, send_timeout: float | None) -> None:

@@ -19,9 +19,10 @@ import uvicorn
 from starlette.types import ASGIApp, Scope
 from uvicorn.server import ServerState
 
-from .acceptor import Acceptor, turns_of
+from .acceptor import Acceptor
 from .deadlines import Deadlines
 from .forwarded import TrustedProxies
+from .turns import turns_of
 
 if TYPE_CHECKING:
     from .protocol import Protocol

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from yeoul.server.acceptor import Turn, Turns, turns_of
+from yeoul.server.turns import Turn, Turns, turns_of
 
 
 def noting(done: list[str], what: str) -> Callable[[], None]:

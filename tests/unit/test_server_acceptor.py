@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -130,25 +131,41 @@ async def test_closed_it_listens_no_more_and_lets_go_of_those_that_wait() -> Non
     assert said == []
 
 
-async def test_without_files_it_waits_and_says_so(
+class Failing(socket.socket):
+    """Cannot accept so many times."""
+
+    def __init__(self, number: int, times: int) -> None:
+        super().__init__()
+        self.number, self.left = number, times
+        self.bind(("127.0.0.1", 0))
+        self.listen()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.left:
+            self.left -= 1
+            raise OSError(self.number, os.strerror(self.number))
+        return super().accept()
+
+
+async def test_without_memory_it_waits_and_logs_it_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Exhausted(socket.socket):
-        left = 2
-
-        def accept(self) -> tuple[socket.socket, Any]:
-            if Exhausted.left:
-                Exhausted.left -= 1
-                raise OSError(errno.EMFILE, "Too many open files")
-            return super().accept()
-
     monkeypatch.setattr("yeoul.server.acceptor._PAUSE", 0.02)
-    listener = Exhausted()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
     said: list[bytes] = []
-    with accepting(said, listener) as port:
+    with accepting(said, Failing(errno.ENOBUFS, 2)) as port:
         assert await answer(connected(port, b"patient\r\n")) == b"hello\n"
-    assert [(record.levelno, "ulimit -n" in record.getMessage()) for record in caplog.records] == [
-        (logging.ERROR, True)
-    ] * 2
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "no connection can be accepted" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_without_files_a_connection_is_refused_with_the_spare_one(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[bytes] = []
+    with accepting(said, Failing(number, 1)) as port:
+        refused = await answer(connected(port, b"GET / HTTP/1.1\r\n\r\n"))
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert await answer(connected(port, b"next\r\n")) == b"hello\n"
+    assert said == [b"next"]
+    assert [("ulimit -n" in record.getMessage()) for record in caplog.records] == [True]
