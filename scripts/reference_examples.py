@@ -243,6 +243,7 @@ async def _() -> None:
 
         name = "echo"
         model = "echo-1"
+        models = ("echo-1",)
 
         async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Finish, None]:
             for word in prompt.messages[-1].content.split():

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 
 from . import __version__
+from .apps.answers.answering import Answering
 from .apps.answers.ask import ask_app
 from .apps.answers.challenges import challenges
 from .apps.answers.gateway import gateway
@@ -146,8 +147,9 @@ def _gate(app: Application, services: Services, hot: HotRoutes) -> Gate:
 def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
     """Routers with their dependencies, in the order in which a request is matched. The gateway comes first, because its
     routes may replace any other; streams come before what is asked rarely."""
-    settings, hub, generations, providers = services.settings, services.hub, services.generations, services.providers
+    settings, hub = services.settings, services.hub
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
+    answering = partial(Answering, services.generations, services.providers, lost_reader)
     # Requests that cost money need a known user, where the server authenticates at all.
     known = [Depends(require_unrestricted)]
     if not (services.demo or settings.open_answers):
@@ -165,11 +167,13 @@ def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
     ):
         yield streams, []
     for answers in (
-        lessons(generations, providers, lost_reader),
-        generations_app(generations, providers),
-        recipes_app(generations, providers, services.recipes, lost_reader),
-        challenges(generations, providers, services.conversations, lost_reader),
-        ask_app(generations, providers, services.retriever, lost_reader),
+        lessons(answering(settings.chat_max_tokens)),
+        generations_app(
+            Answering(services.generations, services.providers, max_tokens=settings.generations_max_tokens)
+        ),
+        recipes_app(answering(settings.recipes_max_tokens), services.recipes),
+        challenges(answering(settings.challenges_max_tokens), services.conversations),
+        ask_app(answering(settings.ask_max_tokens), services.retriever),
     ):
         yield answers, known
     yield index(), []

@@ -19,10 +19,11 @@
     ├── TooMuchWork                        as much work is under way as may be
     ├── UnknownCollection    (ValueError)  no documents are in a collection of this name
     ├── UnknownDocument      (ValueError)  no document, or several, are meant by this
+    ├── UnknownModel         (ValueError)  the provider does not offer a model of this name
     ├── UnknownProvider      (ValueError)  no provider has this name
     ├── UnreadableDocument                 a file that no document can be made of
     ├── UnusableDatabase                   the database cannot be opened, and waiting does not help
-    └── UpstreamError                      the stream that we read from somebody else failed
+    └── UpstreamError                      a stream that this server reads from another server failed
         ├── UpstreamRefused                it answered with an error before its first byte
         ├── UpstreamTimeout                it did not connect, begin or go on in time
         ├── UpstreamCut                    it ended without its terminal marker
@@ -57,6 +58,7 @@ __all__ = [
     "TopicClosed",
     "UnknownCollection",
     "UnknownDocument",
+    "UnknownModel",
     "UnknownProvider",
     "UnreadableDocument",
     "UnusableDatabase",
@@ -154,6 +156,10 @@ class UnknownDocument(YeoulError, ValueError):
     """No document, or more than one, is meant by an id or a title."""
 
 
+class UnknownModel(YeoulError, ValueError):
+    """The provider does not offer a model of this name."""
+
+
 class UnknownProvider(YeoulError, ValueError):
     """No provider has this name."""
 
@@ -167,28 +173,108 @@ class UnusableDatabase(YeoulError):
 
 
 class UpstreamError(YeoulError):
-    """The stream that we read from somebody else failed; `str()` of it may be shown to a user."""
+    """A stream that this server reads from another server failed.
+
+    `str()` is a sentence of ours, fit for every reader. `detail` is what the upstream itself said or where it is,
+    redacted, for logs and operators ("" where nothing is known); `full` is both. `kind` names the class of failure,
+    `retryable` says whether the same request may succeed later, `retry_after` after how many seconds at the earliest,
+    where the upstream said so.
+    """
+
+    kind: str = "failed"
+    retryable: bool = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        detail: str = "",
+        kind: str | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.detail = detail
+        self.retry_after = retry_after
+        if kind is not None:
+            self.kind = kind
+        if retryable is not None:
+            self.retryable = retryable
+
+    @property
+    def full(self) -> str:
+        return f"{self}: {self.detail}" if self.detail else str(self)
 
 
 class UpstreamRefused(UpstreamError):
-    """The upstream answered with an error before its first byte.
+    """The upstream answered with an error before its first byte, or could not be reached.
 
-    `status` is its HTTP status, or None where it could not be reached at all; `retry_after` its wish in seconds.
+    `status` is its HTTP status, None where there was no answer at all; `said` the message in its body, redacted (a part
+    of `detail`); `body` the beginning of its body as it came, to be looked at by programs and never shown.
+
+    Kinds: `unreachable`, `credentials` (401, 403), `not_found` (404), `rate_limited` (429), `unavailable` (408 and
+    5xx), `rejected` (every other 4xx), `invalid` (a redirect, no content).
     """
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        said: str = "",
+        body: bytes = b"",
+        detail: str = "",
+        kind: str | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        default, passes = _refusal_kind(status)
+        super().__init__(
+            message,
+            detail=detail,
+            kind=kind or default,
+            retryable=passes if retryable is None else retryable,
+            retry_after=retry_after,
+        )
         self.status = status
-        self.retry_after = retry_after
+        self.said = said
+        self.body = body
+
+
+def _refusal_kind(status: int | None) -> tuple[str, bool]:
+    """The kind of a refusal, and whether it may pass (RFC 9110: 408, 5xx; RFC 6585: 429)."""
+    match status:
+        case None:
+            return "unreachable", True
+        case 401 | 403:
+            return "credentials", False
+        case 404:
+            return "not_found", False
+        case 429:
+            return "rate_limited", True
+        case 501 | 505:
+            return "rejected", False
+        case 408:
+            return "unavailable", True
+    if status < 400:
+        return "invalid", False
+    return ("unavailable", True) if status >= 500 else ("rejected", False)
 
 
 class UpstreamTimeout(UpstreamError):
     """The upstream did not connect, begin or go on in time."""
 
+    kind = "timeout"
+
 
 class UpstreamCut(UpstreamError):
     """The upstream's stream ended, cleanly or not, without its terminal marker."""
 
+    kind = "cut"
+
 
 class UpstreamGarbage(UpstreamError):
     """The upstream sent something that is not its format."""
+
+    kind = "invalid"
+    retryable = False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -23,7 +24,7 @@ from .auth.jwks import Jwks
 from .auth.keys import Key, public_keys, secret_key
 from .auth.tickets import Tickets
 from .auth.tokens import Rules, Tokens
-from .client.request import Timeouts
+from .client import Timeouts
 from .documents.manual import shelve_manual
 from .documents.retriever import SqliteRetriever
 from .hub import Hub, MemoryBroker
@@ -31,7 +32,7 @@ from .hub.broker import Broker
 from .hub.health import LoopMonitor
 from .llm.demo import Demo
 from .llm.generations import Generations
-from .llm.openai import OpenAIChat, OpenAIResponses
+from .llm.openai import OpenAIChat, OpenAIResponses, Options
 from .llm.provider import Provider
 from .llm.providers import Providers
 from .observe import Tally
@@ -304,6 +305,7 @@ def _make_generations(settings: Settings, hub: Hub, demo: bool) -> Generations:
         keep_seconds=settings.generations_keep_s,
         max_kept=settings.generations_max_kept,
         grace_seconds=settings.drain_generations_s,
+        show_details=demo if settings.show_upstream_errors is None else settings.show_upstream_errors,
     )
 
 
@@ -333,14 +335,16 @@ def make_providers(settings: Settings) -> Providers:
     """Providers whose key or URL is set, and the demo provider. The default is the first of OpenAI, Hugging Face and
     the demo that is there, unless the settings name one."""
     timeouts = Timeouts(
-        connect=settings.upstream_connect_s, first_byte=settings.upstream_first_byte_s, idle=settings.upstream_idle_s
+        connect=settings.upstream_connect_s,
+        first_byte=settings.upstream_first_byte_s,
+        first_event=settings.upstream_first_token_s,
+        idle=settings.upstream_idle_s,
+        comments_count=settings.upstream_comments_count,
     )
     built: list[Provider] = []
     missing: dict[str, str] = {}
     if settings.openai_api_key is not None:
-        key, url, model = settings.openai_api_key.get_secret_value(), settings.openai_base_url, settings.openai_model
-        built.append(OpenAIResponses(name="openai", model=model, base_url=url, api_key=key, timeouts=timeouts))
-        built.append(OpenAIChat(name="openai-chat", model=model, base_url=url, api_key=key, timeouts=timeouts))
+        built += _make_openai(settings, settings.openai_api_key.get_secret_value(), timeouts)
     else:
         missing |= dict.fromkeys(("openai", "openai-chat"), "OPENAI_API_KEY")
     if settings.hf_token is not None:
@@ -348,6 +352,7 @@ def make_providers(settings: Settings) -> Providers:
             OpenAIChat(
                 name="huggingface",
                 model=settings.huggingface_model,
+                models=settings.huggingface_models,
                 base_url=settings.huggingface_base_url,
                 api_key=settings.hf_token.get_secret_value(),
                 timeouts=timeouts,
@@ -361,10 +366,38 @@ def make_providers(settings: Settings) -> Providers:
     return Providers(built, settings.provider or default, missing)
 
 
+def _make_openai(settings: Settings, key: str, timeouts: Timeouts) -> list[Provider]:
+    """OpenAI's two APIs, the one first that the server at this URL has: OpenAI itself has both."""
+    options = Options(base_url=settings.openai_base_url, api_key=key, models=settings.openai_models, timeouts=timeouts)
+    responses = OpenAIResponses(name="openai", model=settings.openai_model, **options)
+    chat = OpenAIChat(name="openai-chat", model=settings.openai_model, **options)
+    return [responses, chat] if responses.base_url.startswith("https://api.openai.com/") else [chat, responses]
+
+
 def _make_upstream(name: str, upstream: Upstream, timeouts: Timeouts) -> Provider:
-    key = upstream.key.get_secret_value() if upstream.key else None
-    make = OpenAIChat if upstream.kind == "openai-chat" else OpenAIResponses
-    return make(name=name, model=upstream.model, base_url=upstream.url, api_key=key, timeouts=timeouts)
+    own: dict[str, Any] = {
+        "connect": upstream.connect_s,
+        "first_byte": upstream.first_byte_s,
+        "first_event": upstream.first_token_s,
+        "idle": upstream.idle_s,
+        "comments_count": upstream.comments_count,
+    }
+    options = Options(
+        base_url=upstream.url,
+        api_key=upstream.key.get_secret_value() if upstream.key else None,
+        headers={name: value.get_secret_value() for name, value in upstream.headers.items()},
+        models=upstream.models,
+        timeouts=replace(timeouts, **{field: value for field, value in own.items() if value is not None}),
+    )
+    if upstream.kind == "openai":
+        return OpenAIResponses(name=name, model=upstream.model, **options)
+    return OpenAIChat(
+        name=name,
+        model=upstream.model,
+        include_usage=upstream.usage,
+        max_tokens_field=upstream.max_tokens_field,
+        **options,
+    )
 
 
 def gateway_routes(settings: Settings) -> list[Route]:

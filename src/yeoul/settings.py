@@ -296,9 +296,25 @@ class Upstream(BaseModel):
     kind: Literal["openai-chat", "openai"] = Field(
         "openai-chat", description="`openai-chat`: POST {url}/chat/completions; `openai`: POST {url}/responses"
     )
-    url: str = Field(pattern=r"^https?://", description="base URL, as in `http://127.0.0.1:11434/v1`")
+    url: str = Field(
+        pattern=r"^https?://",
+        description="base URL, as in `http://127.0.0.1:11434/v1`; a query (`?api-version=…`) goes with every request",
+    )
     model: str = Field(description="the model used where a request names none")
+    models: tuple[str, ...] = Field((), description='other models that requests may name; `["*"]` for any')
     key: SecretStr | None = Field(None, description="sent as `Authorization: Bearer`")
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description='headers sent with every request, as in `{api-key = "…"}`'
+    )
+    usage: bool = Field(True, description="whether `stream_options` asks for the tokens used; `openai-chat` alone")
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+        None, description="what the bound on tokens is called, by default what the server takes; `openai-chat` alone"
+    )
+    connect_s: Seconds | None = Field(None, description="in place of `YEOUL_UPSTREAM_CONNECT_S`")
+    first_byte_s: Seconds | None = Field(None, description="in place of `YEOUL_UPSTREAM_FIRST_BYTE_S`")
+    first_token_s: Seconds | None = Field(None, description="in place of `YEOUL_UPSTREAM_FIRST_TOKEN_S`")
+    idle_s: Seconds | None = Field(None, description="in place of `YEOUL_UPSTREAM_IDLE_S`")
+    comments_count: bool | None = Field(None, description="in place of `YEOUL_UPSTREAM_COMMENTS_COUNT`")
 
 
 class Answers(BaseModel):
@@ -312,8 +328,17 @@ class Answers(BaseModel):
         validation_alias=AliasChoices("YEOUL_OPENAI_API_KEY", "OPENAI_API_KEY", "openai_api_key"),
         description="Key for OpenAI. Also read from `OPENAI_API_KEY`.",
     )
-    openai_base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://", description="OpenAI's API.")
+    openai_base_url: str = Field(
+        "https://api.openai.com/v1",
+        pattern=r"^https?://",
+        validation_alias=AliasChoices("YEOUL_OPENAI_BASE_URL", "OPENAI_BASE_URL", "openai_base_url"),
+        description="OpenAI's API, or a server that `OPENAI_API_KEY` is for. Also read from `OPENAI_BASE_URL`. Where "
+        "it is not OpenAI's own, `openai-chat` is the default provider: few servers have the Responses API.",
+    )
     openai_model: str = Field("gpt-4o-mini", description="OpenAI model where a request names none: cheap, and fast.")
+    openai_models: tuple[str, ...] = Field(
+        (), description='Other OpenAI models that requests may name, `["*"]` for any. Each has its own price.'
+    )
     hf_token: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("YEOUL_HF_TOKEN", "HF_TOKEN", "hf_token"),
@@ -325,15 +350,44 @@ class Answers(BaseModel):
     huggingface_model: str = Field(
         "meta-llama/Llama-3.1-8B-Instruct", description="Hugging Face model where a request names none."
     )
+    huggingface_models: tuple[str, ...] = Field(
+        (), description='Other Hugging Face models that requests may name, `["*"]` for any.'
+    )
     upstreams: dict[str, Upstream] = Field(
         default_factory=dict,
-        description="Model servers of your own by name (vLLM, Ollama, llama.cpp …): `{kind, url, model, key}`.",
+        description="Model servers of your own by name (vLLM, Ollama, llama.cpp, Azure …): see below.",
     )
-    upstream_connect_s: Seconds = Field(5.0, description="Seconds to connect to a model server.")
+    upstream_connect_s: Seconds = Field(5.0, description="Seconds until there is a connection to a model server.")
     upstream_first_byte_s: Seconds = Field(
-        60.0, description="Seconds from a request to the first byte of its answer. Long prompts are read for long."
+        60.0, description="Seconds from there to the head of a model server's answer (status and headers)."
     )
-    upstream_idle_s: Seconds = Field(60.0, description="Seconds between two reads of an answer. Models think.")
+    upstream_first_token_s: Seconds = Field(
+        180.0,
+        description="Seconds from the connection (not from the head) to the first token: the time in the model "
+        "server's queue, and for a long prompt.",
+    )
+    upstream_idle_s: Seconds = Field(
+        60.0, description="Seconds between two tokens. Thoughts that a model sends count as tokens."
+    )
+    upstream_comments_count: bool = Field(
+        False,
+        description="Whether comments, by which model servers keep a connection open, count as tokens for these times. "
+        "If so, a model that hangs behind a server that sends them is ended by `YEOUL_GENERATIONS_MAX_S` alone.",
+    )
+    show_upstream_errors: bool | None = Field(
+        None,
+        description="Whether readers are told what a model server itself said of a failure, beside the class of "
+        "failure. It may name accounts, hosts and files. The log always has it. By default in demo mode alone.",
+    )
+    chat_max_tokens: Count = Field(2_000, description="Tokens of an answer of `/sse/chat` and `/sse/chat-normal`.")
+    ask_max_tokens: Count = Field(4_000, description="Tokens of an answer of `/ask`.")
+    recipes_max_tokens: Count = Field(4_000, description="Tokens of a recipe.")
+    challenges_max_tokens: Count = Field(4_000, description="Tokens of a list of challenges.")
+    generations_max_tokens: Count = Field(
+        16_000,
+        description="Tokens of an answer of `POST /generations` where the request sets no `max_tokens`. What a model "
+        "thinks counts too. An answer that is cut there ends with the reason `length`.",
+    )
     demo_pace_s: float = Field(0.03, ge=0, le=10, description="Seconds between two tokens of the demo provider.")
     generations_max_running: Count = Field(1_000, description="Answers that may run at once; more are refused (429).")
     generations_max_per_provider: Count | None = Field(

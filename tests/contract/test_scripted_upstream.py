@@ -202,8 +202,10 @@ async def test_both_report_a_failure_in_mid_stream_after_the_same_text(
 @pytest.mark.parametrize("api", APIS)
 async def test_both_report_the_message_of_an_error_in_mid_stream(api: str) -> None:
     script = Answer(ending=error("overloaded"))
-    for read in (await read_with_sdk(api, script), await read_with_ours(api, script)):
-        assert "overloaded" in str(read.failure)
+    theirs, ours = await read_with_sdk(api, script), await read_with_ours(api, script)
+    assert "overloaded" in str(theirs.failure)
+    assert isinstance(ours.failure, UpstreamError)
+    assert ours.failure.detail == "overloaded"
 
 
 @pytest.mark.parametrize("api", APIS)

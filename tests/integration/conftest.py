@@ -23,7 +23,13 @@ async def upstream() -> AsyncIterator[Upstream]:
 async def port(request: pytest.FixtureRequest, upstream: Upstream) -> AsyncIterator[int]:
     """As in the conftest above, with the provider `up`, which answers where a request names none."""
     marker = request.node.get_closest_marker("settings")
-    up = {"kind": "openai-chat", "url": upstream.base_url, "model": "m", "key": "sk-test-SECRETSECRET"}
+    up = {
+        "kind": "openai-chat",
+        "url": upstream.base_url,
+        "model": "m",
+        "models": ["m-2"],
+        "key": "sk-test-SECRETSECRET",
+    }
     # No grace for running answers: a test that leaves one behind is over.
     values = {"upstreams": {"up": up}, "provider": "up", "drain_generations_s": 0, **(marker.kwargs if marker else {})}
     async with serving(create_app(make_settings(**values)), direct=request.param == "direct") as number:

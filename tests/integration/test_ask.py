@@ -20,7 +20,7 @@ from support.serving import serving
 from support.settings import make_settings
 from support.upstream import TOKENS, Answer, Upstream, eof, error, stall
 from yeoul.app import create_app
-from yeoul.apps.answers.ask import prompt_of
+from yeoul.apps.answers.ask import messages_of
 from yeoul.documents.document import read
 from yeoul.documents.library import Library
 from yeoul.documents.retriever import Passage
@@ -44,7 +44,13 @@ async def port(request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Pat
     library.add(read(SALAD.encode(), "salad.md"), "cold")
     library.close()
     marker = request.node.get_closest_marker("settings")
-    up = {"kind": "openai-chat", "url": upstream.base_url, "model": "m", "key": "sk-test-SECRETSECRET"}
+    up = {
+        "kind": "openai-chat",
+        "url": upstream.base_url,
+        "model": "m",
+        "models": ["m-2"],
+        "key": "sk-test-SECRETSECRET",
+    }
     values = {"upstreams": {"up": up}, "provider": "up", "drain_generations_s": 0, "data_dir": tmp_path}
     app = create_app(make_settings(**values, **(marker.kwargs if marker else {})))
     async with serving(app, direct=request.param == "direct") as number:
@@ -261,7 +267,7 @@ async def test_what_is_in_no_document_is_said_in_the_questions_language_without_
     ("script", "why", "tokens"),
     [
         (Answer(TOKENS[:2], ending=error("overloaded")), "overloaded", 2),
-        (Answer(TOKENS[:2], ending=eof), "without an end marker", 2),
+        (Answer(TOKENS[:2], ending=eof), "before it was finished", 2),
     ],
 )
 async def test_a_model_that_fails_ends_the_stream_with_an_error(
@@ -290,7 +296,9 @@ async def test_documents_that_cannot_be_searched_end_the_stream_with_an_error(
         events = shown(await stream.rest())
     assert [kind for kind, _ in events] == ["status", "message"]
     assert events[1][1] == {
-        "error": "the document index cannot be read at the moment: its disk cannot be read or written"
+        "error": "the document index cannot be read at the moment: its disk cannot be read or written",
+        "kind": "failed",
+        "retryable": True,
     }
     assert upstream.requests == []
 
@@ -300,7 +308,10 @@ async def test_a_stop_ends_the_request_to_the_model(port: int, upstream: Upstrea
     async with await open_stream(port, PATH) as stream:
         await stream.take(5)
         assert (await ask(port, stream.headers["location"], method="DELETE")).status == 200
-        assert shown(await stream.rest())[-1] == ("message", {"error": "this answer was stopped"})
+        assert shown(await stream.rest())[-1] == (
+            "message",
+            {"error": "this answer was stopped", "kind": "cancelled", "retryable": False},
+        )
     async with asyncio.timeout(20):
         await upstream.requests[0].closed.wait()
 
@@ -361,7 +372,7 @@ async def test_the_model_gets_numbered_passages_and_the_question_as_data(port: i
     async with await open_stream(port, f"{PATH}&model=m-2") as stream:
         await stream.rest()
     asked = upstream.requests[0].json
-    assert asked["model"] == "m-2"
+    assert (asked["model"], asked["max_tokens"]) == ("m-2", 4_000)
     system, user = asked["messages"]
     assert (system["role"], user["role"]) == ("system", "user")
     assert "[1]" in system["content"]
@@ -376,11 +387,11 @@ async def test_the_model_gets_numbered_passages_and_the_question_as_data(port: i
 )
 async def test_what_people_wrote_stays_data_and_changes_no_instruction(text: str) -> None:
     passage = Passage(1, text, text, text, text, 1.0, 1)
-    plain = prompt_of("a", [Passage(1, "a", "a", "a", "a", 1.0, 1)])
-    prompt = prompt_of(text, [passage])
-    assert prompt.messages[0] == plain.messages[0], "instructions are the same whatever is asked and found"
-    assert [message.role for message in prompt.messages] == ["system", "user"]
-    data = json.loads(prompt.messages[1].content)
+    plain = messages_of("a", [Passage(1, "a", "a", "a", "a", 1.0, 1)])
+    messages = messages_of(text, [passage])
+    assert messages[0] == plain[0], "instructions are the same whatever is asked and found"
+    assert [message.role for message in messages] == ["system", "user"]
+    data = json.loads(messages[1].content)
     assert set(data) == {"passages", "question"}
     assert data["question"] == text
     assert [(each["n"], each["text"]) for each in data["passages"]] == [(1, text)]

@@ -11,7 +11,7 @@ import pytest
 
 from support.event_source import EventSource
 from support.reader import ask, open_stream
-from support.upstream import Answer, Refusal, Upstream, eof, error
+from support.upstream import Answer, Exchange, Refusal, Upstream, eof, error, reset, stall
 from yeoul.errors import DatabaseUnavailable
 from yeoul.sse import Event
 
@@ -163,13 +163,38 @@ async def test_the_shape_is_requested_and_what_users_say_stays_data(port: int, u
 
 
 async def test_a_server_that_does_not_know_schemas_is_asked_without(port: int, upstream: Upstream) -> None:
-    upstream.scripts = [
-        Refusal(400, b'{"error": {"message": "response_format is not supported"}}'),
-        Answer(pieces(GOOD)),
-    ]
+    upstream.scripts = [Refusal(500, b"oops"), Refusal(400, b"response_format: no"), Answer(pieces(GOOD))]
     events = await read(port, get("base-info", **BASE))
     assert events[-1].type == "complete"
-    assert ["response_format" in request.json for request in upstream.requests] == [True, False]
+    formats = [request.json.get("response_format", {}).get("type") for request in upstream.requests]
+    assert formats == ["json_schema", "json_object", None]
+
+
+async def test_a_model_that_goes_on_after_its_json_keeps_nobody_waiting(
+    port: int, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yeoul.llm.json_answer._REST_SECONDS", 0.05)
+
+    async def ramble(answer: Answer, exchange: Exchange) -> None:
+        while not exchange.request.closed.is_set():
+            await answer.send(exchange, exchange.format.token(" and another thing"))
+            await asyncio.sleep(0.01)  # the pace of the upstream
+
+    upstream.scripts = [Answer(pieces(GOOD), ending=ramble)]
+    events = await read(port, get("base-info", **BASE))
+    assert events[-1].type == "complete"
+    assert json.loads(answer_of(events)) == json.loads(GOOD)
+    async with asyncio.timeout(10):
+        await upstream.requests[0].closed.wait()
+
+
+@pytest.mark.parametrize("ending", [eof, reset, stall])
+async def test_json_that_is_whole_is_complete_whatever_comes_after_it(
+    port: int, upstream: Upstream, ending: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yeoul.llm.json_answer._REST_SECONDS", 0.05)
+    upstream.scripts = [Answer(pieces(GOOD), ending=ending)]
+    assert (await read(port, get("base-info", **BASE)))[-1].type == "complete"
 
 
 # --- conversations

@@ -13,7 +13,7 @@ from support.machine import budget
 from support.polling import eventually, generation, metrics
 from support.reader import ask, open_stream
 from support.serving import one_outlet
-from support.upstream import TOKENS, Answer, Upstream, eof, stall
+from support.upstream import TOKENS, Answer, Upstream, complete, eof, stall
 
 FAKE_ANSWER = "안녕하세요! 저는 AI 어시스턴트입니다."
 
@@ -117,7 +117,14 @@ async def test_an_answer_at_once_that_is_not_whole_is_an_error(port: int, upstre
     upstream.scripts = [Answer(ending=eof)]
     answer = await ask(port, "/sse/chat-normal")
     assert answer.status == 502
-    assert "incomplete" in answer.json()["detail"]
+    assert "before it was finished" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+async def test_an_answer_at_once_that_was_cut_says_so(port: int, upstream: Upstream, reason: str) -> None:
+    upstream.scripts = [Answer(ending=complete(reason=reason))]
+    answer = await ask(port, "/sse/chat-normal")
+    assert (answer.status, answer.json()) == (200, {"message": "".join(TOKENS), "finish_reason": reason})
 
 
 @pytest.mark.settings(lost_reader_s=0)

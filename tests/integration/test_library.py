@@ -171,7 +171,11 @@ async def test_what_a_source_raises_is_not_shown(
     async with app_with(make(RuntimeError("key sk-SECRET"))) as (port, _):
         reader = EventSource(port, "/")
         await reader.read_all()
-        assert json.loads(reader.events[-1].data) == {"error": "the model's stream failed (RuntimeError)"}
+        assert json.loads(reader.events[-1].data) == {
+            "error": "the model's stream failed (RuntimeError)",
+            "kind": "failed",
+            "retryable": False,
+        }
         assert reader.statuses == [200, 204]
     assert "sk-SECRET" in caplog.text
 
@@ -194,7 +198,7 @@ async def test_an_item_that_is_no_text_fails_and_the_log_says_what_to_do(caplog:
     async with app_with(lambda: stream) as (port, _):
         reader = EventSource(port, "/")
         await reader.read_all()
-        assert json.loads(reader.events[-1].data) == {"error": "the model's stream failed (TypeError)"}
+        assert json.loads(reader.events[-1].data)["error"] == "the model's stream failed (TypeError)"
     assert "the source yields Chunk, not str: pass text= to pick the text" in caplog.text
     assert stream.closed.is_set()
 

@@ -26,6 +26,7 @@ from support.upstream import (
     Refusal,
     Script,
     Upstream,
+    complete,
     cut_in_chunk,
     echo_key,
     eof,
@@ -103,13 +104,13 @@ async def test_each_token_is_an_event_with_its_content_and_the_end_says_done(
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        (Answer(TOKENS[:2], ending=eof), "without an end marker"),
+        (Answer(TOKENS[:2], ending=eof), "before it was finished"),
         (Answer(TOKENS[:2], ending=reset), "up"),
         (Answer(TOKENS[:2], ending=cut_in_chunk), "up"),
         (Answer(TOKENS[:2], ending=garbage), "not JSON"),
         (Answer(TOKENS[:2], ending=error("overloaded")), "overloaded"),
         (Answer(TOKENS[:2], ending=stall), "up"),
-        (Answer((), ending=eof), "without an end marker"),
+        (Answer((), ending=eof), "before it was finished"),
         (Refusal(400, b'{"error": {"message": "no such model"}}'), "no such model"),
         (Refusal(200, b"<html>", "text/html"), "text/html"),
         (echo_key, "401"),
@@ -127,7 +128,7 @@ async def test_what_fails_at_the_model_is_an_error_event_and_the_end(
     assert stream.ended
     assert [json.loads(event.data)["content"] for event in tokens] == ["", *getattr(script, "tokens", ())]
     assert last.type == "message"
-    assert list(json.loads(last.data)) == ["error"]
+    assert list(json.loads(last.data))[:3] == ["error", "kind", "retryable"]
     assert said in json.loads(last.data)["error"]
     assert "SECRET" not in last.data
     async with await generate(port, last_event_id=last.id or "") as again:
@@ -399,7 +400,13 @@ async def test_an_answer_that_is_not_whole_cannot_be_saved(port: int, upstream: 
         assert (await ask(port, location, method="DELETE")).status == 200
         answer = await post(port, generation_id=id)
         assert (answer.status, "this answer was stopped" in answer.json()["detail"]) == (409, True)
-    for script, hint in [(Answer(ending=eof), "end marker"), (Answer((" ",)), "empty")]:
+    for script, hint in [
+        (Answer(ending=eof), "before it was finished"),
+        (Answer((" ",)), "empty"),
+        (Answer(ending=complete(reason="length")), "it ended with 'length'"),
+        (Answer(ending=complete(reason="content_filter")), "it ended with 'content_filter'"),
+        (Answer((), ending=complete(reason="tool_calls")), "it ended with 'tool_calls'"),
+    ]:
         upstream.scripts = [script]
         async with await generate(port) as stream:
             await stream.rest()

@@ -23,7 +23,13 @@ async def upstream() -> AsyncIterator[Upstream]:
 async def port(request: pytest.FixtureRequest, upstream: Upstream) -> AsyncIterator[int]:
     """As the one for all tests, but that it asks who you are, and answers with the model server."""
     marker = request.node.get_closest_marker("settings")
-    up = {"kind": "openai-chat", "url": upstream.base_url, "model": "m", "key": "sk-test-SECRETSECRET"}
+    up = {
+        "kind": "openai-chat",
+        "url": upstream.base_url,
+        "model": "m",
+        "models": ["m-2"],
+        "key": "sk-test-SECRETSECRET",
+    }
     values = {
         "jwt_secret": SECRET,
         "upstreams": {"up": up},

@@ -162,10 +162,11 @@ async def test_a_refused_connection_is_tried_again_and_then_named(session: Any) 
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        with pytest.raises(UpstreamRefused, match="model cannot be reached: connection refused") as caught:
+        with pytest.raises(UpstreamRefused, match=r"^model cannot be reached$") as caught:
             async with open_stream(session, "POST", url, name="model", retry=AT_ONCE):
                 pass
-    assert caught.value.status is None
+    assert caught.value.detail == f"at {url.removesuffix('/v1')}: connection refused"
+    assert (caught.value.status, caught.value.kind, caught.value.retryable) == (None, "unreachable", True)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
@@ -205,7 +206,7 @@ async def test_a_retry_after_beyond_the_policy_is_told_and_not_waited_for(sessio
         assert (error.retry_after, len(upstream.requests)) == (120, 1)
 
 
-async def test_a_first_byte_time_out_is_named_and_not_tried_again(session: Any) -> None:
+async def test_a_time_out_before_the_first_event_is_named_and_not_tried_again(session: Any) -> None:
     async def held(exchange: Exchange) -> None:
         await exchange.request.closed.wait()
 
@@ -213,11 +214,12 @@ async def test_a_first_byte_time_out_is_named_and_not_tried_again(session: Any) 
         await exchange.head()
         await exchange.request.closed.wait()
 
-    for script in (held, only_a_head):
+    for script, name in ((held, "first-byte"), (only_a_head, "first-event")):
         async with Upstream(script) as upstream:
-            error = await failure(session, upstream, retry=AT_ONCE, timeouts=Timeouts(first_byte=0.05))
+            times = Timeouts(first_byte=0.05 if script is held else 5, first_event=0.05)
+            error = await failure(session, upstream, retry=AT_ONCE, timeouts=times)
             assert isinstance(error, UpstreamTimeout)
-            assert "first-byte time-out" in str(error)
+            assert f"{name} time-out" in str(error)
             assert len(upstream.requests) == 1
             await asyncio.wait_for(upstream.requests[0].closed.wait(), 30)
 
@@ -268,8 +270,9 @@ async def test_something_that_is_not_http_is_garbage(session: Any) -> None:
 async def test_a_redirect_is_not_followed_and_its_ticket_not_shown(session: Any) -> None:
     async with Upstream(Refusal(307, Location="https://elsewhere.example/v1?ticket=t0p")) as upstream:
         error = await failure(session, upstream, retry=AT_ONCE)
-    assert "a redirect to https://elsewhere.example/v1: redirects are not followed" in str(error)
-    assert "t0p" not in str(error)
+    assert str(error) == "model answered with a redirect"
+    assert "307 Temporary Redirect to https://elsewhere.example/v1: redirects are not followed" in error.detail
+    assert "t0p" not in error.full
 
 
 async def test_204_says_that_there_is_nothing_to_stream(session: Any) -> None:
@@ -285,33 +288,83 @@ async def test_204_says_that_there_is_nothing_to_stream(session: Any) -> None:
 async def test_a_key_that_the_upstream_echoes_is_not_shown(session: Any) -> None:
     async with Upstream(echo_key) as upstream:
         error = await failure(session, upstream)
-    assert str(error) == (
-        "model answered 401 Unauthorized: Incorrect API key provided: [redacted]. "
-        "You can find your API key in your account."
-    )
+    assert str(error) == "model refused this server's credentials (401 Unauthorized)"
+    said = "Incorrect API key provided: [redacted]. You can find your API key in your account."
+    assert error.detail == f"401 Unauthorized at http://127.0.0.1:{upstream.port}/v1/chat/completions: {said}"
 
 
 @pytest.mark.parametrize(
-    ("refusal", "message"),
+    ("refusal", "sentence", "said"),
     [
         (
             Refusal(500, b"<html><head><title>Bad day</title>" + b"<p>x" * 99, "text/html"),
-            "500 Internal Server Error: Bad day",
+            "failed (500 Internal Server Error)",
+            "Bad day",
         ),
-        (Refusal(502, b"<h1>502</h1><p>No&nbsp;server", "text/html"), "502 Bad Gateway: 502 No server"),
-        (Refusal(503, b" try \n later ", "text/plain"), "503 Service Unavailable: try later"),
-        (Refusal(500), "500 Internal Server Error"),
-        (Refusal(599, b"{}"), "599"),
+        (Refusal(502, b"<h1>502</h1><p>No&nbsp;server", "text/html"), "failed (502 Bad Gateway)", "502 No server"),
+        (Refusal(503, b" try \n later ", "text/plain"), "failed (503 Service Unavailable)", "try later"),
+        (Refusal(500), "failed (500 Internal Server Error)", ""),
+        (Refusal(599, b"{}"), "failed (599)", ""),
+        (Refusal(400, b'{"detail": "no"}'), "did not accept the request (400 Bad Request)", "no"),
+        (Refusal(403, b"/srv/keys"), "refused this server's credentials (403 Forbidden)", "/srv/keys"),
+        (Refusal(404, b"no model x"), "does not have what was asked for (404 Not Found)", "no model x"),
+        (
+            Refusal(429, b'data: {"error": {"message": "slow down"}}\n\ndata: [DONE]\n\n', "text/event-stream"),
+            "is receiving too many requests (429 Too Many Requests)",
+            "slow down",
+        ),
         (
             Refusal(200, b'{"error": {"message": "no such model"}}'),
-            "200 with application/json, not text/event-stream: no such model",
+            "answered with something that is not an event stream",
+            "it answered 200 with application/json: no such model",
         ),
-        (Refusal(200, b"<title>Sign in</title>", "text/html"), "200 with text/html, not text/event-stream: Sign in"),
+        (
+            Refusal(200, b"<title>Sign in</title>", "text/html"),
+            "answered with something that is not an event stream",
+            "it answered 200 with text/html: Sign in",
+        ),
     ],
 )
-async def test_what_came_instead_of_a_stream_is_told_in_words(session: Any, refusal: Script, message: str) -> None:
+async def test_readers_get_a_sentence_of_ours_and_the_log_what_the_upstream_said(
+    session: Any, refusal: Script, sentence: str, said: str
+) -> None:
     async with Upstream(refusal) as upstream:
-        assert str(await failure(session, upstream)) == f"model answered {message}"
+        error = await failure(session, upstream)
+        assert str(error) == f"model {sentence}"
+        assert error.detail.endswith(said)
+        assert error.full == f"{error}: {error.detail}"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (400, "rejected", False),
+        (401, "credentials", False),
+        (403, "credentials", False),
+        (404, "not_found", False),
+        (408, "unavailable", True),
+        (429, "rate_limited", True),
+        (500, "unavailable", True),
+        (501, "rejected", False),
+        (503, "unavailable", True),
+        (307, "invalid", False),
+    ],
+)
+async def test_a_refusal_has_a_kind_and_says_whether_trying_again_helps(
+    session: Any, status: int, kind: str, retryable: bool
+) -> None:
+    async with Upstream(Refusal(status)) as upstream:
+        error = await failure(session, upstream)
+    assert (error.kind, error.retryable) == (kind, retryable)
+
+
+async def test_a_404_without_a_word_about_the_model_says_to_check_the_url(session: Any) -> None:
+    async with Upstream(Refusal(404), Refusal(404, b"model not found")) as upstream:
+        assert (
+            "most model servers want a path in it, as in http://host:port/v1"
+            in (await failure(session, upstream)).detail
+        )
+        assert "path" not in (await failure(session, upstream)).detail
 
 
 async def test_200_that_is_no_event_stream_is_garbage(session: Any) -> None:
@@ -331,8 +384,8 @@ async def test_an_error_body_is_read_up_to_its_bound_and_cut_bodies_are_shown(se
         exchange.cut(rst=False)
 
     async with Upstream(endless, cut) as upstream:
-        assert str(await failure(session, upstream, max_error_bytes=9)).endswith(": no no no")
-        assert str(await failure(session, upstream)).endswith(": out of memory")
+        assert (await failure(session, upstream, max_error_bytes=9)).detail.endswith(": no no no")
+        assert (await failure(session, upstream)).detail.endswith(": out of memory")
 
 
 async def test_a_url_that_is_none_is_refused(session: Any) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from yeoul.llm.dialects import DIALECTS, Answer, Outcome, State, control_encoder, outcome_events, renderer
+from yeoul.llm.dialects import DIALECTS, GenerationInfo, Outcome, State, control_encoder, outcome_events, renderer
 from yeoul.llm.provider import Usage
 from yeoul.sse import Decoder, Event
 from yeoul.stream import Frame
 
-ABOUT = Answer("w0rk", "m-1", 1_700_000_000)
+ABOUT = GenerationInfo("w0rk", "m-1", 1_700_000_000)
 DONE = Outcome(State.DONE, "stop", usage=Usage(12, 5))
 TROUBLES = [state for state in State if state not in (State.DONE, State.RUNNING)]
 
@@ -85,6 +85,47 @@ def test_openai_says_stop_where_no_reason_is_known_and_no_usage_where_none_is() 
     chunk, _ = shown("openai", *outcome_events(Outcome(State.DONE)))
     assert json.loads(chunk.data)["choices"][0]["finish_reason"] == "stop"
     assert "usage" not in json.loads(chunk.data)
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls", "new"])
+@pytest.mark.parametrize(
+    ("name", "events"),
+    [
+        ("plain", [("finish", '{"reason": "REASON"}'), ("message", "[DONE]")]),
+        ("json", [("message", '{"done": true, "reason": "REASON"}')]),
+        (
+            "envelope",
+            [("complete", '{"status": 200, "message": "생성 완료", "data": null, "reason": "REASON"}')],
+        ),
+    ],
+)
+def test_an_answer_that_is_done_but_not_whole_says_so_beside_the_contracts_members(
+    name: str, reason: str, events: list[tuple[str, str]]
+) -> None:
+    seen = [(event.type, event.data) for event in shown(name, *outcome_events(Outcome(State.DONE, reason)))]
+    assert seen == [(type, data.replace("REASON", reason)) for type, data in events]
+    assert not Outcome(State.DONE, reason).whole
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("plain", {"kind": "rate_limited", "retryable": True, "retry_after": 7.0}),
+        ("json", {"kind": "rate_limited", "retryable": True, "retry_after": 7.0}),
+        ("envelope", {"retryable": True}),
+        ("openai", {"code": "rate_limited", "retryable": True, "retry_after": 7.0}),
+    ],
+)
+def test_a_failure_says_whether_trying_again_helps(name: str, members: dict[str, Any]) -> None:
+    failed = Outcome(State.FAILED, error="no", kind="rate_limited", retryable=True, retry_after=7.0)
+    (event, *_) = shown(name, *outcome_events(failed))
+    said = json.loads(event.data)
+    said = said["error"] if name == "openai" else said
+    assert said == {**said, **members}
+    (event, *_) = shown(name, *outcome_events(Outcome(State.CANCELLED, error="stopped")))
+    said = json.loads(event.data)
+    said = said["error"] if name == "openai" else said
+    assert not said.get("retryable")
 
 
 @every

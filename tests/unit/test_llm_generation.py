@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from yeoul.errors import DatabaseUnavailable, UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamTimeout
+from yeoul.errors import (
+    DatabaseUnavailable,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamGarbage,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
 from yeoul.hub import Hub, SubscribeOptions, Subscription
 from yeoul.hub.job import CANCEL, CONTINUE, DisconnectPolicy
 from yeoul.hub.reasons import LIFETIME
@@ -121,6 +128,42 @@ async def test_it_is_done_only_with_an_end_marker(
     assert (error or "") in (generation.outcome.error or "")
     assert (generation.outcome.error is None) == (error is None)
     assert generation.ended_at is not None
+
+
+@pytest.mark.parametrize("show", [False, True])
+async def test_what_an_upstream_said_is_in_the_log_and_shown_to_readers_only_where_that_is_set(
+    hub: Hub, caplog: pytest.LogCaptureFixture, show: bool
+) -> None:
+    refused = UpstreamRefused("up is busy", status=429, detail="org-1 has no tokens left", retry_after=7)
+    generations = Generations(hub, show_details=show)
+    outcome = await end(await generations.start(Source(refused), provider="up", model="m"))
+    assert outcome.error == ("up is busy: org-1 has no tokens left" if show else "up is busy")
+    assert (outcome.kind, outcome.retryable, outcome.retry_after) == ("rate_limited", True, 7)
+    assert "of up (m) failed: up is busy: org-1 has no tokens left" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("items", "kind", "retryable"),
+    [
+        ([UpstreamCut("x")], "cut", True),
+        ([UpstreamTimeout("x")], "timeout", True),
+        ([UpstreamGarbage("x")], "invalid", False),
+        ([Delta("a")], "cut", True),
+        ([DatabaseUnavailable("x")], None, True),
+        ([RuntimeError("x")], None, False),
+        ([Delta("x" * 100)], "too_long", False),
+    ],
+)
+async def test_a_failure_has_a_kind_and_says_whether_trying_again_helps(
+    hub: Hub, items: list[Items], kind: str | None, retryable: bool
+) -> None:
+    outcome = (await run(hub, *items, max_chars=50)).outcome
+    assert (outcome.kind, outcome.retryable) == (kind, retryable)
+
+
+@pytest.mark.parametrize(("reason", "whole"), [("stop", True), ("length", False), ("content_filter", False)])
+async def test_only_an_answer_that_the_model_finished_is_whole(hub: Hub, reason: str, whole: bool) -> None:
+    assert (await run(hub, Delta("a"), Finish(reason))).outcome.whole is whole
 
 
 async def test_what_a_source_raises_is_logged_and_not_shown(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
@@ -357,7 +400,7 @@ async def test_what_no_reader_had_is_counted_as_undelivered(hub: Hub) -> None:
         ("[DONE]", ["[", "DONE]"]),
         (" [DONE]", [" [DONE]"]),
         ("x" * 16_385, ["x" * 16_384, "x"]),
-        ("a\ud800b", ["a?b"]),
+        ("a\ud800b", ["a\ufffdb"]),
     ],
 )
 async def test_a_delta_that_one_event_cannot_carry_is_several(hub: Hub, text: str, pieces: list[str]) -> None:
@@ -392,10 +435,11 @@ async def test_notes_count_towards_the_bound_on_characters(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    "type", ["", "Status", "a b", "a\nb", "stream.gap", "message", "token", "complete", "error", "failure", "x" * 65]
+    "type",
+    ["", "Status", "a b", "a\nb", "stream.gap", "message", "token", "complete", "error", "failure", "finish", "x" * 65],
 )
 def test_a_note_that_could_be_taken_for_another_event_cannot_be_built(type: str) -> None:
-    with pytest.raises(ValueError, match="a name in lower case that no dialect has"):
+    with pytest.raises(ValueError, match="use a name in lower case that no dialect uses"):
         Note(type, {})
 
 

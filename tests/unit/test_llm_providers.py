@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from yeoul.errors import UnknownProvider
+from yeoul.errors import UnknownModel, UnknownProvider
 from yeoul.llm.demo import Demo
 from yeoul.llm.provider import Delta, Finish, Prompt
 from yeoul.llm.providers import Providers
@@ -15,9 +15,10 @@ from yeoul.llm.providers import Providers
 class Named:
     """A provider that is only a name."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *models: str) -> None:
         self.name = name
         self.model = f"{name}-1"
+        self.models = (self.model, *models)
         self.closed = False
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Finish, None]:
@@ -54,6 +55,18 @@ def test_a_name_that_could_be_set_up_is_refused_with_what_to_set() -> None:
 def test_an_empty_name_is_not_the_default() -> None:
     with pytest.raises(UnknownProvider, match="no provider ''"):
         Providers([Named("a")]).get("")
+
+
+def test_a_request_chooses_only_among_the_models_that_are_offered() -> None:
+    providers = Providers([Named("a", "a-2"), Named("b", "*")])
+    for name, model in (("a", None), ("a", "a-1"), ("a", "a-2"), (None, "a-2"), ("b", "anything")):
+        assert providers.choose(name, model).name == (name or "a")
+    with pytest.raises(UnknownModel, match="a does not offer the model 'a-3' here: use one of a-1, a-2"):
+        providers.choose("a", "a-3")
+    with pytest.raises(UnknownModel):
+        providers.choose(None, "")
+    with pytest.raises(UnknownProvider):
+        providers.choose("c", None)
 
 
 @pytest.mark.parametrize(

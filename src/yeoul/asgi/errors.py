@@ -30,6 +30,7 @@ from ..errors import (
     TooMuchWork,
     TopicClosed,
     UnknownCollection,
+    UnknownModel,
     UnknownProvider,
     YeoulError,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "problem",
     "problem_of",
     "request_id_of",
+    "retry_after",
     "with_clear_start",
 ]
 
@@ -53,6 +55,7 @@ _STATUS: dict[type[Exception], int] = {
     InvalidCursor: 400,
     InvalidTopic: 422,
     UnknownCollection: 404,
+    UnknownModel: 422,
     UnknownProvider: 422,
     EventTooLarge: 413,
     TopicClosed: 409,
@@ -84,6 +87,7 @@ _FIELD: dict[type[Exception], str] = {
     InvalidCursor: "Last-Event-ID",
     InvalidTopic: "topic",
     UnknownCollection: "collection",
+    UnknownModel: "model",
     UnknownProvider: "provider",
 }
 
@@ -156,12 +160,17 @@ def problem(
     return _Document(content, status, {"Cache-Control": "no-store", **(headers or {})})
 
 
+def retry_after(error: Exception) -> int | None:
+    """Seconds after which the same request may succeed, None where it would fail again."""
+    return _RETRY_AFTER.get(type(error))
+
+
 def problem_of(error: Exception) -> Response:
     """The response for an error of ours."""
     if isinstance(error, Problem):
         return problem(error.status, error.detail, fields=error.fields, headers=error.headers)
     status = _STATUS.get(type(error), 500 if isinstance(error, YeoulError) else 422)
-    wait = _RETRY_AFTER.get(type(error))
+    wait = retry_after(error)
     field = _FIELD.get(type(error))
     fields = [(field, str(error))] if field else []
     return problem(status, str(error), fields=fields, headers=None if wait is None else {"Retry-After": str(wait)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from math import ceil
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -13,13 +14,13 @@ from starlette.responses import Response
 from ..errors import YeoulError
 from ..hub import Hub
 from ..hub.job import CONTINUE, DisconnectPolicy
-from ..llm.dialects import DIALECTS, Answer, Dialect, Outcome, State
+from ..llm.dialects import DIALECTS, Dialect, GenerationInfo, Outcome, State
 from ..llm.generation import Generation
 from ..llm.generations import Generations
 from ..llm.sources import Source, Texts
 from ..sse import Event
 from .authentication import caller_of
-from .errors import problem_of
+from .errors import Problem, problem_of, retry_after
 from .event_stream import EventStream, departure
 from .resume import attach_or_start, finite_stream
 
@@ -30,10 +31,14 @@ __all__ = [
     "failure_stream",
     "generate",
     "generation_stream",
+    "problem_of_outcome",
     "start_or_attach",
 ]
 
 _Chunk = TypeVar("_Chunk")
+
+# HTTP's statuses for what a model server failed of; 502 is the usual one.
+_STATUSES = {"rate_limited": 429, "timeout": 504}
 
 
 def dialect_named(name: str) -> type[Dialect]:
@@ -108,21 +113,25 @@ async def start_or_attach(
         return generation_stream(generation.hub, request, generation, dialect, started=True, headers=headers)
 
     def lost() -> list[Event]:
-        return failure_events(dialect, "this answer was interrupted or is no longer kept: ask again", State.INTERRUPTED)
+        gone = "this answer was interrupted or is no longer kept: ask again"
+        return failure_events(dialect, Outcome(State.INTERRUPTED, error=gone, retryable=True))
 
     return await attach_or_start(generations, request, start, stream=stream, lost=lost, failed=failed)
 
 
-def failure_events(dialect: type[Dialect], error: str, state: State = State.FAILED) -> list[Event]:
-    """How a dialect tells that there is no answer, where there is no generation to tell it."""
-    form = dialect(Answer("", "", 0))
-    outcome = Outcome(state, error=error)
+def failure_events(dialect: type[Dialect], outcome: Outcome) -> list[Event]:
+    """How a dialect says that there is no answer, where there is no generation to say it."""
+    form = dialect(GenerationInfo("", "", 0))
     return [Event(data, kind) for kind, data in filter(None, (form.finish(outcome), form.end(outcome)))]
 
 
-def failure_stream(dialect: type[Dialect], error: Exception | str) -> Response:
+def failure_stream(dialect: type[Dialect], error: Exception) -> Response:
     """A stream with status 200 that says what is wrong, for routes whose contract is to fail like that."""
-    return finite_stream(failure_events(dialect, str(error)))
+    wait = retry_after(error)
+    passes = wait is not None
+    kind = "busy" if passes else "rejected"
+    outcome = Outcome(State.FAILED, error=str(error), kind=kind, retryable=passes, retry_after=wait)
+    return finite_stream(failure_events(dialect, outcome))
 
 
 def generation_stream(
@@ -143,7 +152,7 @@ def generation_stream(
     opening: list[Event] = []
     after = generation.origin
     if snapshot and generation.text:
-        form = dialect(Answer(generation.id, generation.model, int(generation.created)))
+        form = dialect(generation.info)
         notes = filter(None, (form.note(kind, data) for kind, data in generation.notes))
         kind, data = form.delta(generation.text)
         # Whoever is cut between these events has not had the text: it comes back to the beginning.
@@ -160,6 +169,13 @@ def generation_stream(
         until_final=True,
         headers=headers,
     )
+
+
+def problem_of_outcome(outcome: Outcome) -> Problem:
+    """The response for an answer that was to be given at once, and has failed."""
+    status = _STATUSES.get(outcome.kind or "", 503 if outcome.state is State.INTERRUPTED else 502)
+    headers = None if outcome.retry_after is None else {"Retry-After": str(ceil(outcome.retry_after))}
+    return Problem(status, outcome.error or str(outcome.state), headers=headers)
 
 
 async def end_or_departure(request: Request, generation: Generation) -> Outcome:

@@ -16,8 +16,9 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from yarl import URL
 
 from ..addresses import is_loopback
-from ..client.connection import new_session
-from ..errors import KeysUnavailable
+from ..client import new_session
+from ..client.proxies import proxy_for
+from ..errors import KeysUnavailable, UpstreamRefused
 from ..observe import logger
 from .keys import Key, algorithm_of
 
@@ -128,6 +129,8 @@ class Jwks:
             self._fail(f"there was no response within {self._timeout:g} s")
         except ValueError as error:
             self._fail(str(error))
+        except UpstreamRefused as error:  # by `proxy_for`
+            self._fail(error.full)
         except (aiohttp.ClientError, OSError) as error:
             self._fail("the connection failed", error)
 
@@ -144,7 +147,8 @@ class Jwks:
             self._session = self._make_session()
         # A redirect could lead to foreign keys, or into the network behind this server.
         headers = {hdrs.ACCEPT: "application/jwk-set+json, application/json", hdrs.ACCEPT_ENCODING: "identity"}
-        async with self._session.get(self._url, headers=headers, allow_redirects=False) as response:
+        proxy = proxy_for(self._url)
+        async with self._session.get(self._url, headers=headers, allow_redirects=False, proxy=proxy) as response:
             if response.status != 200:
                 redirect = ": redirects are not followed" if 300 <= response.status < 400 else ""
                 raise ValueError(f"the response has status {response.status}{redirect}")

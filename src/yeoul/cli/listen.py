@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Annotated
 
 import aiohttp
@@ -154,11 +155,19 @@ class _Listener:
                 self._say("the stream is over")
                 return _OVER
             passing = refused.status is None or refused.status in RETRYABLE_STATUSES
-            raise _Failed(str(refused), refused.retry_after, final=not passing) from refused
+            raise _Failed(self._explained(refused), refused.retry_after, final=not passing) from refused
         except UpstreamGarbage as error:
-            raise _Failed(str(error), final=True) from error
+            raise _Failed(error.full, final=True) from error
         except UpstreamError as error:
-            raise _Failed(str(error)) from error
+            raise _Failed(error.full) from error
+
+    def _explained(self, refused: UpstreamRefused) -> str:
+        """What the server itself says is shown: its operator and this command's user are one person."""
+        if refused.status is None or refused.status < 400:
+            return refused.full
+        phrase = HTTPStatus(refused.status).phrase if refused.status in set(HTTPStatus) else ""
+        said = f"{self.remote.shown} answered {refused.status} {phrase}".rstrip()
+        return f"{said}: {refused.said}" if refused.said else said
 
     async def _read(self, stream: EventStream) -> int | None:
         bye: Mapping[str, object] | None = None
@@ -170,7 +179,7 @@ class _Listener:
                         return _OVER
                 sys.stdout.flush()
         except UpstreamError as error:
-            self._say(str(error))
+            self._say(error.full)
         finally:
             self.last_event_id = stream.last_event_id
             if stream.retry_ms is not None:

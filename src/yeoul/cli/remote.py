@@ -12,8 +12,11 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 import typer
+from yarl import URL
 
+from ..client.proxies import proxy_for
 from ..client.refusal import complaint
+from ..errors import UpstreamRefused
 from ..printable import printable
 
 __all__ = ["BaseUrl", "Refused", "Remote", "Token", "Unreachable"]
@@ -99,13 +102,15 @@ class Remote:
         seconds: float = 10.0,
     ) -> Any:
         """The JSON of a good answer. Raises Refused, Unreachable."""
+        address = self.address(path, query)
         try:
             async with session.request(
                 method,
-                self.address(path, query),
+                address,
                 headers={**self.headers, **(headers or {})},
                 data=body,
                 allow_redirects=False,
+                proxy=_proxy(address),
                 timeout=aiohttp.ClientTimeout(total=seconds),
             ) as response:
                 said = await _body(response)
@@ -114,6 +119,8 @@ class Remote:
                 return json.loads(said) if said else None
         except TimeoutError as error:
             raise Unreachable(f"{self.shown} did not answer within {seconds:g} s") from error
+        except UpstreamRefused as error:  # by `proxy_for`
+            raise Unreachable(f"{self.shown} cannot be reached: {error.full}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"{self.shown} cannot be reached: {_why(error)}") from error
         except ValueError as error:
@@ -124,6 +131,13 @@ class Remote:
         seconds = float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 6 else None
         text = complaint(_detail(said), response.content_type, "utf-8", self.secrets)
         return Refused(response.status, f"{response.status} {response.reason}: {text}", seconds)
+
+
+def _proxy(address: str) -> URL | None:
+    try:
+        return proxy_for(URL(address))
+    except ValueError:  # not a URL: the request will say so
+        return None
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -1,4 +1,4 @@
-"""What an upstream says instead of a stream: made short, readable and free of secrets, so that it can be shown."""
+"""What an upstream says of an error: made short, readable and free of secrets, for logs and operators."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def readable(text: str, secrets: Sequence[str] = (), limit: int = 300) -> str:
 
 
 def complaint(body: bytes, content_type: str = "", charset: str | None = None, secrets: Sequence[str] = ()) -> str:
-    """What the body of an error answer says: JSON of any usual shape, HTML or plain text; "" where it says nothing."""
-    text = _decode(body, charset)
+    """What the body of an error response says: JSON of any usual shape, also as the first event of an event stream,
+    HTML or plain text; "" where it says nothing."""
+    text = _without_framing(_decode(body, charset))
     try:
         message = error_message(msgspec.json.decode(text))
     except (msgspec.DecodeError, RecursionError):
@@ -72,10 +73,19 @@ def error_message(value: object, depth: int = 4) -> str:
     return ""
 
 
+def _without_framing(text: str) -> str:
+    """The data of the first event, where the text is an event stream."""
+    if not text.lstrip("\ufeff").startswith(("data:", "event:")):
+        return text
+    block = text.replace("\r\n", "\n").partition("\n\n")[0]
+    lines = [line.removeprefix("data:") for line in block.split("\n") if line.startswith("data:")]
+    return "\n".join(line.removeprefix(" ") for line in lines)
+
+
 def _decode(body: bytes, charset: str | None) -> str:
     try:
         return body.decode(charset or "utf-8", "replace")
-    except (LookupError, UnicodeError):  # a charset that nobody knows, or that is no charset
+    except (LookupError, UnicodeError):  # an unknown charset, or a codec that is not one
         return body.decode("utf-8", "replace")
 
 

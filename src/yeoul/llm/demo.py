@@ -95,6 +95,7 @@ class Demo:
 
     name = "demo"
     model = "demo-1"
+    models = tuple(_BEHAVIOURS)
 
     def __init__(self, pace: float = 0.03) -> None:
         if not pace >= 0:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ..sse import Event, encode, json_data
+from ..sse.encoder import encode_fields
 from ..stream import Frame
 from .provider import Usage
 
@@ -21,10 +22,11 @@ __all__ = [
     "DIALECTS",
     "DONE",
     "NOTE",
-    "Answer",
     "Dialect",
+    "GenerationInfo",
     "Outcome",
     "State",
+    "WireEvent",
     "control_encoder",
     "outcome_events",
     "renderer",
@@ -48,16 +50,36 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a generation ended. `reason`: the provider's finish reason; `error`: for people, where it is not done."""
+    """How a generation ended.
+
+    `reason`: the provider's finish reason, where it is done. Where it is not: `error` says why, for readers; `kind` is
+    the class of failure (`UpstreamError.kind`, or the state), `retryable` whether the same request may succeed later,
+    and `retry_after` after how many seconds, where that is known.
+    """
 
     state: State
     reason: str | None = None
     error: str | None = None
     usage: Usage | None = None
+    kind: str | None = None
+    retryable: bool = False
+    retry_after: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the text is all that the model had to say: neither cut at a bound, nor withheld, nor a tool call."""
+        return self.state is State.DONE and self.reason in (None, "stop")
+
+    def failure(self) -> dict[str, object]:
+        """What error events say beside their message."""
+        said: dict[str, object] = {"kind": self.kind or str(self.state), "retryable": self.retryable}
+        if self.retry_after is not None:
+            said["retry_after"] = self.retry_after
+        return said
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GenerationInfo:
     """What dialects say about the generation itself. `created`: Unix time in seconds."""
 
     id: str
@@ -65,8 +87,8 @@ class Answer:
     created: int
 
 
-# What an event of the wire is made of: its type and its data.
-Parts = tuple[str, str]
+# An event of the wire: its type and its data.
+WireEvent = tuple[str, str]
 
 
 class Dialect(Protocol):
@@ -74,71 +96,78 @@ class Dialect(Protocol):
 
     bears_control: bool  # whether its clients can be shown `stream.*` events
 
-    def __init__(self, answer: Answer) -> None: ...
+    def __init__(self, info: GenerationInfo) -> None: ...
 
-    def start(self) -> Parts | None: ...
+    def start(self) -> WireEvent | None: ...
 
-    def delta(self, text: str) -> Parts: ...
+    def delta(self, text: str) -> WireEvent: ...
 
-    def note(self, kind: str, data: str) -> Parts | None: ...
+    def note(self, kind: str, data: str) -> WireEvent | None: ...
 
-    def finish(self, outcome: Outcome) -> Parts | None: ...
+    def finish(self, outcome: Outcome) -> WireEvent | None: ...
 
-    def end(self, outcome: Outcome) -> Parts | None: ...
+    def end(self, outcome: Outcome) -> WireEvent | None: ...
 
 
 class Plain:
-    """`data: <token>`, then `data: [DONE]`; an answer that is not done ends with a `failure` event instead."""
+    """`data: <token>`, then `data: [DONE]`. An answer that is done but not whole has an event `finish` before that; one
+    that is not done ends with an event `failure` instead."""
 
     bears_control = True
 
-    def __init__(self, answer: Answer) -> None: ...
+    def __init__(self, info: GenerationInfo) -> None: ...
 
-    def start(self) -> Parts | None:
+    def start(self) -> WireEvent | None:
         return "message", ""
 
-    def delta(self, text: str) -> Parts:
+    def delta(self, text: str) -> WireEvent:
         return "message", text
 
-    def note(self, kind: str, data: str) -> Parts | None:
+    def note(self, kind: str, data: str) -> WireEvent | None:
         return kind, data
 
-    def finish(self, outcome: Outcome) -> Parts | None:
-        if outcome.state is State.DONE:
+    def finish(self, outcome: Outcome) -> WireEvent | None:
+        if outcome.whole:
             return None
-        return "failure", json_data({"state": outcome.state, "message": outcome.error})
+        if outcome.state is State.DONE:
+            return "finish", json_data({"reason": outcome.reason})
+        return "failure", json_data({"state": outcome.state, "message": outcome.error, **outcome.failure()})
 
-    def end(self, outcome: Outcome) -> Parts | None:
+    def end(self, outcome: Outcome) -> WireEvent | None:
         return ("message", DONE) if outcome.state is State.DONE else None
 
 
 class Json:
-    """`{"content": "…"}` per token, then `{"done": true}` or `{"error": "…"}`."""
+    """`{"content": "…"}` per token, then `{"done": true}` (with a `reason` where the answer is not whole) or
+    `{"error": "…"}`."""
 
     bears_control = True
 
-    def __init__(self, answer: Answer) -> None: ...
+    def __init__(self, info: GenerationInfo) -> None: ...
 
-    def start(self) -> Parts | None:
+    def start(self) -> WireEvent | None:
         return "message", '{"content": ""}'
 
-    def delta(self, text: str) -> Parts:
+    def delta(self, text: str) -> WireEvent:
         return "message", f'{{"content": {json_data(text)}}}'
 
-    def note(self, kind: str, data: str) -> Parts | None:
+    def note(self, kind: str, data: str) -> WireEvent | None:
         return kind, data
 
-    def finish(self, outcome: Outcome) -> Parts | None:
+    def finish(self, outcome: Outcome) -> WireEvent | None:
         if outcome.state is State.DONE:
             return None
-        return "message", json_data({"error": outcome.error})
+        return "message", json_data({"error": outcome.error, **outcome.failure()})
 
-    def end(self, outcome: Outcome) -> Parts | None:
-        return ("message", '{"done": true}') if outcome.state is State.DONE else None
+    def end(self, outcome: Outcome) -> WireEvent | None:
+        if outcome.state is not State.DONE:
+            return None
+        return "message", '{"done": true}' if outcome.whole else json_data({"done": True, "reason": outcome.reason})
 
 
 class Envelope:
-    """Named events `token`, `complete` and `error`, each `{"status", "message", "data"}`.
+    """Named events `token`, `complete` and `error`, each `{"status", "message", "data"}`. Beside these members,
+    `complete` has a `reason` where the answer is not whole, and `error` a `retryable` where trying again may help.
 
     `error` is the one type here that collides with `EventSource`'s own event: this dialect's contract asks for it.
     """
@@ -147,26 +176,31 @@ class Envelope:
     per_token = "토큰 생성"
     at_the_end = "생성 완료"
 
-    def __init__(self, answer: Answer) -> None: ...
+    def __init__(self, info: GenerationInfo) -> None:
+        self._before_token = f'{{"status": 200, "message": {json_data(self.per_token)}, "data": {{"token": '
 
-    def start(self) -> Parts | None:
+    def start(self) -> WireEvent | None:
         return self.delta("")
 
-    def delta(self, text: str) -> Parts:
-        return "token", json_data({"status": 200, "message": self.per_token, "data": {"token": text}})
+    def delta(self, text: str) -> WireEvent:
+        return "token", f"{self._before_token}{json_data(text)}}}}}"
 
-    def note(self, kind: str, data: str) -> Parts | None:
+    def note(self, kind: str, data: str) -> WireEvent | None:
         return kind, f'{{"status": 200, "message": {json_data(kind)}, "data": {data}}}'
 
-    def finish(self, outcome: Outcome) -> Parts | None:
+    def finish(self, outcome: Outcome) -> WireEvent | None:
         if outcome.state is State.DONE:
             return None
-        return "error", json_data({"status": 500, "message": outcome.error, "data": None})
+        said = {"status": 500, "message": outcome.error, "data": None}
+        if outcome.retryable:
+            said |= {"retryable": True}
+        return "error", json_data(said)
 
-    def end(self, outcome: Outcome) -> Parts | None:
+    def end(self, outcome: Outcome) -> WireEvent | None:
         if outcome.state is not State.DONE:
             return None
-        return "complete", json_data({"status": 200, "message": self.at_the_end, "data": None})
+        data = {"status": 200, "message": self.at_the_end, "data": None}
+        return "complete", json_data(data if outcome.whole else {**data, "reason": outcome.reason})
 
 
 class OpenAI:
@@ -174,24 +208,26 @@ class OpenAI:
 
     bears_control = False
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, info: GenerationInfo) -> None:
         self._head = (
-            f'{{"id": {json_data("chatcmpl-" + answer.id)}, "object": "chat.completion.chunk", '
-            f'"created": {answer.created}, "model": {json_data(answer.model)}, "choices": '
+            f'{{"id": {json_data("chatcmpl-" + info.id)}, "object": "chat.completion.chunk", '
+            f'"created": {info.created}, "model": {json_data(info.model)}, "choices": '
         )
 
-    def start(self) -> Parts | None:
+    def start(self) -> WireEvent | None:
         return self._chunk('{"role": "assistant", "content": ""}', "null")
 
-    def delta(self, text: str) -> Parts:
+    def delta(self, text: str) -> WireEvent:
         return self._chunk(f'{{"content": {json_data(text)}}}', "null")
 
-    def note(self, kind: str, data: str) -> Parts | None:
+    def note(self, kind: str, data: str) -> WireEvent | None:
         return None  # its clients take every event for a chunk
 
-    def finish(self, outcome: Outcome) -> Parts | None:
+    def finish(self, outcome: Outcome) -> WireEvent | None:
         if outcome.state is not State.DONE:
-            return "message", json_data({"error": {"message": outcome.error, "type": outcome.state, "code": None}})
+            said = outcome.failure()
+            error = {"message": outcome.error, "type": outcome.state, "code": said.pop("kind"), **said}
+            return "message", json_data({"error": error})
         usage = ""
         if outcome.usage is not None:
             read, written = outcome.usage.input_tokens, outcome.usage.output_tokens
@@ -200,10 +236,10 @@ class OpenAI:
         kind, data = self._chunk("{}", json_data(outcome.reason or "stop"))
         return kind, data[:-1] + usage + "}"
 
-    def end(self, outcome: Outcome) -> Parts | None:
+    def end(self, outcome: Outcome) -> WireEvent | None:
         return "message", DONE
 
-    def _chunk(self, delta: str, reason: str) -> Parts:
+    def _chunk(self, delta: str, reason: str) -> WireEvent:
         return "message", f'{self._head}[{{"index": 0, "delta": {delta}, "finish_reason": {reason}}}]}}'
 
 
@@ -219,6 +255,9 @@ def outcome_events(outcome: Outcome) -> tuple[Event, Event]:
         "reason": outcome.reason,
         "error": outcome.error,
         "usage": None if usage is None else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+        "kind": outcome.kind,
+        "retryable": outcome.retryable,
+        "retry_after": outcome.retry_after,
     }
     text = json_data(data)
     return Event(text, "finish"), Event(text, "end")
@@ -226,18 +265,17 @@ def outcome_events(outcome: Outcome) -> tuple[Event, Event]:
 
 def _outcome(event: Event) -> Outcome:
     data = json.loads(event.data)
-    usage = data["usage"]
-    return Outcome(State(data["state"]), data["reason"], data["error"], None if usage is None else Usage(**usage))
+    usage = data.pop("usage")
+    return Outcome(State(data.pop("state")), usage=None if usage is None else Usage(**usage), **data)
 
 
 def renderer(dialect: Dialect, id_prefix: str = "", *, announce: bool = False) -> Callable[[Frame], bytes]:
     """Frames of a generation's topic → bytes. `announce`: show `start` too, whose id names the work before its first
     token comes."""
+    delta = dialect.delta
 
-    def parts(event: Event) -> Parts | None:
+    def other(event: Event) -> WireEvent | None:
         match event.type:
-            case "delta":
-                return dialect.delta(event.data)
             case "start":
                 return dialect.start() if announce else None
             case "finish":
@@ -249,17 +287,18 @@ def renderer(dialect: Dialect, id_prefix: str = "", *, announce: bool = False) -
         return None
 
     def render(frame: Frame) -> bytes:
-        shown = parts(frame.event)
+        event = frame.event
+        shown = delta(event.data) if event.type == "delta" else other(event)
         if shown is None:
             return b""
         kind, data = shown
-        return encode(Event(data, kind, f"{id_prefix}{frame.epoch}-{frame.offset}"))
+        return encode_fields(data, kind, id=f"{id_prefix}{frame.epoch}-{frame.offset}")
 
     return render
 
 
 # Events about the stream that a reader must hear of in any dialect, in words. Its clients take a stream that just ends
-# for a whole answer.
+# for a whole info.
 _TROUBLE = {
     "stream.gap": "part of this answer is no longer kept: ask for the answer's full text",
     "stream.bye": "the server ended this stream before the answer's end: send its last id to read on",
@@ -267,7 +306,8 @@ _TROUBLE = {
 
 
 def control_encoder(dialect: Dialect) -> Callable[[Event], bytes]:
-    """How this dialect shows events about the stream itself; one that cannot still tells of trouble, as an error."""
+    """How this dialect shows events about the stream itself. One that cannot show them still reports trouble, as an
+    error."""
     if dialect.bears_control:
         return encode
 
@@ -276,7 +316,7 @@ def control_encoder(dialect: Dialect) -> Callable[[Event], bytes]:
             return encode(event)
         if event.type not in _TROUBLE:
             return b""
-        shown = dialect.finish(Outcome(State.INCOMPLETE, error=_TROUBLE[event.type]))
+        shown = dialect.finish(Outcome(State.INCOMPLETE, error=_TROUBLE[event.type], retryable=True))
         return b"" if shown is None else encode(replace(event, data=shown[1], type=shown[0]))
 
     return control

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout, YeoulError
+from ..errors import DatabaseUnavailable, UpstreamCut, UpstreamError, UpstreamTimeout, YeoulError
 from ..hub import Encoding, Hub
 from ..hub.job import CONTINUE, DisconnectPolicy, Job
 from ..observe import Distribution, logger
 from ..sse import Event, json_data
 from ..stream import Cursor
-from .dialects import DONE, NOTE, Answer, Dialect, Outcome, State, control_encoder, outcome_events, renderer
+from .dialects import DONE, NOTE, Dialect, GenerationInfo, Outcome, State, control_encoder, outcome_events, renderer
 from .provider import Finish, Item, Note
 
 __all__ = ["Generation", "GenerationStats"]
@@ -40,8 +40,8 @@ class GenerationStats:
 class Generation(Job):
     """Runs a provider's stream into the topic `generations/<id>`. Made by `Generations.start`.
 
-    `text` is the answer so far, `notes` what was said beside it, `outcome` how it stands, `position` the cursor of the
-    last of these.
+    `text` is the answer so far, `notes` what came beside it (type and JSON of each), `outcome` its state, `position`
+    the cursor of its last event. `show_details`: readers are told what the upstream itself said of a failure, too.
     """
 
     kind = "generations"
@@ -58,6 +58,7 @@ class Generation(Job):
         policy: DisconnectPolicy = CONTINUE,
         max_seconds: float,
         max_chars: int,
+        show_details: bool = False,
     ) -> None:
         super().__init__(hub, owner=owner, upstream=provider, policy=policy)
         self.provider = provider
@@ -68,14 +69,19 @@ class Generation(Job):
         self._stats = stats
         self._max_seconds = max_seconds
         self._max_chars = max_chars
+        self._show_details = show_details
         self._finish: Finish | None = None
-        self.notes: list[tuple[str, str]] = []  # (type, JSON) of each
+        self.notes: list[tuple[str, str]] = []
         self._parts: list[str] = []
         self._offsets = array("q")  # of each delta
         self._encodings: dict[tuple[type[Dialect], bool], Encoding] = {}
         self._last_token = 0.0
         self._max_delta = max(1, min(_MAX_DELTA, hub.max_event_bytes // 4))  # UTF-8 has at most 4 bytes a character
         self._position: Cursor | None = None
+
+    @property
+    def info(self) -> GenerationInfo:
+        return GenerationInfo(self.id, self.model, int(self.created))
 
     @property
     def position(self) -> Cursor:
@@ -89,7 +95,7 @@ class Generation(Job):
 
     @property
     def result(self) -> Any:
-        """The answer's JSON value, once it is done, where it was asked for as JSON."""
+        """The answer's JSON value, once it is done, where the app asked for JSON."""
         return self._finish.result if self._finish and self.outcome.state is State.DONE else None
 
     @property
@@ -98,15 +104,15 @@ class Generation(Job):
 
     @property
     def undelivered(self) -> int:
-        """Tokens that no reader has been handed (so far)."""
+        """Tokens that have not been delivered to any reader (so far)."""
         return len(self._offsets) - bisect_right(self._offsets, self.delivered)
 
     def encoding(self, dialect: type[Dialect], *, started: bool = False) -> Encoding:
         """How readers in this dialect see it. `started`: their request started the work, so ids carry its name, and
-        the first event comes before the first token. The same object for all of them: they share the bytes."""
+        the first event comes before the first token. The same object for all of these readers: they share the bytes."""
         key = (dialect, started)
         if key not in self._encodings:
-            form = dialect(Answer(self.id, self.model, int(self.created)))
+            form = dialect(self.info)
             prefix = f"{self.id}." if started else ""
             render = renderer(form, prefix, announce=started)
             self._encodings[key] = Encoding(render, control_encoder(form), prefix)
@@ -130,7 +136,7 @@ class Generation(Job):
             if not limit.expired():
                 raise
             late = f"the answer took longer than {self._max_seconds:g} s: it was ended there"
-            raise UpstreamTimeout(late) from error
+            raise UpstreamTimeout(late, retryable=False) from error
 
     async def release(self) -> None:
         """Closes the request to the model."""
@@ -160,16 +166,18 @@ class Generation(Job):
             text = json_data(item.data) if isinstance(item, Note) else item.text
             chars += len(text)
             if chars > self._max_chars:
-                raise UpstreamError(f"the answer is longer than {self._max_chars} characters: it was ended there")
-            await (self._note(item.type, text) if isinstance(item, Note) else self._append(text))
+                long = f"the answer is longer than {self._max_chars} characters: it was ended there"
+                raise UpstreamError(long, kind="too_long", retryable=False)
+            if isinstance(item, Note):
+                await self._note(item.type, text)
+            elif text:
+                await self._append(text)
 
     async def _note(self, kind: str, data: str) -> None:
         self._position = await self.hub.publish(self.topic, Event(data, NOTE + kind))
         self.notes.append((kind, data))
 
     async def _append(self, text: str) -> None:
-        if not text:
-            return
         now = self.hub.loop.time()
         if self.first_token_at is None:
             self.first_token_at = time.time()
@@ -177,37 +185,53 @@ class Generation(Job):
         else:
             self._stats.token_gap.observe(now - self._last_token)
         self._last_token = now
-        for piece in _pieces(text, self._max_delta):
+        for piece in (text,) if self._fits(text) else _pieces(text, self._max_delta):
             cursor = await self.hub.publish(self.topic, Event(piece, "delta"))
             self._parts.append(piece)
             self._offsets.append(cursor.offset)
             self._position = cursor
         self._stats.tokens += 1
 
+    def _fits(self, text: str) -> bool:
+        """Whether one event can carry it, as nearly every token."""
+        return text.isascii() and len(text) <= self._max_delta and text != DONE
+
     def _outcome(self, stopped: str | None, error: Exception | None) -> Outcome:
         if stopped == "cancelled":
             return Outcome(State.CANCELLED, error="this answer was stopped")
         if stopped is not None:
-            return Outcome(State.INTERRUPTED, error="the server ended this answer: ask again")
-        if isinstance(error, UpstreamCut):
-            return Outcome(State.INCOMPLETE, error=str(error))
+            return Outcome(State.INTERRUPTED, error="the server ended this answer: ask again", retryable=True)
+        if isinstance(error, UpstreamError):
+            return self._upstream_failure(error)
         if isinstance(error, YeoulError):
-            return Outcome(State.FAILED, error=str(error))
+            return Outcome(State.FAILED, error=str(error), retryable=isinstance(error, DatabaseUnavailable))
         if error is not None:
-            # Its text is not ours to show: it may hold a secret.
+            # Its text may hold a secret: it goes to the log alone.
             logger.error("the stream of a generation failed", exc_info=error)
             return Outcome(State.FAILED, error=f"the model's stream failed ({type(error).__name__})")
         if self._finish is None:
-            return Outcome(State.INCOMPLETE, error="the model's stream ended without its end marker")
+            ended = "the model's stream ended without its end marker"
+            return Outcome(State.INCOMPLETE, error=ended, kind="cut", retryable=True)
         return Outcome(State.DONE, self._finish.reason, usage=self._finish.usage)
+
+    def _upstream_failure(self, error: UpstreamError) -> Outcome:
+        logger.warning("answer %s of %s (%s) failed: %s", self.id, self.provider, self.model, error.full)
+        return Outcome(
+            State.INCOMPLETE if isinstance(error, UpstreamCut) else State.FAILED,
+            error=error.full if self._show_details else str(error),
+            kind=error.kind,
+            retryable=error.retryable,
+            retry_after=error.retry_after,
+        )
 
 
 def _pieces(text: str, longest: int) -> list[str]:
     """The text as events can carry it."""
-    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-        text = text.encode(errors="replace").decode()  # half of a pair: UTF-8 has no form for it
+    if not text.isascii():
+        # Half of a surrogate pair has no form in UTF-8.
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if text == DONE:
-        # As one event it would read as the end in the plain dialect.
+        # As one event it would be the end marker of the plain dialect.
         return [DONE[:1], DONE[1:]]
     if len(text) <= longest:
         return [text]

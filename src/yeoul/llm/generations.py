@@ -13,8 +13,9 @@ __all__ = ["Generations"]
 
 
 class Generations(Jobs[Generation]):
-    """Each at most `max_seconds` long and `max_chars` of text; the rest as in `Jobs`. The topic's retention must cover
-    `max_seconds + keep_seconds` and that much text, otherwise late readers get a gap."""
+    """Each takes at most `max_seconds` and has at most `max_chars` of text; the rest is as in `Jobs`. The topic's
+    retention must cover `max_seconds + keep_seconds` and that much text, otherwise late readers get a gap.
+    `show_details`: readers are told what an upstream itself said of a failure; otherwise only the log has it."""
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Generations(Jobs[Generation]):
         grace_seconds: float = 10.0,
         max_per_owner: int | None = None,
         max_per_provider: int | None = None,
+        show_details: bool = False,
     ) -> None:
         super().__init__(
             hub,
@@ -42,6 +44,7 @@ class Generations(Jobs[Generation]):
         self.stats = GenerationStats()
         self._max_seconds = max_seconds
         self._max_chars = max_chars
+        self._show_details = show_details
 
     @classmethod
     def of(cls, hub: Hub) -> Generations:
@@ -59,7 +62,7 @@ class Generations(Jobs[Generation]):
         policy: DisconnectPolicy = CONTINUE,
         request_key: str | None = None,
     ) -> Generation:
-        """Begins to consume the source in a task of its own. `request_key`: what `find_abandoned` finds it by.
+        """Begins to consume the source, in its own task. `request_key`: what `find_abandoned` finds it by.
 
         Raises TooMuchWork, HubClosed.
         """
@@ -74,6 +77,7 @@ class Generations(Jobs[Generation]):
             policy=policy,
             max_seconds=self._max_seconds,
             max_chars=self._max_chars,
+            show_details=self._show_details,
         )
         self.stats.started += 1
         return await self.launch(generation, generation.first_event(), request_key)

@@ -1,4 +1,4 @@
-"""What a provider of LLM answers is: one Protocol, for OpenAI, for every OpenAI-compatible server, for the demo."""
+"""What a provider of LLM answers is: one Protocol, for OpenAI, every OpenAI-compatible server, and the demo."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 
 __all__ = ["Delta", "Finish", "Item", "Message", "Note", "Prompt", "Provider", "Schema", "Usage"]
 
-# What dialects call their own events: a note of that name would be taken for one.
-_TAKEN = frozenset({"complete", "error", "failure", "message", "token"})
+# Names of the dialects' own events: a note of such a name would be taken for one.
+_TAKEN = frozenset({"complete", "error", "failure", "finish", "message", "token"})
 _NOTE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
@@ -24,8 +24,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What an answer in JSON looks like. `shape` is JSON Schema, of the part that OpenAI's strict mode knows: every
-    property required, no additional ones."""
+    """What an answer in JSON looks like. `shape` is a JSON Schema of the subset that OpenAI's strict mode knows: every
+    property is required, and no others are allowed."""
 
     name: str
     shape: Mapping[str, Any]
@@ -35,8 +35,8 @@ class Schema:
 class Prompt:
     """What a provider is asked.
 
-    `model` None is the provider's default; `max_tokens` and `temperature` None are the model's. `schema`: a JSON schema
-    that the answer is to fit, for providers that can promise it; others are only asked by the messages.
+    `model` None is the provider's default; `max_tokens` (of the answer) and `temperature` None are the model's.
+    `schema`: what a JSON answer is to look like. Not every provider can promise it: the messages must ask for it too.
     """
 
     messages: Sequence[Message]
@@ -65,8 +65,9 @@ class Delta:
 class Finish:
     """The provider's terminal marker: without one an answer is incomplete, whatever its text looks like.
 
-    `reason` in OpenAI's words: `stop`, `length`, `content_filter`, `tool_calls`. `result`: what the text means to
-    whoever asked, where that is more than text (a JSON value).
+    `reason` in OpenAI's words: `stop` (the answer is whole), `length` (it was cut at a bound on tokens),
+    `content_filter`, `tool_calls`. `result`: the text's meaning for the app that asked, where that is more than text (a
+    JSON value).
     """
 
     reason: str = "stop"
@@ -76,10 +77,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something beside the answer's text that readers are shown as an event of their own: a stage, the sources.
+    """Something beside the answer's text that readers are shown as a separate event: a stage, the sources.
 
-    Providers have none; apps put them into what they make of a provider's stream. `type` is the event's name, in lower
-    case, `data` what its JSON says. Raises ValueError for a name that is another event's.
+    Providers send none; apps add them to a provider's stream. `type` is the event's name, in lower case, `data` is sent
+    as JSON. Raises ValueError for a name that another event has.
     """
 
     type: str
@@ -87,7 +88,7 @@ class Note:
 
     def __post_init__(self) -> None:
         if not _NOTE.fullmatch(self.type) or self.type in _TAKEN:
-            raise ValueError(f"a note's type is a name in lower case that no dialect has, not {self.type!r}")
+            raise ValueError(f"invalid type of a note {self.type!r}: use a name in lower case that no dialect uses")
 
 
 # What a generation is made of.
@@ -97,7 +98,8 @@ Item = Delta | Finish | Note
 class Provider(Protocol):
     """Answers prompts token by token.
 
-    `name` is what a request's `provider` field says, `model` the model used where the prompt names none.
+    `name` is what a request's `provider` field says, `model` the model used where the prompt names none. `models`: the
+    names of models that requests may choose, `model` among them; `*` stands for any.
     """
 
     @property
@@ -106,14 +108,17 @@ class Provider(Protocol):
     @property
     def model(self) -> str: ...
 
+    @property
+    def models(self) -> Sequence[str]: ...
+
     def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Finish, None]:
         """An async generator: deltas, then exactly one Finish, then its end.
 
         Ending without a Finish means that the answer was cut off. Closing the generator (or cancelling the task that
-        runs it) closes the request to the model at once. Raises UpstreamError; its text is fit for users.
+        runs it) closes the request to the model at once. Raises UpstreamError, whose `str()` is fit for users.
         """
         ...
 
     async def close(self) -> None:
-        """Lets go of pooled connections."""
+        """Closes pooled connections."""
         ...

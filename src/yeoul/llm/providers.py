@@ -1,21 +1,24 @@
-"""The providers by name, and the one that answers when a request names none."""
+"""The providers by name, and the one that answers where a request names none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..errors import UnknownProvider
+from ..errors import UnknownModel, UnknownProvider
 from .provider import Provider
 
 __all__ = ["Providers"]
 
 _WHERE = "(in the environment or in .env)"
 
+# Of the names of models that an error lists.
+_MAX_LISTED = 20
+
 
 class Providers:
-    """`default`: the name used without a choice; by default the first provider's. `missing`: names that could be set
-    up, and the variable to set for that. Raises ValueError for no provider, for two of one name, and for a default that
-    is none of them."""
+    """`default`: the name used where none is chosen; by default the first provider's. `missing`: names of providers
+    that could be set up, with the variable to set for each. Raises ValueError for no provider, for two of one name, and
+    for a default that is not one of them."""
 
     def __init__(
         self, providers: Sequence[Provider], default: str | None = None, missing: Mapping[str, str] | None = None
@@ -36,7 +39,7 @@ class Providers:
         return list(self._by_name)
 
     def describe(self) -> str:
-        """For whoever starts the server: what answers, and how to have something else answer."""
+        """What answers, and how another provider is set up, for the log of the start."""
         chosen = self._by_name[self.default]
         if chosen.name == "demo" and self._missing:
             variables = " or ".join(dict.fromkeys(self._missing.values()))
@@ -44,12 +47,24 @@ class Providers:
         return f"{chosen.name} ({chosen.model})"
 
     def get(self, name: str | None = None) -> Provider:
-        """Raises UnknownProvider, which names those that there are."""
+        """Raises UnknownProvider, which lists those that are set up."""
         name = self.default if name is None else name
         provider = self._by_name.get(name)
         if provider is None:
             hint = f"set {self._missing[name]} {_WHERE}, or " if name in self._missing else ""
             raise UnknownProvider(f"no provider {name!r} is set up here: {hint}use one of {', '.join(self._by_name)}")
+        return provider
+
+    def choose(self, name: str | None, model: str | None) -> Provider:
+        """The provider for a request that names a provider, a model, both or neither.
+
+        A client chooses only among the models that the provider offers: others may cost more than the operator wants to
+        pay. Raises UnknownProvider, UnknownModel.
+        """
+        provider = self.get(name)
+        if model is not None and model not in provider.models and "*" not in provider.models:
+            offered = ", ".join(provider.models[:_MAX_LISTED])
+            raise UnknownModel(f"{provider.name} does not offer the model {model[:80]!r} here: use one of {offered}")
         return provider
 
     async def close(self) -> None:

@@ -19,7 +19,6 @@ from ..errors import (
     UpstreamTimeout,
 )
 from ..sse import Event
-from ..stream.retry import RETRYABLE_STATUSES
 from .route import Route
 
 __all__ = ["GONE", "LOOP", "Failure", "failure_of", "stopped"]
@@ -64,26 +63,27 @@ def stopped(reason: str) -> Failure:
 def failure_of(error: Exception, name: str) -> Failure:
     """`name`: the upstream's name in messages."""
     text = str(error)
+    # What the upstream itself said, and where it is: for the log.
+    private = error.full if isinstance(error, UpstreamError) and error.detail else None
     match error:
         case UpstreamRefused(status=None):
-            # The text has the address, which readers must not see.
-            return Failure("unreachable", 502, f"{name} cannot be reached", private=text)
+            return Failure("unreachable", 502, f"{name} cannot be reached", error.retryable, private=private or text)
         case UpstreamRefused(status=int(status)) if status < 400:
             return Failure(
-                "garbage", 502, f"{name} answered {_phrase(status)} instead of a stream", False, private=text
+                "garbage", 502, f"{name} answered {_phrase(status)} instead of a stream", False, private=private or text
             )
         case UpstreamRefused(status=int(status), retry_after=wait):
             # 407 is about the proxy between this server and the upstream; unknown statuses are not in any standard.
             shown = status if status in _KNOWN and status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else 502
-            return Failure(str(status), shown, text, status in RETRYABLE_STATUSES, retry_after=wait)
+            return Failure(str(status), shown, text, error.retryable, retry_after=wait, private=private)
         case UpstreamTimeout():
-            return Failure("timeout", 504, text)
+            return Failure("timeout", 504, text, error.retryable, private=private)
         case UpstreamCut():
-            return Failure("cut", 502, text)
+            return Failure("cut", 502, text, error.retryable, private=private)
         case UpstreamGarbage() | EventTooLarge():
-            return Failure("garbage", 502, text, False)
+            return Failure("garbage", 502, text, False, private=private)
         case UpstreamError():
-            return Failure("cut", 502, text)
+            return Failure("cut", 502, text, error.retryable, private=private)
         case InvalidParameters():
             return Failure("wrong", 422, text, False)
         case InvalidCursor():

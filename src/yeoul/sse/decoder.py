@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..errors import EventTooLarge
 from .event import MAX_RETRY_MS, Event
 
@@ -19,7 +21,8 @@ class Decoder:
 
     `last_event_id` seeds the last event ID string, so that a reconnecting reader keeps it (as browsers do).
     `max_event_bytes` bounds the data of one event and the length of one line (a comment too), in bytes; so what
-    a decoder holds is a small multiple of it.
+    a decoder holds is a small multiple of it. `ignored` is called with each line that the standard has its readers
+    ignore: one whose field it does not know (a comment is none of them).
 
     The work is linear in the input, whatever the pieces; a line that ends in CR is taken at once, the LF that may
     follow it in the next piece is skipped.
@@ -29,6 +32,7 @@ class Decoder:
         "_data",
         "_first_line",
         "_id",
+        "_ignored",
         "_limit",
         "_partial",
         "_skip_lf",
@@ -38,10 +42,17 @@ class Decoder:
         "retry_ms",
     )
 
-    def __init__(self, last_event_id: str = "", max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES) -> None:
+    def __init__(
+        self,
+        last_event_id: str = "",
+        max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+        *,
+        ignored: Callable[[bytes], None] | None = None,
+    ) -> None:
         self.last_event_id = last_event_id
         self.retry_ms: int | None = None
         self._limit = max_event_bytes
+        self._ignored = ignored
         self._id = last_event_id
         self._type = ""
         # Byte arrays rather than lists of pieces: a stream in pieces of two bytes would cost twenty times its size.
@@ -62,6 +73,27 @@ class Decoder:
             raise EventTooLarge(self._too_large, self._limit)
         if self._skip_lf or b"\r" in data:
             data = self._with_lf(data)
+        if not (self._partial or self._data or self._type or self._first_line):
+            events = self._events_of_one_line(data)
+            if events:
+                return events
+        return self._events_of_lines(data)
+
+    def _events_of_one_line(self, data: bytes) -> list[Event]:
+        """The events of a piece that is made of whole events of one `data` line each, as most streams of tokens are;
+        none for any other piece. The same events as those of the general way, in a third of the time."""
+        *blocks, rest = data.split(b"\n\n")
+        if rest or not blocks:
+            return []
+        events = []
+        for block in blocks:
+            if block[:6] != b"data: " or b"\n" in block or len(block) > self._limit:
+                return []
+            events.append(_received(block[6:].decode(errors="replace"), "message", self._id))
+        self.last_event_id = self._id
+        return events
+
+    def _events_of_lines(self, data: bytes) -> list[Event]:
         *lines, rest = data.split(b"\n")
         events: list[Event] = []
         try:
@@ -88,6 +120,17 @@ class Decoder:
             raise
         return events
 
+    def unterminated(self) -> Event | None:
+        """The event at the end of the input that no blank line has ended, None where there is none. To be called once,
+        after the last `feed`. The standard discards such an event (9.2.6), so `last_event_id` stays what it was."""
+        known = self.last_event_id
+        try:
+            events = self.feed(b"\n\n")
+        except EventTooLarge:
+            return None
+        self.last_event_id = known
+        return events[-1] if events else None
+
     def _with_lf(self, data: bytes) -> bytes:
         """The piece with every line end as LF; a CRLF that was cut in two by the pieces is one."""
         if not data:
@@ -112,10 +155,13 @@ class Decoder:
         elif name == b"id":
             if b"\0" not in value:
                 self._id = value.decode(errors="replace")
-        elif name == b"retry" and value.isdigit():  # bytes.isdigit: ASCII digits only, as the standard says
-            # Saturates: int() refuses more than 4300 digits, and that must not become an exception of ours.
-            digits = value.lstrip(b"0") or b"0"
-            self.retry_ms = min(int(digits), MAX_RETRY_MS) if len(digits) <= 16 else MAX_RETRY_MS
+        elif name == b"retry":
+            if value.isdigit():  # bytes.isdigit: ASCII digits only, as the standard says
+                # Saturates: int() refuses more than 4300 digits, and that must not become an exception of ours.
+                digits = value.lstrip(b"0") or b"0"
+                self.retry_ms = min(int(digits), MAX_RETRY_MS) if len(digits) <= 16 else MAX_RETRY_MS
+        elif name and self._ignored is not None:
+            self._ignored(line)
 
     def _dispatch(self, events: list[Event]) -> None:
         self.last_event_id = self._id  # first, and also where there is no data (9.2.6, step 1)

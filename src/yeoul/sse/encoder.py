@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .event import Event, check_line
 
-__all__ = ["comment", "encode"]
+__all__ = ["comment", "encode", "encode_fields"]
 
 
 def encode(event: Event, *, id: str | None = None) -> bytes:
@@ -22,12 +22,18 @@ def encode(event: Event, *, id: str | None = None) -> bytes:
         id = event.id
     else:
         check_line("id", id)
+    return encode_fields(event.data, event.type, id=id, retry=event.retry)
+
+
+def encode_fields(data: str, type: str = "message", *, id: str | None = None, retry: int | None = None) -> bytes:
+    """As `encode`, of fields that an `Event` is known to take: nothing is checked here. For what is made of checked
+    parts, thousands of times a second."""
     head = "" if id is None else f"id: {id}\n"
-    if event.type != "message":
-        head += f"event: {event.type}\n"
-    if event.retry is not None:
-        head += f"retry: {event.retry}\n"
-    return f"{head}data: {_lines(event.data, 'data: ')}\n\n".encode()
+    if type != "message":
+        head += f"event: {type}\n"
+    if retry is not None:
+        head += f"retry: {retry}\n"
+    return f"{head}data: {_lines(data, 'data: ')}\n\n".encode()
 
 
 def comment(text: str) -> bytes:

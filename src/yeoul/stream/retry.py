@@ -20,7 +20,8 @@ class RetryPolicy:
     """Exponential back-off with full jitter. All times in seconds.
 
     `attempts` counts the first one: 1 means no retry. A server's `Retry-After` replaces the computed delay and is
-    obeyed up to `max_retry_after`; beyond that the caller hears of the failure instead of waiting.
+    obeyed up to `max_retry_after`; beyond that the caller hears of the failure instead of waiting. `statuses`: the HTTP
+    statuses after which another attempt is made.
 
     Raises ValueError for fewer than one attempt and for times that are negative or not finite.
     """
@@ -29,6 +30,7 @@ class RetryPolicy:
     base: float = 0.5
     cap: float = 8.0
     max_retry_after: float = 30.0
+    statuses: frozenset[int] = RETRYABLE_STATUSES
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or not all(0 <= time < inf for time in (self.base, self.cap, self.max_retry_after)):

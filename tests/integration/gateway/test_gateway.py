@@ -256,13 +256,14 @@ async def test_a_credential_that_the_upstream_repeats_is_taken_out(
     assert "SECRET" not in stream.raw.decode() + caplog.text
 
 
-async def test_a_route_that_leads_back_to_this_server_is_noticed(port: int) -> None:
+async def test_a_route_that_leads_back_to_this_server_is_noticed(port: int, caplog: pytest.LogCaptureFixture) -> None:
     own: list[int] = []
     async with serving(_Circle(own)) as number:
         own.append(number)
         answer = await ask(number, "/a?q=x")
         assert answer.status == 508
-        assert "leads to itself" in answer.json()["detail"]
+        assert "(508 Loop Detected)" in answer.json()["detail"]
+    assert "leads to itself" in caplog.text
 
 
 class _Circle:

@@ -10,22 +10,19 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import AliasChoices, Field, StringConstraints
 
-from ...asgi.authentication import caller_of
 from ...asgi.body import JsonBody
 from ...asgi.generate import start_or_attach
 from ...asgi.openapi import problems
 from ...asgi.routing import STARTED, Digits, stream_route
 from ...documents.retriever import Passage, Retriever
 from ...documents.words import has_hangul, plain_text
-from ...hub.job import DisconnectPolicy
-from ...llm.dialects import Json, Parts
+from ...llm.dialects import Json, WireEvent
 from ...llm.generation import Generation
-from ...llm.generations import Generations
-from ...llm.provider import Delta, Finish, Item, Message, Note, Prompt, Provider
-from ...llm.providers import Providers
+from ...llm.provider import Delta, Finish, Item, Message, Note, Provider
 from ...sse import json_data
+from .answering import Answering
 
-__all__ = ["ask_app", "prompt_of"]
+__all__ = ["ask_app", "messages_of"]
 
 # It stays the same whatever is asked and found: what people wrote is in the user's message alone, as JSON.
 _INSTRUCTIONS = (
@@ -60,30 +57,30 @@ class Question(JsonBody):
 class _AskDialect(Json):
     """Begins with the stage `searching`, which comes as soon."""
 
-    def start(self) -> Parts | None:
+    def start(self) -> WireEvent | None:
         return None
 
 
-def ask_app(
-    generations: Generations, providers: Providers, retriever: Retriever, policy: DisconnectPolicy
-) -> APIRouter:
-    """`policy`: what becomes of an answer whose reader does not come back."""
+def ask_app(answering: Answering, retriever: Retriever) -> APIRouter:
     router = APIRouter(tags=["ask"])
 
     async def answer(request: Request, asked: Question) -> Response:
         async def start(request_key: str | None) -> Generation:
-            provider = providers.get(asked.provider)
+            answering.providers.choose(
+                asked.provider, asked.model
+            )  # what is wrong is said before the documents are read
             await retriever.check(asked.collection)
-            return await generations.start(
-                _answer(retriever, provider, asked),
-                provider=provider.name,
-                model=asked.model or provider.model,
-                owner=caller_of(request).owner,
-                policy=policy,
+            return await answering.start(
+                request,
+                lambda chosen: _answer(answering, retriever, chosen, asked),
+                provider=asked.provider,
+                model=asked.model,
                 request_key=request_key,
             )
 
-        return await start_or_attach(generations, request, start, dialect=_AskDialect, location="/generations")
+        return await start_or_attach(
+            answering.generations, request, start, dialect=_AskDialect, location="/generations"
+        )
 
     @stream_route(
         router,
@@ -115,7 +112,9 @@ def ask_app(
     return router
 
 
-async def _answer(retriever: Retriever, provider: Provider, asked: Question) -> AsyncGenerator[Item, None]:
+async def _answer(
+    answering: Answering, retriever: Retriever, provider: Provider, asked: Question
+) -> AsyncGenerator[Item, None]:
     question = plain_text(asked.question)
     yield Note("status", {"stage": "searching"})
     passages = await retriever.search(question, asked.top_k, asked.collection)
@@ -125,7 +124,8 @@ async def _answer(retriever: Retriever, provider: Provider, asked: Question) -> 
         yield Delta(_NOTHING_KOREAN if has_hangul(question) else _NOTHING_ENGLISH)
         yield Finish()
         return
-    async with aclosing(provider.stream(prompt_of(question, passages, asked.model))) as items:
+    prompt = answering.prompt(messages_of(question, passages), asked.model)
+    async with aclosing(provider.stream(prompt)) as items:
         async for item in items:
             yield item
 
@@ -140,7 +140,7 @@ def _source(n: int, passage: Passage) -> dict[str, Any]:
     }
 
 
-def prompt_of(question: str, passages: Sequence[Passage], model: str | None = None) -> Prompt:
+def messages_of(question: str, passages: Sequence[Passage]) -> list[Message]:
     """What the model is asked. One user message, since some models refuse two in a row; JSON, since nothing that stands
     in a JSON text can end it."""
     numbered = [
@@ -148,4 +148,4 @@ def prompt_of(question: str, passages: Sequence[Passage], model: str | None = No
         for n, passage in enumerate(passages, 1)
     ]
     said = json_data({"passages": numbered, "question": question})
-    return Prompt([Message("system", _INSTRUCTIONS), Message("user", said)], model)
+    return [Message("system", _INSTRUCTIONS), Message("user", said)]

@@ -19,14 +19,12 @@ from ...asgi.authentication import caller_of
 from ...asgi.generate import failure_stream, start_or_attach
 from ...asgi.routing import STARTED, stream_route
 from ...errors import DatabaseUnavailable, InvalidParameters, UpstreamError, YeoulError
-from ...hub.job import DisconnectPolicy
 from ...llm.dialects import Envelope
 from ...llm.generation import Generation
-from ...llm.generations import Generations
-from ...llm.json_text import JsonText
-from ...llm.provider import Delta, Finish, Message, Prompt, Schema
-from ...llm.providers import Providers
+from ...llm.json_answer import json_answer
+from ...llm.provider import Delta, Finish, Message, Provider, Schema
 from ...observe import logger
+from .answering import Answering
 
 __all__ = ["Conversations", "challenges"]
 
@@ -105,10 +103,7 @@ class FreeText(_Question):
 Optional = Annotated[str | None, Query()]
 
 
-def challenges(
-    generations: Generations, providers: Providers, conversations: Conversations, policy: DisconnectPolicy
-) -> APIRouter:
-    """`policy`: what becomes of an answer whose reader does not come back."""
+def challenges(answering: Answering, conversations: Conversations) -> APIRouter:
     router = APIRouter(prefix="/ai/chatbot/recommendation", tags=["challenges"])
 
     @stream_route(router, "/base-info", summary="Challenges for somebody's place, work and interest", responses=STARTED)
@@ -141,22 +136,26 @@ def challenges(
         async def start(request_key: str | None) -> Generation:
             asked = _validated(form, fields)
             session = _session(request, asked)
-            provider = providers.get(asked.provider)
             said = Message("user", json.dumps(asked.data(), ensure_ascii=False))
             before = await conversations.turns(*session) if session else ()
             messages = [Message("system", _INSTRUCTIONS), *before, said]
-            stream = provider.stream(Prompt(messages, asked.model, schema=_SCHEMA))
-            return await generations.start(
-                _remembered(_checked(stream), said, conversations, session),
-                provider=provider.name,
-                model=asked.model or provider.model,
-                owner=caller_of(request).owner,
-                policy=policy,
-                request_key=request_key,
+            prompt = answering.prompt(messages, asked.model, schema=_SCHEMA)
+
+            def source(chosen: Provider) -> AsyncGenerator[Delta | Finish, None]:
+                answered = json_answer(chosen.stream(prompt), _challenges_in)
+                return _remembered(answered, said, conversations, session)
+
+            return await answering.start(
+                request, source, provider=asked.provider, model=asked.model, request_key=request_key
             )
 
         return await start_or_attach(
-            generations, request, start, dialect=ChallengeEnvelope, location="/generations", failed=_failed
+            answering.generations,
+            request,
+            start,
+            dialect=ChallengeEnvelope,
+            location="/generations",
+            failed=_failed,
         )
 
     return router
@@ -207,31 +206,15 @@ def _session(request: Request, asked: _Question) -> tuple[str, str] | None:
     return caller or "", asked.sessionId
 
 
-async def _checked(stream: AsyncGenerator[Delta | Finish, None]) -> AsyncGenerator[Delta | Finish, None]:
-    """The JSON in the answer alone, and its value at the end.
-
-    Raises UpstreamError where the answer is not what was asked for: then there is no `complete`.
-    """
-    cleaner, text = JsonText(), ""
-    async with aclosing(stream):
-        async for item in stream:
-            if isinstance(item, Delta):
-                piece = cleaner.feed(item.text)
-                text += piece
-                if piece:
-                    yield Delta(piece)
-            else:
-                yield Finish(item.reason, item.usage, _challenges_in(text))
-
-
 def _challenges_in(text: str) -> Any:
+    """Raises UpstreamError where the answer is not what was asked for: then there is no `complete`."""
     try:
         value = json.loads(text)
         fits = all(isinstance(entry["title"], str) for entry in value["challenges"]) and value["challenges"]
     except (ValueError, TypeError, KeyError, RecursionError):
         fits = False
     if not fits:
-        raise UpstreamError("모델의 답변이 챌린지 목록이 아닙니다. 다시 시도해 주세요.")
+        raise UpstreamError("모델의 답변이 챌린지 목록이 아닙니다. 다시 시도해 주세요.", kind="invalid")
     return value
 
 

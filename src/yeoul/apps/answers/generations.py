@@ -18,9 +18,8 @@ from ...asgi.routing import STARTED, hot, stream_route
 from ...hub.job import CANCEL, CONTINUE, DisconnectPolicy
 from ...llm.dialects import DIALECTS
 from ...llm.generation import Generation
-from ...llm.generations import Generations
-from ...llm.provider import Message, Prompt
-from ...llm.providers import Providers
+from ...llm.provider import Message
+from .answering import Answering
 
 __all__ = ["generations_app"]
 
@@ -90,8 +89,12 @@ class GenerationOut(BaseModel):
     text: str
     result: Any = Field(description="the answer's JSON value, where it was asked for as JSON and is done")
     tokens: int = Field(description="pieces that the provider has sent so far")
-    finish_reason: str | None
+    finish_reason: str | None = Field(
+        description="`stop`: the answer is whole; `length`, `content_filter` …: it is not"
+    )
     error: str | None
+    kind: str | None = Field(description="the class of failure")
+    retryable: bool = Field(description="whether the same request may succeed later")
     usage: UsageOut | None
     created: float
     first_token_at: float | None
@@ -112,6 +115,8 @@ class GenerationOut(BaseModel):
             tokens=generation.tokens,
             finish_reason=outcome.reason,
             error=outcome.error,
+            kind=outcome.kind,
+            retryable=outcome.retryable,
             usage=None
             if usage is None
             else UsageOut(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens),
@@ -130,7 +135,8 @@ Id = Annotated[str, Path(max_length=64)]
 DialectName = Annotated[Literal["plain", "json", "envelope", "openai"], Query(description="how the stream looks")]
 
 
-def generations_app(generations: Generations, providers: Providers) -> APIRouter:
+def generations_app(answering: Answering) -> APIRouter:
+    generations = answering.generations
     router = APIRouter(tags=["generations"])
 
     def found(id: str, request: Request) -> Generation:
@@ -154,13 +160,14 @@ def generations_app(generations: Generations, providers: Providers) -> APIRouter
         form = DIALECTS[dialect]
 
         async def start(request_key: str | None) -> Generation:
-            provider = providers.get(asked.provider)
-            prompt = Prompt(asked.asked(), asked.model, asked.max_tokens, asked.temperature)
-            return await generations.start(
-                provider.stream(prompt),
-                provider=provider.name,
-                model=asked.model or provider.model,
-                owner=caller_of(request).owner,
+            prompt = answering.prompt(
+                asked.asked(), asked.model, max_tokens=asked.max_tokens, temperature=asked.temperature
+            )
+            return await answering.start(
+                request,
+                lambda chosen: chosen.stream(prompt),
+                provider=asked.provider,
+                model=asked.model,
                 policy=asked.policy(),
             )
 

@@ -11,17 +11,15 @@ from fastapi.responses import Response
 from pydantic import BaseModel, StringConstraints
 
 from ...asgi.authentication import caller_of
-from ...asgi.errors import Problem
-from ...asgi.generate import end_or_departure, start_or_attach
+from ...asgi.generate import end_or_departure, problem_of_outcome, start_or_attach
 from ...asgi.openapi import problems
 from ...asgi.resume import check_may_start
 from ...asgi.routing import STARTED, stream_route
 from ...hub.job import CONTINUE, DisconnectPolicy
-from ...llm.dialects import Outcome, Parts, Plain, State
+from ...llm.dialects import Outcome, Plain, State, WireEvent
 from ...llm.generation import Generation
-from ...llm.generations import Generations
-from ...llm.provider import Delta, Finish, Message, Prompt
-from ...llm.providers import Providers
+from ...llm.provider import Delta, Finish, Message
+from .answering import Answering
 
 __all__ = ["lessons"]
 
@@ -41,38 +39,41 @@ Choice = Annotated[str | None, Query(max_length=100)]
 
 
 class ChatAnswer(BaseModel):
+    """`finish_reason` stands there only where the answer is not whole: `length`, `content_filter` and the like."""
+
     message: str
+    finish_reason: str | None = None
 
 
 class _FakeLLM(Plain):
     """Begins with its first token: this stream costs nothing to start anew."""
 
-    def start(self) -> Parts | None:
+    def start(self) -> WireEvent | None:
         return None
 
 
 class _Countdown(_FakeLLM):
     """Ends with its last token, without an end marker."""
 
-    def end(self, outcome: Outcome) -> Parts | None:
+    def end(self, outcome: Outcome) -> WireEvent | None:
         return None
 
 
-def lessons(generations: Generations, providers: Providers, policy: DisconnectPolicy) -> APIRouter:
-    """`policy`: what becomes of an answer whose reader does not come back."""
+def lessons(answering: Answering) -> APIRouter:
     router = APIRouter(prefix="/sse", tags=["lessons"])
+    generations = answering.generations
 
     @stream_route(router, "/countdown", summary="5, 4, 3, 2, 1, one a second, then lift-off")
     async def countdown(request: Request) -> Response:
         async def start(request_key: str | None) -> Generation:
-            return await _start_lesson(generations, request, _count_down(), "countdown", policy)
+            return await _start_lesson(answering, request, _count_down(), "countdown")
 
         return await start_or_attach(generations, request, start, dialect=_Countdown)
 
     @stream_route(router, "/fake-llm", summary="A fixed answer, one character every 50 ms; needs no key")
     async def fake_llm(request: Request) -> Response:
         async def start(request_key: str | None) -> Generation:
-            return await _start_lesson(generations, request, _characters(), "fake-llm", policy)
+            return await _start_lesson(answering, request, _characters(), "fake-llm")
 
         return await start_or_attach(generations, request, start, dialect=_FakeLLM)
 
@@ -86,39 +87,43 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
         request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
     ) -> Response:
         async def start(request_key: str | None) -> Generation:
-            return await ask(request, message, provider, model, policy, request_key=request_key)
+            return await ask(request, message, provider, model, request_key=request_key)
 
         return await start_or_attach(generations, request, start, dialect=Plain, location="/generations")
 
-    @router.get("/chat-normal", summary="The same answer, all at once", responses=problems(429, 502))
+    @router.get(
+        "/chat-normal",
+        summary="The same answer, all at once",
+        response_model_exclude_none=True,
+        responses=problems(429, 502, 503, 504),
+    )
     async def chat_normal(
         request: Request, message: Question = _GREETING, provider: Choice = None, model: Choice = None
     ) -> ChatAnswer:
         check_may_start(request)
-        # It never has a reader in the hub's sense: whether somebody waits for it is known here alone.
-        generation = await ask(request, message, provider, model, CONTINUE)
+        # It never has a reader in the hub's sense: only this request knows whether its client still waits.
+        generation = await ask(request, message, provider, model, policy=CONTINUE)
         outcome = await end_or_departure(request, generation)
         if outcome.state is not State.DONE:
-            raise Problem(502, outcome.error or outcome.state)
-        return ChatAnswer(message=generation.text)
+            raise problem_of_outcome(outcome)
+        return ChatAnswer(message=generation.text, finish_reason=None if outcome.whole else outcome.reason)
 
     async def ask(
         request: Request,
         message: str,
         provider: str | None,
         model: str | None,
-        on_disconnect: DisconnectPolicy,
         *,
+        policy: DisconnectPolicy | None = None,
         request_key: str | None = None,
     ) -> Generation:
-        chosen = providers.get(provider)
-        prompt = Prompt([Message("system", _INSTRUCTIONS), Message("user", message)], model=model)
-        return await generations.start(
-            chosen.stream(prompt),
-            provider=chosen.name,
-            model=model or chosen.model,
-            owner=caller_of(request).owner,
-            policy=on_disconnect,
+        prompt = answering.prompt([Message("system", _INSTRUCTIONS), Message("user", message)], model)
+        return await answering.start(
+            request,
+            lambda chosen: chosen.stream(prompt),
+            provider=provider,
+            model=model,
+            policy=policy,
             request_key=request_key,
         )
 
@@ -126,14 +131,12 @@ def lessons(generations: Generations, providers: Providers, policy: DisconnectPo
 
 
 async def _start_lesson(
-    generations: Generations,
-    request: Request,
-    source: AsyncIterator[Delta | Finish],
-    name: str,
-    policy: DisconnectPolicy,
+    answering: Answering, request: Request, source: AsyncIterator[Delta | Finish], name: str
 ) -> Generation:
     owner = caller_of(request).owner
-    return await generations.start(source, provider="lesson", model=name, owner=owner, policy=policy)
+    return await answering.generations.start(
+        source, provider="lesson", model=name, owner=owner, policy=answering.policy
+    )
 
 
 async def _count_down() -> AsyncIterator[Delta | Finish]:

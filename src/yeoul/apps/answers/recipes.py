@@ -12,7 +12,6 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from ...asgi.authentication import caller_of
 from ...asgi.body import JsonBody
 from ...asgi.errors import Problem, problem_of
 from ...asgi.generate import failure_stream, start_or_attach
@@ -20,15 +19,13 @@ from ...asgi.openapi import CREATED, problems
 from ...asgi.resume import find_work
 from ...asgi.routing import STARTED, Digits, Number, NumberedRoute
 from ...documents.words import has_hangul
-from ...errors import UnknownProvider, YeoulError
-from ...hub.job import DisconnectPolicy
+from ...errors import UnknownModel, UnknownProvider, YeoulError
 from ...llm.dialects import Json, State
 from ...llm.generation import Generation
-from ...llm.generations import Generations
-from ...llm.provider import Message, Prompt
-from ...llm.providers import Providers
+from ...llm.provider import Message
 from ...sse import json_data
 from ...storage.recipes import Page, Recipe, Recipes, query
+from .answering import Answering
 
 __all__ = ["recipe_prompt", "recipes_app"]
 
@@ -154,10 +151,8 @@ def _no_store(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-def recipes_app(
-    generations: Generations, providers: Providers, recipes: Recipes, policy: DisconnectPolicy
-) -> APIRouter:
-    """`policy`: what becomes of an answer whose reader does not come back."""
+def recipes_app(answering: Answering, recipes: Recipes) -> APIRouter:
+    generations = answering.generations
     router = APIRouter(tags=["recipes"], route_class=NumberedRoute, dependencies=[Depends(_no_store)])
     asked_for: WeakKeyDictionary[Generation, list[str]] = WeakKeyDictionary()
 
@@ -169,13 +164,9 @@ def recipes_app(
     )
     async def generate_stream(request: Request, asked: RecipeRequest) -> Response:
         async def start(request_key: str | None) -> Generation:
-            provider = providers.get(asked.provider)
-            generation = await generations.start(
-                provider.stream(Prompt(recipe_prompt(asked.ingredients, asked.preferences), model=asked.model)),
-                provider=provider.name,
-                model=asked.model or provider.model,
-                owner=caller_of(request).owner,
-                policy=policy,
+            prompt = answering.prompt(recipe_prompt(asked.ingredients, asked.preferences), asked.model)
+            generation = await answering.start(
+                request, lambda chosen: chosen.stream(prompt), provider=asked.provider, model=asked.model
             )
             asked_for[generation] = asked.ingredients
             return generation
@@ -246,9 +237,9 @@ def recipe_prompt(ingredients: Sequence[str], preferences: str | None) -> list[M
 
 
 def _failed(error: YeoulError) -> Response:
-    """Who chose a provider that is not there is told on the stream: the contract of this route. What another attempt
-    may cure, and a wrong request, have their status."""
-    return failure_stream(Json, error) if isinstance(error, UnknownProvider) else problem_of(error)
+    """A provider or model that is not there is an event on the stream: the contract of this route. What another attempt
+    may cure, and an invalid request, have their status."""
+    return failure_stream(Json, error) if isinstance(error, UnknownProvider | UnknownModel) else problem_of(error)
 
 
 def _finished(generation: Generation | None) -> Generation:
@@ -257,8 +248,12 @@ def _finished(generation: Generation | None) -> Generation:
         raise Problem(404, "no such answer: it was never here, or it is no longer kept")
     if generation.running:
         raise Problem(409, "this answer is still being written: save it when it is done")
-    if generation.outcome.state is not State.DONE or not generation.text.strip():
-        raise Problem(409, f"this answer is not whole ({generation.outcome.error or 'it is empty'}): ask again")
+    outcome = generation.outcome
+    if not outcome.whole or not generation.text.strip():
+        ended = (
+            f"it ended with {outcome.reason!r}" if outcome.state is State.DONE and not outcome.whole else "it is empty"
+        )
+        raise Problem(409, f"this answer is not whole ({outcome.error or ended}): ask again")
     if len(generation.text) > _MAX_BODY:
         raise Problem(409, f"this answer has more than the {_MAX_BODY} characters of a recipe")
     return generation

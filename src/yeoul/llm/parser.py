@@ -1,0 +1,594 @@
+"""What the events of an answer mean, in OpenAI's two formats. Pure: an event in, its text out.
+
+An answer is done only where the upstream proved it:
+
+- A chunk with a `finish_reason` and no text proves the end. A connection that is lost later loses nothing.
+- A chunk that has the member `finish_reason`, even as null, promises a reason: `[DONE]` without one is then no proof.
+  Where no chunk has the member, `[DONE]` proves the end, unless the body breaks off after it.
+- A reason with text, or with text after it, is provisional: some servers send one with every chunk. Then `[DONE]` or a
+  clean end of the body must follow.
+- An answer without text, tool call or reason is never done.
+
+What is not needed is not checked, because servers that imitate OpenAI leave out fields, send null or another type, and
+add their own. So the usual chunk is decoded by a strict and fast decoder that knows a few fields; any other chunk is
+decoded by a tolerant one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from ..client.refusal import error_message
+from ..errors import UpstreamCut, UpstreamError, UpstreamGarbage
+from ..sse import Event
+from .provider import Finish, Usage
+
+__all__ = ["AnswerParser", "ChatParser", "ResponsesParser"]
+
+_DONE = "[DONE]"
+
+# Characters of a line that are shown: enough to recognise it by, too few to flood a log.
+_SHOWN_CHARS = 120
+
+# Finish reasons of other families of servers, in OpenAI's words; None for those that are no reason.
+_REASONS: Mapping[str, str | None] = {
+    "": None,
+    "null": None,
+    "none": None,
+    "complete": "stop",
+    "completed": "stop",
+    "done": "stop",
+    "end_turn": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "recitation": "content_filter",
+    "safety": "content_filter",
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+}
+
+# Reasons that say that the answer was not finished.
+_FAILED_REASONS = frozenset(
+    {"abort", "aborted", "cancelled", "canceled", "error", "failed", "insufficient_system_resource", "timeout"}
+)
+
+# What codes and types of errors contain that the same request meets again.
+_PERMANENT = re.compile(r"invalid|context_length|quota|billing|policy|content_filter|not_found|auth|permission")
+
+# Members of a delta that are known; a text in any other is one that cannot be read.
+_KNOWN_DELTA = frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call", "annotations"})
+_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text", "reasoning_details", "thinking")
+
+# Output items of a response that are kept where their text has not come as deltas.
+_MAX_ITEMS = 100
+
+
+class AnswerParser(ABC):
+    """One answer while it is read.
+
+    - `over`: the end marker has come. Nothing that follows is looked at.
+    - `proven`: the upstream has said why the answer ended, so that nothing can be lost any more.
+    - `alive`: set by each event that is part of an answer (a text, a thought, a tool call); a caller may reset it, to
+      tell such events from signs of life.
+
+    `name` is what messages call the upstream; `readable(text, limit)` makes upstream text fit for a log.
+    """
+
+    def __init__(self, name: str, readable: Callable[[str, int], str]) -> None:
+        self.over = False
+        self.proven = False
+        self.alive = False
+        self._name = name
+        self._readable = readable
+        self._reason: str | None = None
+        self._usage: Usage | None = None
+        self._has_text = False
+        self._calls_tools = False
+        self._half = ""  # the first half of a surrogate pair, whose second half may begin the next text
+        self._unread = ""  # the first thing that could not be read, and did not have to be
+
+    @abstractmethod
+    def feed(self, event: Event) -> str:
+        """The text in this event, "" where it has none.
+
+        Raises UpstreamError for an error that the upstream reports, UpstreamGarbage for data that cannot be read and
+        could be part of the answer.
+        """
+
+    def feed_ignored(self, lines: Sequence[bytes]) -> None:
+        """Lines that are not in the format of an event stream. Raises UpstreamError where one reports an error."""
+        for line in [] if self.proven else lines:
+            text = line.decode(errors="replace").strip()
+            field, _, value = text.partition(":")
+            bare = _loads(text)
+            if isinstance(bare, dict) and (bare.get("error") or bare.get("detail")):
+                raise self._reported(bare)
+            if field.strip().lower() == "error":
+                parsed = _loads(value)
+                raise self._reported(value.strip() if parsed is None else parsed)
+            self._skip(text)
+
+    def feed_unterminated(self, event: Event) -> str:
+        """As `feed`, of an event that no blank line ended before the end of the body: it counts where it is whole."""
+        whole = event.data.strip() == _DONE or isinstance(_loads(event.data), dict)
+        return self.feed(event) if whole else ""
+
+    def end_document(self) -> None:
+        """The answer came as one JSON value, and it has been fed whole."""
+        self.over = True
+
+    @property
+    def needs_body_end(self) -> bool:
+        """Whether the end marker proves the end only together with the end of the body."""
+        return False
+
+    def rest(self) -> str:
+        """Text that was held back, to be asked for at the end."""
+        half, self._half = self._half, ""
+        return "\ufffd" if half else ""
+
+    @abstractmethod
+    def finish(self, *, clean: bool, broken: bool = False) -> Finish:
+        """How the answer ended.
+
+        `clean`: the whole body was received; `broken`: the connection was lost instead. (Neither, where it is still
+        open.) Raises UpstreamCut where the upstream did not prove that its answer is finished, UpstreamGarbage where
+        nothing could be read as one.
+        """
+
+    def _decoded(self, event: Event) -> dict[str, Any] | None:
+        """The event's JSON object, None where there is nothing to read in it."""
+        data = event.data.strip()
+        value = _loads(data) if data else None
+        if event.type == "error" and data:
+            if self.proven:
+                return None
+            raise self._reported(data if value is None else value)
+        if isinstance(value, dict):
+            return value
+        # Events with a name of their own, and what follows the end, cannot be part of the text.
+        if data and data != "null" and event.type == "message" and not self.proven:
+            what = "a line that is not JSON" if value is None else "JSON of an unknown shape"
+            detail = f"{what}: {self._readable(data, _SHOWN_CHARS)}"
+            self._note_garbage(UpstreamGarbage(f"{self._name} sent something that cannot be read", detail=detail))
+        return None
+
+    def _note_garbage(self, error: UpstreamGarbage) -> None:
+        raise error
+
+    def _skip(self, data: object) -> None:
+        if not self._unread:
+            self._unread = self._readable(data if isinstance(data, str) else json.dumps(data), _SHOWN_CHARS)
+
+    def _joined(self, text: str) -> str:
+        """The text without halves of surrogate pairs. JSON can name them, and some servers cut a character in two."""
+        if not text or (not self._half and text.isascii()):
+            return text
+        text, self._half = self._half + text, ""
+        if "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+    def _reported(self, error: object) -> UpstreamError:
+        """What the upstream reports, in words or as an object."""
+        codes = _codes_of(error)
+        status = next((int(code) for code in codes if len(code) == 3 and code.isdecimal()), 0)
+        limited = status == 429 or any("rate_limit" in code for code in codes)
+        permanent = (400 <= status < 500 and status != 408) or any(map(_PERMANENT.search, codes))
+        said = error_message(error) or (error if isinstance(error, str) else json.dumps(error))
+        return UpstreamError(
+            f"{self._name} reported an error in mid-stream",
+            detail=self._readable(said, 300),
+            kind="rate_limited" if limited else None,
+            retryable=limited or not permanent,
+        )
+
+    def _cut(self, why: str) -> UpstreamCut:
+        unread = f"; it also sent: {self._unread}" if self._unread else ""
+        return UpstreamCut(f"{self._name} ended its answer before it was finished", detail=why + unread)
+
+    def _unreadable(self) -> UpstreamGarbage:
+        unread = f"; it sent: {self._unread}" if self._unread else ""
+        return UpstreamGarbage(
+            f"{self._name} sent nothing that can be read as an answer",
+            detail=f"there was no text, no tool call and no reason for the end{unread}",
+        )
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta
+    index: Literal[0] = 0
+    finish_reason: msgspec.UnsetType | None = msgspec.UNSET
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    """The usual chunk: one choice, which has text and goes on. No other chunk fits."""
+
+    choices: tuple[_Choice]
+    usage: None = None
+    error: None = None
+
+
+_usual_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+class ChatParser(AnswerParser):
+    """Chat Completions. `[DONE]` is the end marker; after a `finish_reason` the usage may follow."""
+
+    def __init__(self, name: str, readable: Callable[[str, int], str]) -> None:
+        super().__init__(name, readable)
+        self._promised = False  # a chunk had the member `finish_reason`
+        self._repeats = False  # a reason was followed by more of the answer
+        self._thought = False
+        self._garbage: UpstreamGarbage | None = None  # after the first reason
+        self._usual = True  # nothing has come that the usual chunk would have to be put together with
+        self._chars = 0  # of text in deltas
+        self._messages = ""  # text in whole messages
+
+    def feed(self, event: Event) -> str:
+        if self._usual and event.type == "message":
+            try:
+                choice = _usual_chunk(event.data).choices[0]
+            except (msgspec.DecodeError, RecursionError):
+                return self._feed_any(event)
+            if choice.finish_reason is None:
+                self._promised = True
+            text = choice.delta.content
+            if text:
+                self.alive = self._has_text = True
+                self._chars += len(text)
+                return text
+        return self._feed_any(event)
+
+    @property
+    def needs_body_end(self) -> bool:
+        return self.over and self._reason is None and not self._promised
+
+    def finish(self, *, clean: bool, broken: bool = False) -> Finish:
+        reason, nothing = self._reason, not (self._has_text or self._calls_tools)
+        if reason is not None and (self.over or self.proven or clean):
+            if nothing and self._unread and not self._thought:
+                raise self._unreadable()
+            return Finish(reason, self._usage)
+        if reason is not None:
+            raise self._cut(
+                "the connection was lost, and its finish reasons were provisional: more text had followed them"
+            )
+        if not self.over:
+            raise self._cut("neither a finish reason nor an end marker came")
+        if self._promised:
+            raise self._cut("its end marker came without the finish reason that its chunks promised")
+        if nothing:
+            raise self._unreadable()
+        if broken:
+            raise self._cut("the connection was lost after the end marker, and no chunk had a finish reason")
+        return Finish("stop" if self._has_text else "tool_calls", self._usage)
+
+    def _feed_any(self, event: Event) -> str:
+        if not self.over and event.data.strip() == _DONE:
+            self.over = True
+            self._usual = False
+        if self.over:
+            return ""
+        chunk = self._decoded(event)
+        text = "" if chunk is None else self._joined(self._read(chunk))
+        self._usual = self._reason is None and not self._half and not self._messages
+        return text
+
+    def _note_garbage(self, error: UpstreamGarbage) -> None:
+        # After a reason it could be part of the answer only if more of the answer follows.
+        if self._reason is None or self._repeats:
+            raise error
+        self._garbage = error
+
+    def _read(self, chunk: dict[str, Any]) -> str:
+        choices = chunk.get("choices")
+        choice = _first_choice(choices)
+        error = _error_in(chunk, choice)
+        if error is not None:
+            if self.proven:
+                return ""
+            raise self._reported(error)
+        usage = chunk.get("usage")
+        if isinstance(usage, dict) and usage:
+            self._usage = _usage(usage, "prompt_tokens", "completion_tokens")
+        if choice is None:
+            if not isinstance(choices, list) and not usage:
+                self._skip(chunk)
+            return ""
+        return self._read_choice(choice)
+
+    def _read_choice(self, choice: dict[str, Any]) -> str:
+        reason = _reason_of(choice.get("finish_reason"))
+        if reason in _FAILED_REASONS:
+            if not self.proven:
+                raise self._failed(reason, choice)
+            reason = None
+        self._promised = self._promised or "finish_reason" in choice
+        text = self._text_in(choice, at_the_end=reason is not None)
+        parts = [part for part in (choice.get("delta"), choice.get("message")) if isinstance(part, dict)]
+        calls = any(part.get("tool_calls") or part.get("function_call") for part in parts)
+        thought = any(part.get(name) for part in parts for name in _THOUGHTS)
+        self._has_text = self._has_text or bool(text)
+        self._calls_tools = self._calls_tools or calls
+        self._thought = self._thought or thought
+        more = bool(text) or calls or thought
+        if more:
+            if self._garbage is not None:
+                raise self._garbage
+            self.alive = True
+            self._repeats = self._repeats or self._reason is not None
+            self._reason, self.proven = None, False
+        elif any(_is_unknown(part) for part in parts):
+            self._skip(choice)
+        if reason is not None:
+            self._reason = reason
+            begun = self._has_text or self._calls_tools or self._thought
+            self.proven = begun and not more and not self._repeats
+        return text
+
+    def _text_in(self, choice: dict[str, Any], *, at_the_end: bool) -> str:
+        delta, message = choice.get("delta"), choice.get("message")
+        text = ""
+        if isinstance(delta, dict):
+            text = _text(delta.get("content")) or _text(delta.get("refusal"))
+        text = text or _text(choice.get("text"))  # as the older Completions API has it
+        if text:
+            self._chars += len(text)
+        elif isinstance(message, dict):
+            text = self._text_of_message(_text(message.get("content")) or _text(message.get("refusal")), at_the_end)
+        return text
+
+    def _text_of_message(self, content: str, at_the_end: bool) -> str:
+        """What is new in a whole message: some servers repeat all the text in each, or in the last, others send pieces
+        in them."""
+        if self._chars:
+            return content[self._chars :]
+        before = self._messages
+        if content.startswith(before) and (len(content) > len(before) or at_the_end):
+            self._messages = content
+            return content[len(before) :]
+        self._messages += content
+        return content
+
+    def _failed(self, reason: str | None, choice: dict[str, Any]) -> UpstreamError:
+        said = self._readable(error_message(choice.get("error")), 300)
+        return UpstreamError(
+            f"{self._name} ended its answer without finishing it",
+            detail=f"its finish reason was {reason!r}" + (f": {said}" if said else ""),
+        )
+
+
+class _TextDelta(msgspec.Struct, gc=False):
+    type: Literal["response.output_text.delta"]
+    delta: str
+
+
+_text_delta = msgspec.json.Decoder(_TextDelta).decode
+
+_INCOMPLETE_REASONS = {"max_output_tokens": "length", "max_tokens": "length", "content_filter": "content_filter"}
+
+# What the text of an item's part is called, by its type.
+_PART_TEXT = {"output_text": "text", "text": "text", "refusal": "refusal"}
+
+
+class ResponsesParser(AnswerParser):
+    """Responses: ends with `response.completed`, `.incomplete`, `.failed` or `error`; `[DONE]` alone proves nothing."""
+
+    def __init__(self, name: str, readable: Callable[[str, int], str]) -> None:
+        super().__init__(name, readable)
+        self._delta_came = False  # since the last part that was done
+        self._items: list[Any] = []  # that were done, until there is text
+
+    def feed(self, event: Event) -> str:
+        if not self._half and not self.over:
+            try:
+                text = _text_delta(event.data).delta
+            except (msgspec.DecodeError, RecursionError):
+                return self._feed_any(event)
+            if text:
+                self.alive = self._has_text = self._delta_came = True
+            return text
+        return self._feed_any(event)
+
+    def finish(self, *, clean: bool, broken: bool = False) -> Finish:
+        if self._reason is None:
+            marker = "an end marker alone came" if self.over else "none came"
+            raise self._cut(f"a response ends with response.completed, .incomplete or .failed: {marker}")
+        return Finish(self._reason, self._usage)
+
+    def _feed_any(self, event: Event) -> str:
+        if self.over:
+            return ""
+        if event.data.strip() == _DONE:
+            self.over = True
+            return ""
+        value = self._decoded(event)
+        return "" if value is None else self._joined(self._read(value, event.type))
+
+    def _read(self, value: dict[str, Any], named: str) -> str:
+        kind = value.get("type")
+        if not isinstance(kind, str) or not kind:
+            kind = named
+        match kind:
+            case "response.output_text.delta" | "response.refusal.delta":
+                return self._note_text(_text(value.get("delta")), delta=True)
+            case "response.output_text.done":
+                return self._part_done(_text(value.get("text")))
+            case "response.refusal.done":
+                return self._part_done(_text(value.get("refusal")))
+            case "response.output_item.done":
+                self._note_item(value.get("item"))
+            case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
+                response = value.get("response")
+                return self._close(kind, response if isinstance(response, dict) else {})
+            case "error" | "response.error":
+                raise self._reported(value.get("error") or value)
+            case _ if value.get("object") == "response":
+                return self._close(f"response.{value.get('status')}", value)
+            case "message":
+                error = _error_in(value, None)
+                if error is not None:
+                    raise self._reported(error)
+                self._skip(value)
+            case _ if kind.endswith(".delta"):
+                self.alive = True  # reasoning, a tool's arguments
+        return ""
+
+    def _note_text(self, text: str, *, delta: bool) -> str:
+        if text:
+            self.alive = self._has_text = True
+            self._delta_came = self._delta_came or delta
+        return text
+
+    def _part_done(self, text: str) -> str:
+        """A part's whole text: new only where it did not come in deltas."""
+        came, self._delta_came = self._delta_came, False
+        return "" if came else self._note_text(text, delta=False)
+
+    def _note_item(self, item: object) -> None:
+        self.alive = True
+        if not self._has_text and len(self._items) < _MAX_ITEMS:
+            self._items.append(item)
+
+    def _close(self, kind: str, response: dict[str, Any]) -> str:
+        if kind == "response.failed":
+            raise self._reported(response.get("error") or "it did not say what")
+        if kind not in ("response.completed", "response.incomplete"):
+            raise UpstreamError(f"{self._name} ended its answer without finishing it", detail=kind)
+        items = response.get("output") or self._items
+        text, unknown = ("", False) if self._has_text else _text_of_items(items)
+        self._note_text(text, delta=False)
+        if unknown and not self._has_text:
+            self._skip(items)
+            raise self._unreadable()
+        self._reason = self._reason_of(kind, response, items)
+        usage = response.get("usage")
+        if isinstance(usage, dict) and usage:
+            self._usage = _usage(usage, "input_tokens", "output_tokens")
+        self.over = self.proven = True
+        return text
+
+    def _reason_of(self, kind: str, response: dict[str, Any], items: object) -> str:
+        if kind == "response.completed":
+            calls = isinstance(items, list) and any(str(_member(item, "type")).endswith("_call") for item in items)
+            return "tool_calls" if calls and not self._has_text else "stop"
+        why = _member(response.get("incomplete_details"), "reason")
+        return _INCOMPLETE_REASONS.get(why, why) if isinstance(why, str) and why else "incomplete"
+
+
+def _loads(text: str) -> Any:
+    """The JSON value as Python reads it: NaN and lone surrogates are taken. None where there is none (or null)."""
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _member(value: object, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _text(value: object) -> str:
+    """What stands where text belongs: a text, parts of one, or a number."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or value is None:
+        return ""
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list):
+        return "".join(_text_of_part(part) for part in value)
+    return _text(value.get("value")) if isinstance(value, dict) else ""
+
+
+def _text_of_part(part: object) -> str:
+    if not isinstance(part, dict):
+        return part if isinstance(part, str) else ""
+    return _text(part.get("text")) if part.get("type", "text") in _PART_TEXT else ""
+
+
+def _first_choice(choices: object) -> dict[str, Any] | None:
+    """The first of the answers: others come only where they were asked for, which they never are."""
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and (choice.get("index") in (None, 0) or not isinstance(choice["index"], int)):
+            return choice
+    return None
+
+
+def _is_unknown(part: dict[str, Any]) -> bool:
+    return any(value and name not in _KNOWN_DELTA and name not in _THOUGHTS for name, value in part.items())
+
+
+def _reason_of(value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    word = value.strip()
+    return _REASONS.get(word.lower(), word)
+
+
+def _error_in(chunk: dict[str, Any], choice: object) -> object:
+    """The error that the chunk reports, None where it reports none."""
+    error = chunk.get("error")
+    if error:
+        return chunk if error is True else error
+    if chunk.get("object") == "error" or chunk.get("type") == "error":
+        return chunk
+    if choice is not None or chunk.get("choices"):
+        return None
+    if chunk.get("detail"):
+        return chunk
+    return chunk if isinstance(chunk.get("message"), str) and _has_bad_code(chunk) else None
+
+
+def _has_bad_code(chunk: dict[str, Any]) -> bool:
+    codes = [chunk.get(name) for name in ("code", "statusCode", "status_code")]
+    bad = any(code not in (None, "", 0, 200, "0", "200", "ok", "success") for code in codes)
+    status = chunk.get("status")
+    return bad or (isinstance(status, int) and status >= 400)
+
+
+def _codes_of(error: object, depth: int = 3) -> list[str]:
+    """The codes, types and statuses in an error, in lower case."""
+    if not isinstance(error, dict) or depth == 0:
+        return []
+    names = ("code", "type", "status", "statusCode", "status_code")
+    own = [str(error[name]).lower() for name in names if isinstance(error.get(name), str | int)]
+    return own + _codes_of(error.get("error"), depth - 1)
+
+
+def _text_of_items(items: object) -> tuple[str, bool]:
+    """The text of a response's output, and whether a message has parts that cannot be read."""
+    text, unknown = "", False
+    for item in items if isinstance(items, list) else ():
+        if _member(item, "type") != "message":
+            continue
+        content = _member(item, "content")
+        for part in content if isinstance(content, list) else ():
+            piece = _text(_member(part, _PART_TEXT.get(_member(part, "type"), "text")))
+            text += piece
+            unknown = unknown or not (piece or _member(part, "type") in _PART_TEXT)
+    return text, unknown
+
+
+def _usage(counts: dict[str, Any], input_key: str, output_key: str) -> Usage:
+    return Usage(_count(counts.get(input_key)), _count(counts.get(output_key)))
+
+
+def _count(value: object) -> int:
+    # Some servers count in floats, some send null until the end, some NaN.
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1e15 else 0
