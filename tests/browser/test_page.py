@@ -189,6 +189,18 @@ async def test_a_finished_answer_is_shown_again_after_a_reload_without_asking_ag
         assert len(upstream.requests) == 1
 
 
+async def test_asking_the_same_again_is_a_new_question() -> None:
+    async with Upstream(Answer(TOKENS)) as upstream, site(upstream) as proxy, chromium() as page:
+        await page.goto(f"http://127.0.0.1:{proxy.port}/")
+        await page.fill("#question", "여울이 뭐예요?")
+        for count in (1, 2, 3):
+            async with page.expect_request("**/sse/chat?*"):
+                await page.click("#ask")
+            await expect(page.locator("#state")).to_have_attribute("data-state", "done")
+            assert await page.inner_text("#answer") == TEXT
+            assert len(upstream.requests) == count
+
+
 async def test_an_answer_that_was_stopped_is_shown_again_as_such() -> None:
     upstream = Upstream(Answer(TOKENS, hold=(2, asyncio.Event())))
     async with upstream, site(upstream) as proxy, chromium() as page:
@@ -262,12 +274,14 @@ async def test_the_pages_work_where_the_server_is_mounted_below_a_path() -> None
         assert not failed
 
 
-async def test_the_pages_work_behind_a_proxy_that_takes_a_prefix_away() -> None:
+@pytest.mark.parametrize("direct", [True, False])
+async def test_the_pages_work_with_a_root_path(direct: bool) -> None:
     upstream = Upstream(Answer(TOKENS, hold=(2, asyncio.Event())))
     async with upstream, AsyncExitStack() as stack:
         model = {"kind": "openai-chat", "url": upstream.base_url, "model": "m"}
         app = create_app(make_settings(upstreams={"up": model}, provider="up"))
-        port = await stack.enter_async_context(serving(below("/yeoul", app), root_path="/yeoul"))
+        served = app if direct else below("/yeoul", app)
+        port = await stack.enter_async_context(serving(served, direct=direct, root_path="/yeoul"))
         page = await stack.enter_async_context(chromium())
         failed: list[str] = []
         page.on("response", lambda response: failed.append(response.url) if response.status >= 400 else None)
@@ -276,7 +290,8 @@ async def test_the_pages_work_behind_a_proxy_that_takes_a_prefix_away() -> None:
 
 
 def below(prefix: str, app: Any) -> Any:
-    """Takes the prefix away, as a proxy does; uvicorn's `--root-path` has put it in front of every path again."""
+    """Takes the prefix away, as a proxy does: uvicorn's own protocols put it in front of every path, those that have it
+    already included."""
 
     async def proxied(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
