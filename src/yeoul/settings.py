@@ -76,6 +76,12 @@ class Listening(BaseModel):
         description="Address to listen on. Anything but loopback needs a key (`YEOUL_JWT_SECRET` and the like).",
     )
     port: int = Field(8000, ge=0, le=65_535, description="TCP port; 0 lets the system choose, the ready line names it.")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path under which a proxy publishes this server, such as `/yeoul`. The proxy may remove it or keep "
+        "it in the address.",
+    )
     workers: int = Field(1, ge=1, le=1, description="Processes. One: the memory broker cannot be shared.")
     broker: str = Field(
         "memory://", description="Where events live. `memory://`: in this process, gone when it ends; needs nothing."

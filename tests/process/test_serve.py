@@ -17,6 +17,7 @@ from support.machine import budget
 from support.polling import eventually, metrics
 from support.reader import RawStream, ask, open_stream, publish
 from support.serving import Served, free_port, listening, yeoul_serve
+from support.settings import make_data_dir
 
 # Seconds from the signal to the end of the process where nothing has to be waited for.
 PROMPT = 3.0
@@ -161,6 +162,95 @@ async def test_a_server_that_shuts_down_takes_nobody_new() -> None:
         writer.close()
         assert created.status == 201
         served.process.kill()
+
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+@pytest.mark.parametrize("second", SIGNALS)
+@pytest.mark.parametrize("first", SIGNALS)
+async def test_a_second_signal_of_any_kind_ends_the_grace(first: signal.Signals, second: signal.Signals) -> None:
+    with yeoul_serve(env={"YEOUL_DRAIN_GENERATIONS_S": "600", "YEOUL_DEMO_PACE_S": "0"}) as served:
+        body = {"prompt": "hello", "provider": "demo", "model": "demo-stall"}
+        created = await ask(served.port, "/generations", method="POST", json_body=body)
+        answer = await open_stream(served.port, f"{created.headers['location']}/stream?dialect=plain")
+        endless = await open_stream(served.port, "/topics/a")
+        await answer.take(3)
+        served.signal(first)
+        await endless.rest()  # the drain has begun
+        began = time.monotonic()
+        served.signal(second)
+        code, err = await asyncio.to_thread(served.wait)
+        took = time.monotonic() - began
+        await answer.close()
+        await endless.close()
+    assert (code, err.count("Traceback"), err.count("ERROR")) == (0, 0, 0), err
+    assert took < budget(PROMPT)
+
+
+STOPPED_BY_A_THREAD = """
+import sys
+import threading
+
+import yeoul.server.run as run
+from yeoul.cli.main import main
+
+
+class Server(run.Server):
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        threading.Thread(target=self.wait, daemon=True).start()
+
+    def wait(self):
+        sys.stdin.readline()
+        self.should_exit = True
+
+
+run.Server = Server
+sys.argv = ["yeoul", "serve", "--port", sys.argv[1]]
+main()
+"""
+
+
+async def test_a_server_that_is_stopped_without_a_signal_says_farewell_too() -> None:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", STOPPED_BY_A_THREAD, str(port)),
+        stdin=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "YEOUL_DATA_DIR": make_data_dir()},
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    while b"ready" not in await process.stderr.readline():
+        pass
+    stream = await open_stream(port, "/topics/a")
+    process.stdin.write(b"\n")
+    await stream.rest()
+    await stream.close()
+    assert bye_of(stream) == {"reason": "drain", "reconnect": True}
+    async with asyncio.timeout(budget(PROMPT)):
+        await process.communicate()
+    assert process.returncode == 0
+
+
+# --- under a path
+
+
+@pytest.mark.parametrize("path", ["", "/yeoul"], ids=["removed by the proxy", "kept by the proxy"])
+async def test_under_a_root_path_it_is_found_whether_the_proxy_removes_that_or_not(path: str) -> None:
+    with yeoul_serve("--root-path", "/yeoul") as served:
+        assert any(f":{served.port}/yeoul\n" in line for line in served.first_lines), served.first_lines
+        assert (await ask(served.port, f"{path}/livez")).status == 200
+        document = (await ask(served.port, f"{path}/openapi.json")).json()
+        assert document["servers"] == [{"url": "/yeoul"}]
+
+
+@pytest.mark.parametrize("path", ["yeoul", "/yeoul/", "/a b", "//a"])
+async def test_what_is_no_root_path_is_refused(path: str) -> None:
+    code, err = await _fails("--root-path", path)
+    assert code == 2
+    assert "root_path" in err
 
 
 # --- killed without a word

@@ -96,7 +96,7 @@ def test_what_cannot_be_formatted_does_not_end_it(pipe: tuple[int, int]) -> None
         logger.info("%d", "no number")
         logger.info("after it")
     first, second = os.read(pipe[0], 65_536).decode().splitlines()
-    assert "test_log_writer.py" in first
+    assert "test_server_log_writer.py" in first
     assert second == "after it"
 
 

@@ -78,6 +78,9 @@ def _serve(
     port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.", show_default="8000")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes.", show_default="1")] = None,
     broker: Annotated[str | None, typer.Option(help="Where events are kept.", show_default="memory://")] = None,
+    root_path: Annotated[
+        str | None, typer.Option(help="Path under which a proxy publishes the server.", metavar="/PATH")
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl+C.
 
@@ -85,7 +88,7 @@ def _serve(
     """
     from ..app import create_app  # noqa: PLC0415 (the other commands need not wait for all of it)
 
-    given = {"host": host, "port": port, "workers": workers, "broker": broker}
+    given = {"host": host, "port": port, "workers": workers, "broker": broker, "root_path": root_path}
     found = variables()
     for said in misspelled(found):
         say(f"yeoul: {said}")
@@ -115,7 +118,7 @@ def _serve(
 
     try:
         with writing_logs():
-            serve(app, settings, ready)
+            serve(app, settings, ready, app.state.hub.close)
     except CannotListen as error:
         say(f"yeoul: {error}")
         raise typer.Exit(1) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -31,8 +31,14 @@ class CannotListen(Exception):
     """The address cannot be listened on; the text says why, and what to do."""
 
 
-def serve(app: ASGIApp, settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains and returns. `on_ready` is given the URL once requests are served.
+def serve(
+    app: ASGIApp,
+    settings: Settings,
+    on_ready: Callable[[str], None],
+    drain: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains and returns. `on_ready` is given the URL once requests are served;
+    `drain` ends the streams (`Hub.close`).
 
     Raises CannotListen.
     """
@@ -55,9 +61,10 @@ def serve(app: ASGIApp, settings: Settings, on_ready: Callable[[str], None]) -> 
         log_level="warning",
         access_log=False,  # its lines hold query strings, and those may hold secrets
         server_header=False,
+        root_path=settings.root_path,
         timeout_graceful_shutdown=int(settings.drain_generations_s) + _CLOSE_S,
     )
-    Server(config, lambda: on_ready(_url(sock))).run(sockets=[sock])
+    Server(config, lambda: on_ready(_url(sock) + settings.root_path), drain).run(sockets=[sock])
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -10,8 +10,9 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -32,6 +33,9 @@ __all__ = ["Server", "Service", "service_of"]
 # When the garbage collector runs: less often than by default, since a full collection walks everything that all
 # connections hold. In a wave of 5000 connections it held the loop four times, for up to 0.29 s; like this, not once.
 _COLLECT = (5_000, 10, 20)
+
+# Seconds for closing what is open, such as databases, where a second signal has cut the drain short.
+_LAST_S = 1.0
 
 # The attribute of uvicorn's ServerState that holds the Service.
 _SERVICE = "yeoul_service"
@@ -136,11 +140,18 @@ def service_of(
 
 
 class Server(uvicorn.Server):
-    """`on_ready` is called once requests are served."""
+    """`on_ready` is called once requests are served; `drain` is awaited beside uvicorn's own shutdown, whatever has
+    begun that: a signal, `should_exit`, `limit_max_requests`.
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    The first signal begins the drain, a second one of any kind cuts it short.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], None], drain: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._drain = drain
         self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -158,7 +169,27 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for acceptor in self._acceptors:
             acceptor.close()
-        await super().shutdown(sockets)
+        drain = asyncio.ensure_future(self._drain())
+        try:
+            await super().shutdown(sockets)
+            if self.force_exit:
+                await self._end_now()
+            else:
+                await drain
+        finally:
+            drain.cancel()
+
+    async def _end_now(self) -> None:
+        """uvicorn leaves the lifespan out when it is forced to exit."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_S):
+                await self.lifespan.shutdown()
+        logging.getLogger("uvicorn.error").disabled = True  # it would log a traceback of what is cancelled now
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
 
     def _protocol(self) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class
