@@ -25,7 +25,7 @@ from .auth.keys import Key, public_keys, secret_key
 from .auth.tickets import Tickets
 from .auth.tokens import Rules, Tokens
 from .client import Timeouts
-from .documents.manual import shelve_manual
+from .documents.manual import index_manual
 from .documents.retriever import SqliteRetriever
 from .hub import Hub, MemoryBroker
 from .hub.broker import Broker
@@ -327,7 +327,7 @@ def _per_upstream(most: int) -> int:
 
 
 def _make_retriever(settings: Settings) -> SqliteRetriever:
-    prepare = shelve_manual if settings.own_documents else None
+    prepare = index_manual if settings.own_documents else None
     return SqliteRetriever(settings.data_dir / "documents.db", prepare=prepare)
 
 

@@ -52,8 +52,8 @@ def test_documents_are_added_listed_found_and_removed(cli: Cli) -> None:
     output = cli("add", "docs", "docs/picture.png", "nowhere.md")
     assert "3 added, 0 updated, 0 unchanged, 3 skipped in collection 'documents'" in output
     assert "skipped docs/empty.txt: it is empty" in output
-    assert "skipped docs/picture.png: .png is not read: use .md" in output
-    assert "skipped nowhere.md: there is no such file" in output
+    assert "skipped docs/picture.png: .png is not a supported format: use .md" in output
+    assert "skipped nowhere.md: the file does not exist" in output
 
     cli("list", "--collection", "documents")
     assert cli.lines[0].split() == ["id", "collection", "title", "passages", "from"]

@@ -143,14 +143,14 @@ def test_what_people_cannot_see_is_left_out() -> None:
     [
         ("a.md", b"", "it is empty"),
         ("a.md", b" \n\t", "it is empty"),
-        ("a.md", b"<!-- nothing -->", "there is no text in it"),
-        ("a.md", b"# only a title", "there is no text in it"),
-        ("a.html", b"<script>x</script>", "there is no text in it"),
+        ("a.md", b"<!-- nothing -->", "it contains no text"),
+        ("a.md", b"# only a title", "it contains no text"),
+        ("a.html", b"<script>x</script>", "it contains no text"),
         ("a.txt", b"\x00\x01\x02", "a binary file"),
         ("a.html", b"\x89PNG\r\n\x1a\n\x00", "a binary file"),
         ("a.txt", "caf\u00e9 cr\u00e8me".encode("latin-1"), "save it as UTF-8"),
-        ("a.pdf", b"not a pdf", "not a PDF that can be read"),
-        ("a.pdf", b"%PDF-1.4\n" + b"\xff" * 200, "not a PDF that can be read"),
+        ("a.pdf", b"not a pdf", "not a readable PDF file"),
+        ("a.pdf", b"%PDF-1.4\n" + b"\xff" * 200, "not a readable PDF file"),
         ("a.pdf", pdf([[]]), "scanned"),
         ("a.docx", b"PK", "use .md"),
         ("README", b"text", "without an extension"),
@@ -183,12 +183,12 @@ def test_too_many_pages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_not_there_or_no_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableDocument, match="no such file"):
+    with pytest.raises(UnreadableDocument, match="the file does not exist"):
         read_file(tmp_path / "a.md")
     (tmp_path / "b.md").mkdir()
     os.mkfifo(tmp_path / "c.md")  # reading it would wait for a writer for ever
     for name in ("b.md", "c.md"):
-        with pytest.raises(UnreadableDocument, match="no ordinary file"):
+        with pytest.raises(UnreadableDocument, match="not a regular file"):
             read_file(tmp_path / name)
 
 

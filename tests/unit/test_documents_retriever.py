@@ -13,7 +13,7 @@ import pytest
 
 from yeoul.documents.document import Document, read
 from yeoul.documents.library import OWN, Added, Library
-from yeoul.documents.manual import manual_files, shelve_manual
+from yeoul.documents.manual import index_manual, manual_files
 from yeoul.documents.retriever import SqliteRetriever
 from yeoul.errors import DatabaseUnavailable, UnknownDocument, UnusableDatabase
 
@@ -154,7 +154,7 @@ def test_the_manual_is_all_of_the_projects_pages() -> None:
     ],
 )
 def test_questions_about_yeoul_are_found_in_its_manual(library: Library, question: str, where: str) -> None:
-    shelve_manual(library)
+    index_manual(library)
     assert where in [passage.heading for passage in library.search(question, 4)]
 
 
@@ -165,13 +165,13 @@ def test_only_what_has_changed_of_the_manual_is_read_again(
     page.write_text("# A\n\none")
     gone.write_text("# B\n\ntwo")
     monkeypatch.setattr("yeoul.documents.manual.manual_files", lambda: {"a.md": page, "b.md": gone})
-    shelve_manual(library)
+    index_manual(library)
     before = library.list()
-    shelve_manual(library)
+    index_manual(library)
     assert library.list() == before
     page.write_text("# A\n\nthree")
     monkeypatch.setattr("yeoul.documents.manual.manual_files", lambda: {"a.md": page})
-    shelve_manual(library)
+    index_manual(library)
     assert [entry.title for entry in library.list(OWN)] == ["A"]
     assert len(library.search("three", 4)) == 1
 
@@ -240,7 +240,7 @@ async def test_a_library_that_cannot_be_opened_is_tried_again_with_each_question
     path = tmp_path / "documents.db"
     path.write_bytes(b"dear diary " * 1_000)
     async with SqliteRetriever(path) as retriever:
-        with pytest.raises(DatabaseUnavailable, match="why is in the server's log") as caught:
+        with pytest.raises(DatabaseUnavailable, match="the server's log has the reason") as caught:
             await retriever.search("onions")
         assert str(path) not in str(caught.value)
         assert str(path) in caplog.text

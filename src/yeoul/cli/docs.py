@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ..documents.document import FORMATS, find_files, read_file
 from ..documents.library import COLLECTION, OWN, Library, check_collection
-from ..documents.manual import shelve_manual
+from ..documents.manual import index_manual
 from ..errors import UnreadableDocument, YeoulError
 from ..settings import Settings, complaints
 from .console import note
@@ -115,7 +115,7 @@ def _library() -> Iterator[Library]:
             note(f"created {path}: each working directory has its own, unless YEOUL_DATA_DIR names a folder")
         try:
             if settings.own_documents:
-                shelve_manual(library)
+                index_manual(library)
             yield library
         finally:
             library.close()

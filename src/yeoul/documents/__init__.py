@@ -1,1 +1,1 @@
-"""Documents that can be asked about: read, cut into passages, indexed and searched."""
+"""The documents that `/ask` answers from: read, split into passages, indexed and searched."""

@@ -1,4 +1,4 @@
-"""Files as documents: which are read, what is in them, and why one is not."""
+"""Reading files: which formats are supported, and the document in a file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .words import plain_text
 
 __all__ = ["FORMATS", "MAX_FILE_BYTES", "MAX_TEXT_CHARS", "Document", "digest_of", "find_files", "read", "read_file"]
 
-# More than any manual has; while it is parsed a file takes several times its size in memory.
+# Larger than any manual. While it is parsed, a file takes several times its size in memory.
 MAX_FILE_BYTES = 20_971_520
-# About five thousand passages, of a book of a thousand pages.
+# About five thousand passages: a book of a thousand pages.
 MAX_TEXT_CHARS = 4_000_000
 
 _TITLE_CHARS = 200
@@ -32,13 +32,13 @@ FORMATS: Mapping[str, Callable[[bytes], Reading]] = {
     ".pdf": read_pdf,
 }
 
-# Folders that hold other people's files, beside the hidden ones.
+# Folders of installed packages, which are skipped like hidden folders.
 _FOREIGN = frozenset({"node_modules", "__pycache__", "site-packages"})
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a library keeps. `source` says where it is from, `digest` is of the file's bytes."""
+    """A document as a library stores it. `source`: where it is from; `digest`: of the file's bytes."""
 
     title: str
     source: str
@@ -47,7 +47,7 @@ class Document:
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The paths themselves; of folders, with all that are in them, the files whose format is known."""
+    """The paths that are not folders, and the files of supported formats in those that are, at any depth."""
     for path in paths:
         if not path.is_dir():
             yield path
@@ -60,16 +60,16 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def read_file(path: Path) -> Document:
-    """The document in a file. Raises UnreadableDocument, which says why there is none."""
+    """The document in a file. Raises UnreadableDocument, which says why it cannot be read."""
     _reader(path.name)
     try:
         if path.exists() and not path.is_file():
-            raise UnreadableDocument("it is no ordinary file")  # to read a pipe or a device may never end
+            raise UnreadableDocument("it is not a regular file")  # reading a pipe or a device might never end
         if path.exists() and path.stat().st_size > MAX_FILE_BYTES:
             raise UnreadableDocument(f"it is larger than {MAX_FILE_BYTES // 1_048_576} MiB: split it")
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise UnreadableDocument("there is no such file") from error
+        raise UnreadableDocument("the file does not exist") from error
     except OSError as error:
         raise UnreadableDocument(f"it cannot be read: {error.strerror or error}") from error
     return read(data, str(path.resolve()))
@@ -85,7 +85,7 @@ def read(data: bytes, source: str) -> Document:
         raise UnreadableDocument(f"it has more than {MAX_TEXT_CHARS} characters of text: split it")
     pieces = tuple(cut(found.sections))
     if not pieces:
-        raise UnreadableDocument("there is no text in it")
+        raise UnreadableDocument("it contains no text")
     title = " ".join(plain_text(found.title).split())[:_TITLE_CHARS]
     return Document(title or Path(source).stem, source, digest_of(data), pieces)
 
@@ -97,5 +97,7 @@ def digest_of(data: bytes) -> bytes:
 def _reader(name: str) -> Callable[[bytes], Reading]:
     suffix = Path(name).suffix.lower()
     if suffix not in FORMATS:
-        raise UnreadableDocument(f"{suffix or 'a file without an extension'} is not read: use {', '.join(FORMATS)}")
+        raise UnreadableDocument(
+            f"{suffix or 'a file without an extension'} is not a supported format: use {', '.join(FORMATS)}"
+        )
     return FORMATS[suffix]

@@ -1,4 +1,7 @@
-"""Documents in one SQLite file, found by their words: FTS5 and bm25. Blocking; `retriever` takes it to a thread."""
+"""An index of documents in one SQLite file, searched by words with FTS5 and bm25.
+
+Its calls block: `retriever` runs them in threads.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +23,21 @@ __all__ = ["COLLECTION", "OWN", "Added", "Entry", "Library", "Passage", "check_c
 
 _SCHEMA = Schema.of(__package__, 0x59656F44)  # "YeoD"
 
-# Where documents go that are added without a choice, and where Yeoul's own documentation is.
+# The default collection, and that of Yeoul's own documentation.
 COLLECTION = "documents"
 OWN = "yeoul"
 
-# What a word counts in a title and in a heading, where it counts 1 in the text: they say what a passage is about.
+# The weight of a word in a title and in a heading; in the text it is 1.
 _TITLE_WEIGHT, _HEADING_WEIGHT = 4.0, 2.0
 
-# Best passages by bm25 that are looked at for each one that is wanted, and at most: those with too few keywords go.
+# Candidates by bm25 per requested passage, and at most: those with too few keywords are dropped.
 _CANDIDATES, _MOST_CANDIDATES = 8, 80
 
 _NAME = re.compile(r"[\w][\w.-]{0,63}")
 
 
 class Added(StrEnum):
-    """What became of a document: `updated` replaces what came from the same source, `unchanged` is there already."""
+    """The outcome of `Library.add`. `updated`: replaced an older document of the same source; `unchanged`: exists."""
 
     ADDED = "added"
     UPDATED = "updated"
@@ -43,7 +46,7 @@ class Added(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A document as it is listed. `added`: Unix seconds."""
+    """A document in a list. `added`: Unix seconds."""
 
     id: int
     collection: str
@@ -56,8 +59,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A part of a document that was found. `score`: higher is better, comparable within one search alone; `position`
-    counts the document's passages from 1; `heading` is the way to it within the document."""
+    """A passage that was found. `score`: higher is better, comparable within one search only; `position`: its number in
+    the document, from 1; `heading`: the path of headings above it."""
 
     document: int
     title: str
@@ -69,7 +72,7 @@ class Passage:
 
 
 class Library:
-    """The documents of one file, which is made where there is none. Any thread may use it, one writes at a time.
+    """The documents of one file, which is created where it does not exist. Any thread may use it; one writes at a time.
 
     All methods raise DatabaseUnavailable. The constructor raises UnusableDatabase, which says what to do.
     """
@@ -80,9 +83,9 @@ class Library:
         self._file.open()
 
     def add(self, document: Document, collection: str = COLLECTION) -> Added:
-        """All of the document or nothing. Idempotent: the same bytes are in a collection once.
+        """Adds the whole document or, where it fails, nothing. Idempotent: a collection has the same bytes once.
 
-        Raises ValueError for a collection's name that breaks the rules.
+        Raises ValueError for an invalid name of a collection.
         """
         check_collection(collection)
         with self._file.write() as db:
@@ -90,7 +93,7 @@ class Library:
             rows = list(db.execute(before, (collection, document.source)))
             if any(digest == document.digest for _, digest in rows):
                 return Added.UNCHANGED
-            # What the source said until now goes in any case: also where another document already says the same.
+            # The older text of the source is removed even if another document has the same bytes as the new one.
             replaced = [id for id, _ in rows]
             _delete(db, replaced)
             same = "SELECT 1 FROM documents WHERE collection = ? AND digest = ?"
@@ -100,7 +103,7 @@ class Library:
         return Added.UPDATED if replaced else Added.ADDED
 
     def list(self, collection: str | None = None) -> list[Entry]:
-        """All documents, or those of a collection, in the order in which they were added."""
+        """All documents, or those of a collection, in the order of addition."""
         sql = (
             "SELECT id, collection, title, source, digest, passages, added FROM documents "
             "WHERE :collection IS NULL OR collection = :collection ORDER BY collection, id"
@@ -109,7 +112,7 @@ class Library:
             return [Entry(*row) for row in db.execute(sql, {"collection": collection})]
 
     def remove(self, which: str, collection: str | None = None) -> Entry:
-        """Forgets the document with this id, or with this title or source if it is the only one.
+        """Removes the document with this id, or with this title or source if only one has it.
 
         Raises UnknownDocument.
         """
@@ -120,31 +123,31 @@ class Library:
             which = repr(which[:80])
             hint = ", ".join(f"{entry.id} ({entry.collection}: {entry.source})" for entry in found[:10])
             raise UnknownDocument(
-                f"{which} is the title of several documents, name one by its id: {hint}"
+                f"{which} is the title of several documents: use an id: {hint}"
                 if found
-                else f"no document {which}: name it by its id or by its whole title"
+                else f"no document {which}: use its id or its whole title"
             )
         with self._file.write() as db:
             _delete(db, [found[0].id])
         return found[0]
 
     def check(self, collection: str | None) -> None:
-        """Whether there is such a collection. Raises UnknownCollection, which names those that there are."""
+        """Checks that the collection exists. Raises UnknownCollection, which names those that exist."""
         with self._file.read() as db:
-            _shelves(db, collection)
+            _collections(db, collection)
 
     def search(self, question: str, top_k: int, collection: str | None = None) -> Sequence[Passage]:
-        """The passages that have enough of the question's words, best first, at most `top_k`. Without a collection: of
-        all that were added, or where there are none, of Yeoul's own documentation. Any text is a legal question.
+        """The passages with enough of the question's keywords, best first, at most `top_k`. Without a collection, all
+        that were added are searched, or, if there are none, Yeoul's own documentation. Any text is a valid question.
 
         Raises UnknownCollection.
         """
         asked = keywords(question)
         with self._file.read() as db:
-            shelves = _shelves(db, collection)
-            if not asked or not shelves:
+            names = _collections(db, collection)
+            if not asked or not names:
                 return []
-            rows = _candidates(db, asked, shelves, min(top_k * _CANDIDATES, _MOST_CANDIDATES))
+            rows = _candidates(db, asked, names, min(top_k * _CANDIDATES, _MOST_CANDIDATES))
             found = _count_keywords(db, asked, [row[0] for row in rows])
         passages = [
             Passage(
@@ -166,16 +169,16 @@ class Library:
 def check_collection(name: str) -> None:
     """Raises ValueError."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"a collection's name has 1 to 64 letters, digits, '.', '-' and '_', not {name[:80]!r}")
+        raise ValueError(f"invalid collection {name[:80]!r}: a name has 1 to 64 letters, digits, '.', '-' and '_'")
 
 
-def _shelves(db: sqlite3.Connection, collection: str | None) -> Sequence[str]:
+def _collections(db: sqlite3.Connection, collection: str | None) -> Sequence[str]:
     """The collections to search."""
     names = [name for (name,) in db.execute("SELECT DISTINCT collection FROM documents ORDER BY collection")]
     if collection is None:
         return [name for name in names if name != OWN] or names
     if collection not in names:
-        there = f"use {' or '.join(names)}" if names else "there are none: `yeoul docs add PATH` makes one"
+        there = f"use {' or '.join(names)}" if names else "there are none, `yeoul docs add PATH` creates one"
         raise UnknownCollection(f"no collection {collection[:64]!r}: {there}")
     return [collection]
 
@@ -204,26 +207,26 @@ def _delete(db: sqlite3.Connection, documents: Sequence[int]) -> None:
 
 
 def _candidates(
-    db: sqlite3.Connection, asked: Sequence[Keyword], shelves: Sequence[str], limit: int
+    db: sqlite3.Connection, asked: Sequence[Keyword], names: Sequence[str], limit: int
 ) -> list[tuple[int, int, str, str, str, int, float]]:
     sql = f"""
         SELECT passages.id, documents.id, documents.title, heading, passages.text, position, rank FROM (
             SELECT terms.rowid AS id, bm25(terms, {_TITLE_WEIGHT}, {_HEADING_WEIGHT}, 1.0) AS rank
             FROM terms WHERE terms MATCH ?
         ) AS hit JOIN passages ON passages.id = hit.id JOIN documents ON documents.id = passages.document
-        WHERE documents.collection IN ({", ".join("?" * len(shelves))}) ORDER BY rank LIMIT ?
-    """  # noqa: S608 (numbers of ours, and as many question marks as there are collections)
+        WHERE documents.collection IN ({", ".join("?" * len(names))}) ORDER BY rank LIMIT ?
+    """  # noqa: S608 (our numbers, and one question mark per collection)
     query = " OR ".join(keyword.query for keyword in asked)
-    return db.execute(sql, (query, *shelves, limit)).fetchall()
+    return db.execute(sql, (query, *names, limit)).fetchall()
 
 
 def _score(rank: float, share: float) -> float:
-    """bm25 (which FTS5 gives below 0, and near 0 among few passages) by the share of the keywords that were found."""
+    """bm25 (negative in FTS5, and near 0 among few passages) weighted by the share of the keywords found."""
     return (1.0 - rank) * share
 
 
 def _count_keywords(db: sqlite3.Connection, asked: Sequence[Keyword], passages: Sequence[int]) -> dict[int, int]:
-    """How many of the keywords each passage has."""
+    """The number of keywords in each passage."""
     found = dict.fromkeys(passages, 0)
     those = ", ".join(map(str, passages))
     for keyword in asked:

@@ -1,4 +1,4 @@
-"""Yeoul's own documentation, as documents: there to be asked about before anybody has added any."""
+"""Yeoul's own documentation as a collection: what `/ask` answers from until documents are added."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ..observe import logger
 from .document import digest_of, read
 from .library import OWN, Library
 
-__all__ = ["manual_files", "shelve_manual"]
+__all__ = ["index_manual", "manual_files"]
 
-# Where a wheel has them (pyproject.toml), else where a checkout has them.
+# In a wheel (pyproject.toml), and in a checkout.
 _PACKAGED = Path(__file__).parents[1] / "manual"
 _CHECKOUT = Path(__file__).parents[3]
 
@@ -18,7 +18,7 @@ _FIRST = ("README.md", "README.ko.md", "ARCHITECTURE.md")
 
 
 def manual_files() -> dict[str, Path]:
-    """By their names in the project; empty where they were not installed."""
+    """The pages by name; empty where they are not installed."""
     for root in (_PACKAGED, _CHECKOUT):
         if (root / "docs").is_dir() and (root / _FIRST[0]).is_file():
             names = [*_FIRST, *sorted(f"docs/{path.name}" for path in (root / "docs").glob("*.md"))]
@@ -26,8 +26,8 @@ def manual_files() -> dict[str, Path]:
     return {}
 
 
-def shelve_manual(library: Library) -> None:
-    """Brings the collection `yeoul` to what this version is documented with. Reads only what has changed."""
+def index_manual(library: Library) -> None:
+    """Updates the collection `yeoul` to the documentation of this version. Indexes only the pages that have changed."""
     known = {entry.source: entry for entry in library.list(OWN)}
     texts = {name: path.read_bytes() for name, path in manual_files().items()}
     for name, entry in known.items():
@@ -37,4 +37,4 @@ def shelve_manual(library: Library) -> None:
     for name in changed:
         library.add(read(texts[name], name), OWN)
     if changed:
-        logger.info("%d documents about Yeoul itself are ready to be asked about", len(changed))
+        logger.info("%d pages of Yeoul's documentation have been indexed", len(changed))

@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PDF_PAGES", "Reading", "read_html", "read_markdown", "read_pdf", "read_text"]
 
-# Taking the text out of a page takes some 10 ms.
+# Extracting the text of a page takes about 10 ms.
 MAX_PDF_PAGES = 3_000
 
-# A first line that is longer is a paragraph, not a title.
+# A longer first line is a paragraph, not a title.
 _TITLE_CHARS = 120
 
-# What legacy text in Korean is encoded in, after what everything else is.
+# Tried in this order: the second is for old Korean text.
 _ENCODINGS = ("utf-8", "cp949")
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
-# Tags whose text is not the document's.
+# Tags whose text does not belong to the document.
 _UNREAD = frozenset(
     ("button", "form", "head", "iframe", "math", "nav", "noscript", "object", "script", "select", "style", "svg")
 )
-# Tags that end a paragraph where they begin or end.
+# Tags that separate paragraphs.
 _BLOCK_TAGS = """
     address article aside blockquote body caption dd details div dl dt fieldset figcaption figure footer header hr
     html li main ol p pre section summary table tbody td tfoot th thead tr ul h1 h2 h3 h4 h5 h6
@@ -48,7 +48,7 @@ _BLOCKS = frozenset(_BLOCK_TAGS.split())
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reader found. `title` is "" where the document has none."""
+    """The content of a file. `title` is "" where it has none."""
 
     title: str
     sections: Sequence[Section]
@@ -56,7 +56,7 @@ class Reading:
 
 @dataclass(slots=True)
 class _Outline:
-    """Sections by their headings, the first of which is the title if it is of the highest level."""
+    """Sections by heading. The first heading is the title if it is of level 1."""
 
     title: str = ""
     sections: list[Section] = field(default_factory=list)
@@ -89,13 +89,13 @@ class _Outline:
 
 
 def read_text(data: bytes) -> Reading:
-    """Paragraphs are what blank lines part; a short first line is the title. Raises UnreadableDocument."""
+    """Blank lines separate paragraphs; a short first line is the title. Raises UnreadableDocument."""
     text = _decode(data)
     return Reading(_first_line(text), [Section("", _paragraphs(text))])
 
 
 def read_markdown(data: bytes) -> Reading:
-    """CommonMark with tables: the text without its marks. Raises UnreadableDocument."""
+    """CommonMark with tables, without its markup. Raises UnreadableDocument."""
     from markdown_it import MarkdownIt  # noqa: PLC0415
 
     outline = _Outline()
@@ -103,7 +103,7 @@ def read_markdown(data: bytes) -> Reading:
     block: list[Token] = []
     for token in tokens:
         block.append(token)
-        # A block of the first level: all that its lists, quotes and tables hold is one paragraph.
+        # A block of the top level: lists, quotes and tables are one paragraph each, with all that is in them.
         if token.level == 0 and token.nesting <= 0:
             if block[0].type == "heading_open":
                 outline.heading(_HEADINGS[block[0].tag], _text_of(block))
@@ -114,7 +114,7 @@ def read_markdown(data: bytes) -> Reading:
 
 
 def read_html(data: bytes) -> Reading:
-    """What a reader of the page sees, without its navigation. Raises UnreadableDocument."""
+    """The visible text of the page, without its navigation. Raises UnreadableDocument."""
     try:
         from bs4 import BeautifulSoup  # noqa: PLC0415
         from bs4.dammit import EncodingDetector  # noqa: PLC0415
@@ -124,7 +124,7 @@ def read_html(data: bytes) -> Reading:
     declared = EncodingDetector.find_declared_encoding(data[:4_096], is_html=True)
     soup = BeautifulSoup(_decode(data, declared), "html.parser")
     outline = _Outline()
-    for _, group in groupby(_strings(soup), key=lambda pair: id(pair[0])):  # equal tags are not the same tag
+    for _, group in groupby(_strings(soup), key=lambda pair: id(pair[0])):  # tags that are equal need not be the same
         blocks, strings = zip(*group, strict=True)
         name, text = blocks[0].name, "".join(strings)
         if name in _HEADINGS:
@@ -143,21 +143,21 @@ def read_pdf(data: bytes) -> Reading:
     except ModuleNotFoundError as error:
         raise UnreadableDocument('to read PDF files, install the extra: pip install "yeoul[docs]"') from error
 
-    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of each oddity of a file, and reads it all the same
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of each irregularity, and reads the file anyway
     try:
         reader = PdfReader(BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):
-            raise UnreadableDocument("it is protected by a password")
+            raise UnreadableDocument("it is protected with a password")
         if len(reader.pages) > MAX_PDF_PAGES:
             raise UnreadableDocument(f"it has more than {MAX_PDF_PAGES} pages: split it")
         title = str((reader.metadata.title if reader.metadata else None) or "")
         texts = [plain_text(page.extract_text()) for page in reader.pages]
     except UnreadableDocument:
         raise
-    except Exception as error:  # whatever a file that is none makes the parser stumble over
-        raise UnreadableDocument(f"it is not a PDF that can be read ({type(error).__name__})") from error
+    except Exception as error:  # pypdf raises many kinds for a file that is not a PDF
+        raise UnreadableDocument(f"it is not a readable PDF file ({type(error).__name__})") from error
     if not any(text.strip() for text in texts):
-        raise UnreadableDocument("there is no text in it: if it is scanned, run a text recognition over it")
+        raise UnreadableDocument("it contains no text: if it is scanned, run OCR on it first")
     pages = [Section(f"p. {number}", _paragraphs(text)) for number, text in enumerate(texts, 1)]
     return Reading(title.strip() or _first_line("\n".join(texts)), pages)
 
@@ -166,13 +166,13 @@ def _decode(data: bytes, declared: str | None = None) -> str:
     """Raises UnreadableDocument for data that is not text, or whose encoding is unknown."""
     marked = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
     if marked is None and b"\0" in data:
-        raise UnreadableDocument("it is not text but a binary file")
+        raise UnreadableDocument("it is a binary file, not text")
     for encoding in [marked] if marked else filter(None, [declared, *_ENCODINGS]):
         try:
             return plain_text(data.decode(encoding))
         except (UnicodeDecodeError, LookupError):
             continue
-    raise UnreadableDocument("its encoding is not known: save it as UTF-8")
+    raise UnreadableDocument("its encoding is unknown: save it as UTF-8")
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -186,7 +186,7 @@ def _first_line(text: str) -> str:
 
 
 def _text_of(block: Iterable[Token]) -> str:
-    """The text of one block of Markdown: lines of lists and rows of tables are lines."""
+    """The text of one block of Markdown; each item of a list and each row of a table is a line."""
     text = ""
     for token in block:
         match token.type:
@@ -210,14 +210,14 @@ def _inline(token: Token) -> str:
 
 
 def _strings(root: Tag) -> Iterator[tuple[Tag, str]]:
-    """What is to be read, in order, each string with the block that it stands in."""
+    """The strings that are read, in order, each with its block."""
     from bs4.element import PreformattedString, Tag  # noqa: PLC0415
 
     waiting: list[tuple[Tag, object]] = [(root, root)]
-    while waiting:  # not by recursion: pages are nested as deeply as they like
+    while waiting:  # without recursion: pages may be nested to any depth
         block, node = waiting.pop()
         if isinstance(node, Tag) and node.name not in _UNREAD:
             inner = node if node.name in _BLOCKS else block
             waiting.extend((inner, child) for child in reversed(node.contents))
-        elif isinstance(node, str) and not isinstance(node, PreformattedString):  # that is a comment, a doctype …
+        elif isinstance(node, str) and not isinstance(node, PreformattedString):  # a comment, a doctype
             yield block, node

@@ -1,4 +1,4 @@
-"""A document cut into passages: what is found, shown to the model, and cited. Pure."""
+"""Splitting a document into passages: the units that are found, given to the model and cited. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 __all__ = ["OVERLAP_CHARS", "PASSAGE_CHARS", "Piece", "Section", "cut"]
 
-# Some paragraphs: enough to answer from, and twenty of them still fit a context window of 16 000 tokens.
+# A few paragraphs: enough to answer from, and twenty passages fit a context window of 16 000 tokens.
 PASSAGE_CHARS = 900
-# A sentence or two are repeated, so that what stands on a cut is whole in one of the two passages.
+# A sentence or two are repeated, so that a sentence at a cut is whole in one of the two passages.
 OVERLAP_CHARS = 120
 
-# Where a paragraph that is too long is cut, best first: between lines (of a table, of code), sentences, words.
+# Where a paragraph that is too long is split, best first: between lines (of a table, of code), sentences, words.
 _CUTS = ("\n", ". ", "? ", "! ", "。", " ")
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What stands below one heading. `heading` is the way to it, `Answers › Dialects`; "" above the first one."""
+    """The text below one heading. `heading` is its path, such as `Answers › Dialects`; "" above the first heading."""
 
     heading: str
     paragraphs: Sequence[str]
@@ -75,7 +75,7 @@ def _cut_before(text: str, earliest: int, latest: int) -> int:
 
 
 def _tail(text: str) -> str:
-    """The end of the text from the beginning of a line, a sentence or a word on, at most OVERLAP_CHARS long."""
+    """The end of the text, at most OVERLAP_CHARS long, starting with a line, a sentence or a word."""
     start = len(text) - OVERLAP_CHARS
     if start <= 0:
         return text

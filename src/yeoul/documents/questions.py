@@ -1,7 +1,7 @@
-"""What of a question is worth searching for, and what of a passage is worth showing. Pure.
+"""The keywords of a question, and the part of a passage to show. Pure.
 
-A question is mostly made of words that every text has: `how do I`, `무엇인가요`. They say nothing about what is asked:
-they are left out, and a passage is found only where it has enough of the others.
+Most words of a question occur in every text: `how do I`, `무엇인가요`. They are ignored, and a passage is found only if
+it contains enough of the others.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from .words import match_any, plain_text, terms
 
 __all__ = ["MOST_KEYWORDS", "Keyword", "enough", "keywords", "snippet"]
 
-# A question of more words is a text; its first words say what it is about, and each word costs a look into the index.
+# The first words of a longer question are enough: each word costs a query of the index.
 MOST_KEYWORDS = 32
 # Terms of one word: a sentence in Chinese or Japanese is one run without spaces.
 _MOST_TERMS = 16
-# The share of a question's keywords that a passage must have. One of three: people ask in more words than texts use.
+# The share of a question's keywords that a passage must contain. A third: people ask in more words than texts use.
 _SHARE = 1 / 3
 
 SNIPPET_CHARS = 200
-# How much of a snippet stands before the first word that was found.
+# Characters of a snippet before the first keyword.
 _LEAD_CHARS = 40
 
 _ENGLISH_WORDS = """
@@ -34,7 +34,7 @@ _ENGLISH_WORDS = """
     means happen happens possible work works
 """
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
-# Words that begin like this, whatever their endings: what is asked, to be, to do, to exist, to know, please.
+# Beginnings of common words, which have many endings: question words, to be, to do, to exist, to know, please.
 _KOREAN_STEMS = """
     무엇 무슨 뭐 뭔 뭘 어떻 어떤 어떠 어디 어느 언제 누구 누가 얼마 왜 있는 있나 있습 있어 있을 있다 있으
     없나 없는 없으 없을 없다 하는 하나 하면 하려 하고 해야 해줘 합니 할까 할수 한다 했을 되나 되는 되면 됩니 된다 될까
@@ -43,7 +43,7 @@ _KOREAN_STEMS = """
 """
 _KOREAN = tuple(_KOREAN_STEMS.split())
 _PARTICLES = "은는이가을를의에와과도로만"
-# Words of one syllable that say nothing, among them particles behind a Latin word (`SSE를`).
+# Common words of one syllable, and particles after a Latin word (`SSE를`).
 _KOREAN_SYLLABLES = frozenset(_PARTICLES + "수것거그저제내네니나요좀할한된될등및더또게께란든데지고면서쓸쓴")
 
 _WORD = re.compile(r"[^\W_]+")
@@ -52,8 +52,8 @@ _HANGUL = re.compile(r"[\uac00-\ud7a3]+")
 
 @dataclass(frozen=True, slots=True)
 class Keyword:
-    """One word that a question is about. `query` finds passages with any of its terms, `stem` those that have it: a
-    CJK word by the pairs that it begins with, since endings follow."""
+    """One keyword. `query` finds passages with any of its terms, `stem` those that contain the word: a CJK word by its
+    first pairs, since endings follow."""
 
     word: str
     query: str
@@ -61,14 +61,14 @@ class Keyword:
 
 
 def keywords(question: str) -> list[Keyword]:
-    """The question's words without those that every question has; all of them where nothing else is left."""
+    """The question's words without the common ones; all of them if all are common."""
     words = dict.fromkeys(part for word in _WORD.findall(plain_text(question)) for part in _by_script(word))
     telling = [word for word in words if not _is_common(word)]
     return [_keyword(word) for word in (telling or list(words))[:MOST_KEYWORDS]]
 
 
 def enough(found: int, asked: int) -> bool:
-    """Whether a passage that has `found` of `asked` keywords is about the question."""
+    """Whether a passage with `found` of `asked` keywords fits the question."""
     return found >= max(1, ceil(asked * _SHARE - 1e-9))
 
 
@@ -91,7 +91,7 @@ def snippet(text: str, question: Sequence[Keyword]) -> str:
 
 
 def _by_script(word: str) -> list[str]:
-    """`SSE를` is two words: `terms` cuts where the script changes."""
+    """`SSE를` is two words: `terms` splits where the script changes."""
     if word.isascii() or _HANGUL.fullmatch(word):
         return [word.lower()]
     return [part.lower() for part in re.findall(r"[\uac00-\ud7a3]+|[^\uac00-\ud7a3]+", word)]
@@ -116,5 +116,5 @@ def _keyword(word: str) -> Keyword:
 
 
 def _beginning(word: str) -> str:
-    """What a word and its inflected forms have in common, roughly."""
+    """Roughly the part that a word shares with its inflected forms."""
     return word[:2] if _HANGUL.match(word) else word[: max(4, len(word) - 3)]

@@ -1,4 +1,4 @@
-"""Passages that answer a question: one Protocol, and documents in SQLite behind it."""
+"""Retrieval of passages: a Protocol, and its implementation with SQLite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Passage", "Retriever", "SqliteRetriever"]
 
 _T = TypeVar("_T")
 
-# Searches at once. SQLite lets go of the interpreter's lock while it works, so each can use a core; more would wait.
+# Concurrent searches. SQLite releases the interpreter's lock while it works, so each can use a core.
 _THREADS = 4
 
 
@@ -24,28 +24,28 @@ class Retriever(Protocol):
     """Finds passages of documents."""
 
     async def check(self, collection: str | None) -> None:
-        """Whether there is such a collection. Raises UnknownCollection, which names those that there are, and
+        """Checks that the collection exists. Raises UnknownCollection, which names those that exist, and
         DatabaseUnavailable."""
         ...
 
     async def search(self, question: str, top_k: int = 4, collection: str | None = None) -> Sequence[Passage]:
         """The passages that fit the question best, best first, at most `top_k`; an empty list where none fits.
 
-        Any text is a legal question. Without a collection it looks where its owner would have it look. Raises
+        Any text is a valid question. Without a collection the implementation chooses where to search. Raises
         UnknownCollection, DatabaseUnavailable.
         """
         ...
 
     async def close(self) -> None:
-        """Lets go of files and threads. Idempotent."""
+        """Closes files and ends threads. Idempotent."""
         ...
 
 
 class SqliteRetriever:
-    """A `Library` for an event loop: it is opened, searched and closed in threads of its own.
+    """A `Library` for an event loop, opened and searched in threads.
 
-    `prepare` is called with the library once, in a thread, before anything is searched. With `async with` that begins
-    at once, and nothing waits for it but questions; where opening fails, each question tries again.
+    `prepare` is called once with the library, in a thread, before the first search. `async with` starts that without
+    waiting for it; only searches wait. Where opening fails, each search tries again.
     """
 
     def __init__(self, path: Path, prepare: Callable[[Library], None] | None = None) -> None:
@@ -68,7 +68,7 @@ class SqliteRetriever:
         return await self._run(lambda library: library.search(question, top_k, collection))
 
     async def close(self) -> None:
-        # Its threads are waited for elsewhere than in the loop, and what they do is bounded.
+        # Waits for the threads outside the event loop; their work is bounded.
         threads, self._threads = self._threads, ThreadPoolExecutor(_THREADS, "documents")
         library, self._library = self._library, None
         await asyncio.to_thread(threads.shutdown, cancel_futures=True)
@@ -76,11 +76,11 @@ class SqliteRetriever:
             library.result().close()
 
     async def _run(self, work: Callable[[Library], _T]) -> _T:
-        # The opening is shared: a caller that is cancelled while waiting must not cancel it for the others.
+        # Opening is shared: a caller that is cancelled must not cancel it for the others.
         try:
             library = await asyncio.shield(asyncio.wrap_future(self._opened()))
         except UnusableDatabase as error:
-            raise DatabaseUnavailable("the documents cannot be used: why is in the server's log") from error
+            raise DatabaseUnavailable("the document index cannot be used: the server's log has the reason") from error
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, library)
 
     def _opened(self) -> Future[Library]:
@@ -99,6 +99,6 @@ class SqliteRetriever:
             if self._prepare is not None:
                 self._prepare(library)
         except Exception:
-            # What is there can be searched all the same.
+            # The documents that are there can still be searched.
             logger.exception("%r could not be prepared", library)
         return library

@@ -23,22 +23,22 @@ _IS_CJK = re.compile(f"[{_CJK}]")
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 _BREAKS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-# Control characters but tab and line feed, what overrides the direction of writing, lone surrogates, private use.
+# Control characters except tab and line feed, overrides of the writing direction, lone surrogates, private use.
 _UNFIT = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ue000-\uf8ff]")
 
 
 def plain_text(text: str) -> str:
-    """The text in NFC, its lines ended by LF, without what cannot be stored, sent or shown to people."""
+    """The text in NFC with LF as line ends, without characters that cannot be stored, sent or displayed."""
     return unicodedata.normalize("NFC", _UNFIT.sub("", _BREAKS.sub("\n", text)))
 
 
 def has_hangul(text: str) -> bool:
-    """Whether some of it is written in Korean: it is then answered in Korean."""
+    """Whether the text contains Hangul. Such questions are answered in Korean."""
     return _HANGUL.search(text) is not None
 
 
 def terms(text: str) -> Iterator[str]:
-    """The terms of a text, in order: pairs of CJK characters (one alone stays alone), other words in lower case."""
+    """The terms of a text, in order: pairs of CJK characters (a single one stays single), other words in lower case."""
     for run in _RUN.findall(unicodedata.normalize("NFC", text)):
         if _IS_CJK.match(run) and len(run) > 2:
             yield from (run[at : at + 2] for at in range(len(run) - 1))
@@ -47,7 +47,7 @@ def terms(text: str) -> Iterator[str]:
 
 
 def index_text(text: str) -> str:
-    """What to store in an FTS5 column so that `match_*` finds it."""
+    """The text to store in an FTS5 column so that the queries of `match_any` and `match_all` find it."""
     return " ".join(terms(text))
 
 
@@ -62,6 +62,6 @@ def match_all(text: str) -> str:
 
 
 def _quoted(words: dict[str, None]) -> list[str]:
-    # In double quotes a term is a term: AND, NEAR, column names and * have no meaning there.
-    # A single CJK character (파) stands first in the pairs of the words that begin with it.
+    # In double quotes AND, NEAR, column names and * have no special meaning.
+    # A single CJK character (파) is the first of a pair in words that begin with it.
     return [f'"{word}"*' if len(word) == 1 and _IS_CJK.match(word) else f'"{word}"' for word in words]

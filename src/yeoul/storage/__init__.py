@@ -1,4 +1,4 @@
-"""What outlives the process: one SQLite file, and a module per kind of thing in it. `schema/` has its tables."""
+"""Persistent data: one SQLite file, and a module per kind of record. `schema/` has its tables."""
 
 from .database import Database
 

@@ -20,8 +20,8 @@ __all__ = ["Page", "Recipe", "Recipes", "Summary", "query"]
 _SUMMARY = ("id", "title", "category", "ingredients", "created", "updated")
 _RECIPE = (*_SUMMARY, "body")
 
-# Endings that a Korean noun of two syllables and more may carry. Some nouns only look so (청포도): the search then
-# finds more, never less.
+# Particles after a Korean noun of two or more syllables. Some nouns end like one (청포도): the search then finds more,
+# never less.
 _ENDING = re.compile(r"(?<=[가-힣]{2})(?:으로|에서|하고|이랑|을|를|이|가|은|는|와|과|도|의|로|랑|에)(?!\w)")
 
 
@@ -44,14 +44,14 @@ class Recipe(Summary):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of the `total`, newest first."""
+    """A page of the `total` recipes, newest first."""
 
     recipes: Sequence[Summary]
     total: int
 
 
 class Recipes:
-    """Every change touches a recipe and its words in one transaction. All raise DatabaseUnavailable."""
+    """A change writes a recipe and its words in one transaction. All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -77,7 +77,7 @@ class Recipes:
         return await self._database.read(lambda connection: _recipe(connection, id))
 
     async def change(self, id: int, values: Mapping[str, Any]) -> Recipe | None:
-        """`values`: new ones by column (`title`, `category`, `ingredients`, `body`). None where there is no such
+        """`values`: the new values by column (`title`, `category`, `ingredients`, `body`). None where there is no such
         recipe."""
         columns = [column for column in ("title", "category", "ingredients", "body") if column in values]
         row = {**values, "updated": time.time(), "id": id}
@@ -86,7 +86,7 @@ class Recipes:
         assignments = ", ".join(f"{column} = :{column}" for column in (*columns, "updated"))
 
         def write(connection: sqlite3.Connection) -> Recipe | None:
-            connection.execute(f"UPDATE recipes SET {assignments} WHERE id = :id", row)  # noqa: S608 (columns of ours)
+            connection.execute(f"UPDATE recipes SET {assignments} WHERE id = :id", row)  # noqa: S608 (our columns)
             if "ingredients" in values:
                 words = (_words(values["ingredients"]), id)
                 connection.execute("UPDATE recipe_words SET ingredients = ? WHERE rowid = ?", words)
@@ -116,7 +116,7 @@ class Recipes:
         return await self._page(chosen, (words,), limit, offset)
 
     async def _page(self, chosen: str, values: tuple[str, ...], limit: int, offset: int) -> Page:
-        count = f"SELECT count(*) FROM ({chosen})"  # noqa: S608 (statements of ours)
+        count = f"SELECT count(*) FROM ({chosen})"  # noqa: S608 (our statements)
         ids = f"{chosen} ORDER BY id DESC LIMIT ? OFFSET ?"
         page = f"SELECT {', '.join(_SUMMARY)} FROM recipes WHERE id IN ({ids}) ORDER BY id DESC"  # noqa: S608
 
@@ -129,7 +129,7 @@ class Recipes:
 
 
 def query(text: str) -> str:
-    """What people type (`양파를`) as a query of the index; "" where it has no word."""
+    """A user's text (`양파를`) as a query of the index; "" if it has no words."""
     return match_all(_ENDING.sub("", unicodedata.normalize("NFC", text)))
 
 
@@ -138,7 +138,7 @@ def _words(ingredients: Sequence[str]) -> str:
 
 
 def _recipe(connection: sqlite3.Connection, id: int) -> Recipe | None:
-    sql = f"SELECT {', '.join(_RECIPE)} FROM recipes WHERE id = ?"  # noqa: S608 (columns of ours)
+    sql = f"SELECT {', '.join(_RECIPE)} FROM recipes WHERE id = ?"  # noqa: S608 (our columns)
     row = connection.execute(sql, (id,)).fetchone()
     return None if row is None else Recipe(**_fields(_RECIPE, row))
 

@@ -12,7 +12,7 @@ from .database import Database
 
 __all__ = ["Revocation", "Revocations"]
 
-# A user who was revoked later may have been written before.
+# A later revocation of the same user may have been written first.
 _ADD = "INSERT INTO revocations (user, at) VALUES (?, ?) ON CONFLICT (user) DO UPDATE SET at = max(at, excluded.at)"
 _FORGET = "DELETE FROM revocations WHERE at <= ?"
 
@@ -38,12 +38,12 @@ class Revocations:
         self._keep_seconds: float | None = None
         self._max_users = max_users
         self._clock = clock
-        self._at: dict[str, float] = {}  # what is in force
-        self._written: dict[str, float] = {}  # what is on the disk
+        self._at: dict[str, float] = {}  # in force
+        self._written: dict[str, float] = {}  # on disk
 
     async def load(self, *, keep_seconds: float | None) -> None:
-        """Reads what earlier processes have revoked. `keep_seconds`: after that a revocation is deleted, since no token
-        of its time is valid any more; None: never. Raises DatabaseUnavailable."""
+        """Reads the revocations of earlier processes. `keep_seconds`: the age at which a revocation is deleted, since
+        all tokens that it applies to have expired; None: never. Raises DatabaseUnavailable."""
         self._keep_seconds = keep_seconds
         self._written = await self._database.read(
             lambda connection: dict(connection.execute("SELECT user, at FROM revocations"))
@@ -71,7 +71,7 @@ class Revocations:
         self._forget_old()
         if user not in self._at and len(self._at) >= self._max_users:
             raise TooManyRevocations(f"{self._max_users} users are revoked: none can be added")
-        # Where the clock was set back, what was revoked before stays so.
+        # If the clock was set back, the earlier revocation still holds.
         at = self._at[user] = max(self._clock(), self._at.get(user, 0.0))
         try:
             at_once()

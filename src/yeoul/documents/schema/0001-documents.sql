@@ -1,4 +1,4 @@
--- Documents, cut into passages, and the terms of those. A new version also where `words.index_text` changes.
+-- Documents, their passages, and the terms of the passages. `words.index_text` must not change without a new script.
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     collection TEXT NOT NULL,

@@ -1,10 +1,10 @@
 -- Recipes, and the words of their ingredients.
--- An id is never given to another recipe (AUTOINCREMENT): a link that someone kept must not show something else later.
+-- An id is never used again (AUTOINCREMENT): an old link must not show another recipe.
 CREATE TABLE recipes (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     title TEXT NOT NULL,
     category TEXT,
-    ingredients JSON NOT NULL, -- a list of texts
+    ingredients JSON NOT NULL, -- a list of strings
     body TEXT NOT NULL,
     created FLOAT NOT NULL,
     updated FLOAT NOT NULL
