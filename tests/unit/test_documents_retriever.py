@@ -146,7 +146,7 @@ def test_the_manual_is_all_of_the_projects_pages() -> None:
 @pytest.mark.parametrize(
     ("question", "where"),
     [
-        ("How do I publish to a topic over HTTP, as text or JSON?", "Publishing"),
+        ("How do I publish to a topic over HTTP, as text or JSON?", "Publishing to a topic"),
         ("Which method of a Hub publishes an event?", "yeoul › yeoul.Hub › Hub.publish"),
         ("What does the server do on SIGTERM?", "The walks"),
         ("연결이 끊기면 답변은 어떻게 되나요?", "라이브러리로 쓰기"),
