@@ -66,10 +66,17 @@ class RawStream:
         return piece
 
     async def until(self, done: Callable[[list[Event]], object]) -> list[Event]:
-        """Reads until `done(events)`; fails where the stream ends before that."""
+        """Reads until `done(events)`; fails where the stream ends before that, or has no event for `WAIT_S`: heartbeats
+        alone do not go on for ever."""
+        clock = asyncio.get_running_loop().time
+        count, since = len(self.events), clock()
         while not done(self.events):
             if self.ended or not await self.read():
                 raise AssertionError(f"the stream ended with {self.events[-3:]} after {len(self.events)} events")
+            if len(self.events) > count:
+                count, since = len(self.events), clock()
+            elif clock() > since + WAIT_S:
+                raise AssertionError(f"no event after {count}, the last of them {self.events[-3:]}")
         return self.events
 
     async def take(self, count: int) -> list[Event]:
