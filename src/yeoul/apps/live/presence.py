@@ -153,6 +153,10 @@ class Presence:
         may have been given the list of the room in between."""
         return list(self._changes.pop(room, {}).values())
 
+    def pending(self, room: str) -> int:
+        """How many changes `changes` has for the room."""
+        return len(self._changes.get(room, ()))
+
     def count(self, room: str) -> int:
         """How many members the room has."""
         found = self._rooms.get(room)

@@ -12,6 +12,7 @@ from ...hub import EndReason, Hub, Subscription
 from ...hub.reasons import KICKED, REVOKED
 from ...observe import logger
 from ...sse import Event, json_data
+from .pace import MAX_SINGLE, MIN_PACE, AnnouncementPace
 from .presence import Change, Presence
 from .sender import replace_surrogates
 from .timestamp import timestamp
@@ -24,15 +25,8 @@ _MAX_ROOM = 64
 _MAX_WRITTEN = 4 * _MAX_ROOM
 _MARKS = frozenset("-_.")
 
-# Changes of one room that are announced one by one. After a restart, or a lost network, all users are back within
-# seconds: announced one by one, n users would be told of n users.
-_MAX_SINGLE = 10
-# Seconds between two announcements in one room: at least `_PACE`, and so many more for each member that telling all of
-# them takes a few percent of a core (a member costs about 10 µs), up to `_MAX_PACE`.
-_PACE = 0.25
-_PACE_PER_MEMBER = 0.0004
-_MAX_PACE = 10.0
-# Seconds before another attempt where the broker has failed.
+# Seconds between two looks at the rooms with changes, and before another attempt where the broker has failed.
+_PACE = MIN_PACE
 _RETRY = 5.0
 
 # Reasons for which a stream ends whose user cannot come back.
@@ -71,7 +65,7 @@ class Rooms:
         self._presence = Presence(grace=grace)
         self._timer: asyncio.TimerHandle | None = None
         self._announcing = False
-        self._announced: dict[str, float] = {}  # when, by room, while that delays its next announcement
+        self._pace = AnnouncementPace(_PACE)
         self._failed: set[str] = set()  # rooms whose last announcement failed: they are sent the whole list
         hub.watch("chat/*", self._on_reader)
         hub.before_close(self._close)
@@ -130,38 +124,31 @@ class Rooms:
 
     async def _announce(self) -> None:
         """Runs until all changes are announced and no room has to wait any more."""
+        waiting = True
         try:
-            while self._presence.changed or self._failed or self._announced:
+            while self._presence.changed or self._failed or waiting:
                 for room in self._due():
                     await self._publish(room)
                 await asyncio.sleep(_RETRY if self._failed else _PACE)
-                self._forget_old()
+                waiting = self._pace.forget(self._presence.count, self._hub.loop.time())
         except HubClosed:
             pass
         finally:
             self._announcing = False
 
     def _due(self) -> list[str]:
-        now = self._hub.loop.time()
-        changed = dict.fromkeys((*self._presence.changed, *self._failed))
-        return [room for room in changed if room not in self._announced or self._next(room) <= now]
-
-    def _next(self, room: str) -> float:
-        """When the room may be told again. By how many members it has now: in a rush they are many more than at its
-        last announcement."""
-        pace = min(max(_PACE, _PACE_PER_MEMBER * self._presence.count(room)), _MAX_PACE)
-        return self._announced[room] + pace
-
-    def _forget_old(self) -> None:
-        now = self._hub.loop.time()
-        for room in [room for room in self._announced if self._next(room) <= now]:
-            del self._announced[room]
+        presence, now = self._presence, self._hub.loop.time()
+        return [
+            room
+            for room in dict.fromkeys((*presence.changed, *self._failed))
+            if self._pace.is_due(room, members=presence.count(room), changes=presence.pending(room), now=now)
+        ]
 
     async def _publish(self, room: str) -> None:
         changes, failed = self._presence.changes(room), room in self._failed
         self._failed.discard(room)
-        self._announced[room] = self._hub.loop.time()
-        whole = failed or len(changes) > _MAX_SINGLE
+        self._pace.announced(room, self._hub.loop.time())
+        whole = failed or len(changes) > MAX_SINGLE
         events = [self.greeting(room)] if whole else list(_announcements(room, changes))
         try:
             await self._hub.publish(presence_topic(room), *events)
