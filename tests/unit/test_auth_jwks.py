@@ -310,6 +310,44 @@ async def test_a_refused_connection_is_reported(time: Time) -> None:
     await jwks.close()
 
 
+async def test_keys_are_fetched_through_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append((await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        for name in ("https_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:hunter2@127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        for url in ("https://id.invalid/keys", "https://127.0.0.1:1/keys"):
+            jwks = Jwks(url, clock=time)
+            with pytest.raises(KeysUnavailable, match="the connection failed"):
+                await jwks.keys("one")
+            await jwks.close()
+    assert requests == [b"CONNECT id.invalid:443 HTTP/1.1"], "this machine itself is reached directly"
+    assert "https://id.invalid: the connection failed: the proxy responded with status 502" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def test_a_proxy_that_cannot_be_used_is_reported_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://user:hunter2@127.0.0.1:1")
+    jwks = Jwks("https://id.invalid/keys", clock=time)
+    with pytest.raises(KeysUnavailable) as caught:
+        await jwks.keys("one")
+    await jwks.close()
+    assert "HTTPS_PROXY or ALL_PROXY is not the URL of an HTTP proxy" in caplog.text
+    assert "HTTPS_PROXY" not in str(caught.value)
+    assert "hunter2" not in caplog.text + str(caught.value)
+
+
 async def test_close_ends_a_fetch_and_prevents_others(provider: Provider, jwks: Jwks) -> None:
     asked = asyncio.Event()
 

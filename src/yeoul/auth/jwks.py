@@ -130,15 +130,18 @@ class Jwks:
         except ValueError as error:
             self._fail(str(error))
         except UpstreamRefused as error:  # by `proxy_for`
-            self._fail(error.full)
+            self._fail(str(error), error.detail)
+        except aiohttp.ClientHttpProxyError as error:
+            # Its text has the proxy's URL, which may have a password.
+            self._fail("the connection failed", f"the proxy responded with status {error.status}")
         except (aiohttp.ClientError, OSError) as error:
-            self._fail("the connection failed", error)
+            self._fail("the connection failed", str(error))
 
-    def _fail(self, why: str, error: Exception | None = None) -> None:
-        # The URL is for the log, not for clients.
+    def _fail(self, why: str, detail: str = "") -> None:
+        # The URL and `detail` are for the log, not for clients.
         kept = f"the {len(self._keys)} keys fetched before stay in use" if self._keys else "no token can be verified"
-        said = f"{why}: {error}" if error is not None else why
-        logger.warning("no keys from %s: %s; %s", self._url.origin(), said, kept)
+        full = f"{why}: {detail}" if detail else why
+        logger.warning("no keys from %s: %s; %s", self._url.origin(), full, kept)
         self._failure = why
 
     async def _ask(self) -> bytes:
