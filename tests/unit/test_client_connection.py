@@ -481,6 +481,258 @@ async def test_a_generator_around_a_stream_closes_it_with_itself(session: Any) -
         await asyncio.wait_for(upstream.requests[0].closed.wait(), 30)
 
 
+# --- what servers get wrong
+
+
+def written(*lines: str, body: bytes = b"", then: Any = None) -> Script:
+    """A response of these lines of a head, and these bytes."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.write("\r\n".join([*lines, "", ""]).encode() + body)
+        if then is not None:
+            await then(exchange)
+
+    return script
+
+
+async def fin(exchange: Exchange) -> None:
+    exchange.cut(rst=False)
+
+
+async def rst(exchange: Exchange) -> None:
+    exchange.cut(rst=True)
+
+
+CHUNKED = ("HTTP/1.1 200 OK", "Transfer-Encoding: chunked")
+STREAM = (*CHUNKED, "Content-Type: text/event-stream")
+
+
+@pytest.mark.parametrize(
+    "label", [(), ("Content-Type: application/json",), ("Content-Type: text/plain; charset=utf-8",)]
+)
+@pytest.mark.parametrize(
+    "begin", [b"data: a\n\n", b": hi\n\ndata: a\n\n", b"\xef\xbb\xbf\n\nid: 1\ndata: a\n\n", b"event: x\n"]
+)
+async def test_a_stream_is_recognised_by_its_first_bytes(session: Any, label: Any, begin: bytes) -> None:
+    async def slowly(exchange: Exchange) -> None:
+        for byte in begin:
+            await exchange.chunk(bytes([byte]))
+        await exchange.chunk(b"data: b\n\n")
+        await exchange.end()
+
+    async with Upstream(written(*CHUNKED, *label, then=slowly)) as upstream, opened(session, upstream) as events:
+        assert [event.data async for batch in events for event in batch][-1] == "b"
+        assert not events.document
+
+
+async def test_the_first_bytes_of_a_stream_are_waited_for_with_a_bound(session: Any) -> None:
+    async def stuck(exchange: Exchange) -> None:
+        await exchange.chunk(b"da")
+        await exchange.request.closed.wait()
+
+    async with Upstream(written(*CHUNKED, then=stuck)) as upstream:
+        error = await failure(session, upstream, timeouts=Timeouts(first_event=0.1))
+        assert isinstance(error, UpstreamTimeout)
+
+
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
+async def test_a_document_is_one_event_where_it_is_wanted(session: Any, label: str) -> None:
+    async with Upstream(Refusal(200, b' {"a":\n\n1}', label)) as upstream:
+        async with opened(session, upstream, documents=True) as events:
+            assert await data_of(events) == [' {"a":\n\n1}']
+            assert events.document
+        async with opened(session, upstream, documents=True, max_event_bytes=5) as events:
+            with pytest.raises(UpstreamGarbage, match="limit of 5 bytes"):
+                await data_of(events)
+
+
+@pytest.mark.parametrize(
+    ("end", "data", "last_id"),
+    [(b"id: 2\ndata: b\n", "b", "1"), (b"id: 2\ndata: b", "b", "1"), (b"id: 2\n", None, "1"), (b": x", None, "1")],
+)
+async def test_an_event_without_its_end_is_beside_the_others(
+    session: Any, end: bytes, data: str | None, last_id: str
+) -> None:
+    script = written(*STREAM, then=None)
+
+    async def sent(exchange: Exchange) -> None:
+        await script(exchange)
+        await exchange.chunk(b"id: 1\ndata: a\n\n")
+        await exchange.chunk(end)
+        await exchange.end()
+
+    async with Upstream(sent) as upstream, opened(session, upstream) as events:
+        assert await data_of(events) == ["a"]
+        assert (events.unterminated.data if events.unterminated else None) == data
+        assert events.last_event_id == last_id, "it was not dispatched"
+        assert events.framed
+
+
+async def test_an_event_without_its_end_is_nothing_after_a_cut(session: Any) -> None:
+    script = written(*STREAM, body=b"10\r\ndata: a\n\ndata: b\r\n", then=fin)
+    async with Upstream(script) as upstream, opened(session, upstream) as events:
+        with pytest.raises(UpstreamCut):
+            await data_of(events)
+        assert events.unterminated is None
+
+
+async def test_a_body_without_a_length_is_not_framed(session: Any) -> None:
+    script = written("HTTP/1.0 200 OK", "Content-Type: text/event-stream", body=b"data: a\n\n", then=fin)
+    async with Upstream(script) as upstream, opened(session, upstream) as events:
+        assert await data_of(events) == ["a"]
+        assert not events.framed
+
+
+async def test_lines_beside_the_format_are_kept_up_to_a_bound(session: Any) -> None:
+    lines = b"".join(b"error: %d\n" % number for number in range(20)) + b"x" * 9_000 + b"\n\n"
+    async with Upstream(stream_of(lines, b"data: a\n\n")) as upstream, opened(session, upstream) as events:
+        assert (await data_of(events))[-1] == "a"
+        assert events.ignored == [b"error: %d" % number for number in range(8)]
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\ndata: b\n\n\r\n", b"-5\r\n", b"ffffffffffffffffff1\r\n"])
+@pytest.mark.parametrize("then", [fin, rst, None])
+async def test_a_body_that_cannot_be_parsed_is_noticed_at_once(session: Any, rest: bytes, then: Any) -> None:
+    begun = asyncio.Event()
+
+    async def break_off(exchange: Exchange) -> None:
+        await begun.wait()
+        await exchange.write(rest)
+        await (then or _held)(exchange)
+
+    script = written(*STREAM, body=b"9\r\ndata: a\n\n\r\n", then=break_off)
+    async with Upstream(script) as upstream, opened(session, upstream, timeouts=Timeouts(idle=60)) as events:
+        assert [event.data for event in await anext(events)] == ["a"]
+        begun.set()
+        async with asyncio.timeout(20):
+            with pytest.raises(UpstreamCut):
+                await anext(events)
+
+
+async def test_a_body_that_cannot_be_parsed_from_its_first_byte_is_garbage(session: Any) -> None:
+    async with Upstream(written(*STREAM, body=b"zz\r\n", then=fin)) as upstream:
+        assert isinstance(await failure(session, upstream), UpstreamGarbage | UpstreamCut)
+
+
+async def _held(exchange: Exchange) -> None:
+    await exchange.request.closed.wait()
+
+
+@pytest.mark.parametrize("rst_or_fin", [fin, rst])
+async def test_a_pooled_connection_that_was_closed_is_replaced_once(session: Any, rst_or_fin: Any) -> None:
+    scripts = (Answer(), rst_or_fin, Answer())
+    async with Upstream(*scripts) as upstream:
+        for _ in range(2):
+            async with opened(session, upstream) as events:
+                assert await data_of(events)
+        assert (len(upstream.requests), upstream.connections) == (3, 2)
+        assert len({request.body for request in upstream.requests}) == 1
+
+
+async def test_a_connection_that_was_not_pooled_is_not_replaced(session: Any) -> None:
+    async with Upstream(Answer(), fin, fin, Answer()) as upstream:
+        async with opened(session, upstream) as events:
+            await data_of(events)
+        error = await failure(session, upstream)
+        assert isinstance(error, UpstreamCut)
+        assert len(upstream.requests) == 3, "the second connection was fresh: a model may be running behind it"
+
+
+async def test_an_answer_that_has_begun_on_a_pooled_connection_is_not_asked_for_again(session: Any) -> None:
+    async with Upstream(Answer(), Answer(["a"], ending=reset)) as upstream:
+        async with opened(session, upstream) as events:
+            await data_of(events)
+        assert isinstance(await failure(session, upstream), UpstreamCut)
+        assert len(upstream.requests) == 2
+
+
+async def test_headers_may_be_long(session: Any) -> None:
+    for size, taken in ((30_000, True), (100_000, False)):
+        script = written(*STREAM, f"X-Policy: {'x' * size}", body=b"9\r\ndata: a\n\n\r\n0\r\n\r\n")
+        async with Upstream(script) as upstream:
+            if taken:
+                async with opened(session, upstream) as events:
+                    assert await data_of(events) == ["a"]
+            else:
+                error = await failure(session, upstream)
+                assert str(error) == "model answered with a header that is too long"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"), [("br", b"9\r\ndata: a\n\n\r\n"), ("aes128gcm", b""), ("gzip", b"9\r\ndata: a\n\n\r\n")]
+)
+async def test_a_compression_that_cannot_be_undone_is_named(session: Any, encoding: str, body: bytes) -> None:
+    script = written(*STREAM, f"Content-Encoding: {encoding}", body=body, then=_held)
+    async with Upstream(script) as upstream:
+        error = await failure(session, upstream)
+        assert isinstance(error, UpstreamGarbage)
+        assert str(error) == "model compressed its answer in a way that cannot be read"
+        assert "turn it off" in error.detail
+
+
+async def test_https_at_a_port_that_speaks_http_is_told(session: Any) -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        with pytest.raises(UpstreamRefused) as caught:
+            async with open_stream(session, "GET", url, name="model", retry=AT_ONCE):
+                pass
+    assert "TLS with https://127.0.0.1" in caught.value.detail
+    assert not caught.value.retryable
+
+
+# --- time
+
+
+async def test_a_head_that_comes_in_pieces_has_one_clock(session: Any) -> None:
+    async def dripping(exchange: Exchange) -> None:
+        await exchange.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while not exchange.request.closed.is_set():
+            await exchange.write(b"x")
+            await asyncio.sleep(0.02)  # the pace of the upstream
+
+    async with Upstream(dripping) as upstream:
+        error = await failure(session, upstream, timeouts=Timeouts(first_byte=0.3))
+        assert str(error) == "model did not answer within 0.3 s (first-byte time-out)"
+
+
+async def test_the_time_to_the_first_event_includes_the_head(session: Any) -> None:
+    async def late(exchange: Exchange) -> None:
+        await asyncio.sleep(0.3)  # the pace of the upstream
+        await exchange.head()
+        await exchange.request.closed.wait()
+
+    loop = asyncio.get_running_loop()
+    async with Upstream(late) as upstream:
+        began = loop.time()
+        error = await failure(session, upstream, timeouts=Timeouts(first_byte=30, first_event=0.6, idle=30))
+        assert str(error) == "model began no answer within 0.6 s (first-event time-out)"
+        assert loop.time() - began < 15
+
+
+async def test_events_that_a_reader_does_not_wait_for_leave_its_clock_running(session: Any) -> None:
+    async def beat(answer: Answer, exchange: Exchange) -> None:
+        while not exchange.request.closed.is_set():
+            await exchange.chunk(b"data: {}\n\n")
+            await asyncio.sleep(0.02)  # the pace of the upstream
+
+    times = Timeouts(idle=0.3)
+    async with Upstream(Answer(["a"], ending=beat)) as upstream, opened(session, upstream, timeouts=times) as events:
+        with pytest.raises(UpstreamTimeout, match="fell silent for"):
+            await _wait_for_more(events)
+
+
+async def _wait_for_more(events: EventStream) -> None:
+    async for batch in events:
+        if batch[-1].data == "{}":
+            events.keep_waiting()
+
+
 # --- words and secrets
 
 
