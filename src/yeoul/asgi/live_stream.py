@@ -229,8 +229,11 @@ def _check_source(source: object, name: str) -> None:
 def _path_of(request: Request) -> str:
     """Without the root path of the server, as `--root-path` sets it; mounts belong to the path."""
     path: str = request.scope["path"]
-    root: str = request.scope.get("app_root_path", request.scope.get("root_path", ""))
-    return path.removeprefix(root) if path.startswith(f"{root}/") else path
+    root: str = request.scope.get("root_path", "")
+    server_root: str = request.scope.get("app_root_path", root)
+    if root and path.startswith(f"{root}/"):
+        return path.removeprefix(server_root)
+    return root.removeprefix(server_root) + path  # Starlette before 0.33 takes the path of a mount away
 
 
 def _names(path: str) -> list[str]:
