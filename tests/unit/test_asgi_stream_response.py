@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from starlette.background import BackgroundTask
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -301,30 +306,95 @@ async def test_a_response_that_is_cancelled_gives_its_reader_back(hub: Hub, at: 
     assert hub.stats.readers == 0
 
 
+class DirectClient(Client):
+    """A server that offers to write the stream itself, and does or does not."""
+
+    def __init__(self, *, accepts: bool = True) -> None:
+        super().__init__()
+        self.accepts = accepts
+        self.offers = 0
+        self.taken: tuple[Any, list[str], bytes] | None = None
+        self.scope["extensions"] = {DIRECT: self.detach}
+
+    def detach(self, reader: Any, opening: Any, first: bytes) -> bool:
+        self.offers += 1
+        if self.accepts:
+            self.taken = reader, [event.type for event in opening], first
+        return self.accepts
+
+
 async def test_a_server_that_offers_its_transport_is_handed_the_reader(hub: Hub) -> None:
-    client = Client()
-    taken: list[Any] = []
-
-    def detach(reader: Any, opening: Any) -> bool:
-        taken.append((reader, [event.type for event in opening]))
-        return True
-
-    client.scope["extensions"] = {DIRECT: detach}
+    client = DirectClient()
     await end(client.run(EventStream(hub, "t", client.request)))
-    ((reader, opening),) = taken
+    assert client.taken is not None
+    reader, opening, first = client.taken
     assert opening == ["stream.hello"]
+    assert first == b": yeoul\nretry: 2000\n"
+    assert client.head["status"] == 200
     assert not reader.closed
     assert not client.ended
     reader.end()
 
 
-async def test_a_server_that_cannot_hand_it_over_is_served_by_the_portable_outlet(hub: Hub) -> None:
-    client = Client()
-    client.scope["extensions"] = {DIRECT: lambda reader, opening: False}
+async def test_a_server_that_declines_is_served_by_the_portable_outlet(hub: Hub) -> None:
+    client = DirectClient(accepts=False)
     task = client.run(EventStream(hub, "t", client.request))
     await client.events(1)
+    assert client.body.startswith(b": yeoul\nretry: 2000\n")
     client.leave()
     await end(task)
+
+
+@pytest.mark.parametrize("what", ["background", "wrapper", "dependency", "other server"])
+async def test_the_offer_is_not_taken_where_the_application_has_something_left_to_do(hub: Hub, what: str) -> None:
+    client, done = DirectClient(), []
+    response = EventStream(hub, "t", client.request)
+    send: Any = client.send
+    if what == "background":
+
+        async def later() -> None:
+            done.append(True)
+
+        response.background = BackgroundTask(later)
+    elif what == "wrapper":
+
+        async def send(message: Message) -> None:
+            await client.send(message)
+    elif what == "dependency":
+        stack = client.scope["fastapi_inner_astack"] = AsyncExitStack()
+        stack.callback(done.append, True)
+    else:
+        client.scope["extensions"] = {DIRECT: DirectClient().detach}
+    task = asyncio.create_task(response(client.scope, client.receive, send))
+    await client.events(1)
+    assert client.offers == 0
+    client.leave()
+    await end(task)
+    assert done == ([True] if what == "background" else [])
+
+
+@pytest.mark.parametrize("middleware", [CORSMiddleware, ServerErrorMiddleware, ExceptionMiddleware])
+async def test_middlewares_that_are_known_not_to_change_bodies_do_not_keep_the_offer_from_being_taken(
+    hub: Hub, middleware: Any
+) -> None:
+    client = DirectClient()
+    options = {"allow_origins": ["*"]} if middleware is CORSMiddleware else {}
+    client.scope["headers"].append((b"origin", b"http://a"))
+    app = middleware(EventStream(hub, "t", client.request), **options)
+    await app(client.scope, client.receive, client.send)
+    assert client.taken is not None, "their names have changed: asgi/passthrough.py"
+    client.taken[0].end()
+
+
+def test_a_header_is_sent_once_whatever_its_case(hub: Hub) -> None:
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "yes", "X-Other": "1"}
+    response = EventStream(hub, "t", Client().request, headers=headers)
+    assert sorted(response.raw_headers) == [
+        (b"cache-control", b"no-cache"),
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"x-accel-buffering", b"yes"),
+        (b"x-other", b"1"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 
+from starlette.background import BackgroundTask
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -23,12 +24,16 @@ from .authentication import challenge, principal_of
 from .errors import Problem, problem_of
 from .headers import headers_of
 from .origins import is_cross_site_navigation
+from .passthrough import has_open_dependencies, innermost_send
 from .rates import count_connect
 
 __all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "departure", "last_event_id"]
 
-# The ASGI scope extension by which a server of ours offers its transport: see direct.py.
+# The ASGI scope extension by which a server offers to write a stream itself (server/exchange.py): a method of the
+# object whose `send` the application was given. It is called after the head was sent, with the reader, the events that
+# open the stream, and the bytes that come before them; False declines.
 DIRECT = "yeoul.direct"
+Detach = Callable[[Subscription, Sequence[Event], bytes], bool]
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -102,7 +107,7 @@ class EventStream(Response):
         principal: Principal | None = None,
     ) -> None:
         self.status_code = 200
-        self.background = None
+        self.background: BackgroundTask | None = None
         self.body = b""
         self.raw_headers = _raw({**STREAM_HEADERS, **headers}) if headers else list(_RAW_HEADERS)
         self._hub = hub
@@ -119,6 +124,11 @@ class EventStream(Response):
         self._opening = opening
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(scope, receive, send)
+        if self.background is not None:
+            await self.background()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
             await send(self._start())
             await send({"type": "http.response.body"})
@@ -162,12 +172,22 @@ class EventStream(Response):
         # Bytes at once, so that every hop commits the response. The `retry` line rides on the first event to come: a
         # block of its own, without data, would break several readers.
         first = _COMMENT + b"retry: %d\n" % self._hub.retry_ms
-        await send({"type": "http.response.body", "body": first, "more_body": True})
-        detach = scope.get("extensions", {}).get(DIRECT)
-        if detach is not None and detach(reader, opening):
+        detach = self._detachable(scope, send)
+        if detach is not None and detach(reader, opening, first):
             return
+        await send({"type": "http.response.body", "body": first, "more_body": True})
         await in_task()
         await _pump(reader, opening, receive, send, self._hub.send_timeout)
+
+    def _detachable(self, scope: Scope, send: Send) -> Detach | None:
+        """The server's offer to write the stream itself. Not taken where something of the application has to be done
+        with each piece of the body, or after the last: a middleware that may change it, a dependency with `yield`, a
+        background task."""
+        detach: Detach | None = scope.get("extensions", {}).get(DIRECT)
+        if detach is None or self.background is not None or has_open_dependencies(scope):
+            return None
+        server = getattr(detach, "__self__", None)
+        return detach if getattr(innermost_send(send), "__self__", None) is server else None
 
     def _start(self) -> Message:
         return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}

@@ -27,6 +27,7 @@ from .errors import FAILED, Problem, problem, problem_of, request_id_of, with_cl
 from .headers import RawHeaders, headers_of
 from .hosts import Hosts
 from .origins import Origins
+from .passthrough import PassesBodies
 from .routing import HotRoute, HotRoutes
 
 __all__ = ["Application", "Gate"]
@@ -169,7 +170,7 @@ class Gate:
             self._identifications.add(kind, "nobody")
 
 
-class _Exchange:
+class _Exchange(PassesBodies):
     """One request and its response. `send` completes the head of the response; `started`: it is on its way."""
 
     __slots__ = (
@@ -177,9 +178,9 @@ class _Exchange:
         "_headers",
         "_kind",
         "_scope",
-        "_send",
         "admission",
         "from_allowed_origin",
+        "passed_to",
         "revoked",
         "started",
     )
@@ -188,7 +189,7 @@ class _Exchange:
         self._gate = gate
         self._scope = scope
         self._headers = headers
-        self._send = send
+        self.passed_to = send
         self._kind = credential_kind(scope, headers)  # now: nothing keeps the credential longer than it must
         self.admission: Admitted | None = None
         self.from_allowed_origin = False
@@ -198,7 +199,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             message = self._complete(message)
-        await self._send(message)
+        await self.passed_to(message)
 
     async def send_again(self, message: Message) -> None:
         """For the response that replaces one that was not started after all."""

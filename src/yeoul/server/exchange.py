@@ -225,13 +225,13 @@ class Exchange:
         else:
             self._write_body(message.get("body", b""), more=message.get("more_body", False))
 
-    def detach(self, reader: Subscription, opening: Sequence[Event]) -> bool:
+    def detach(self, reader: Subscription, opening: Sequence[Event], first: bytes) -> bool:
         """The scope extension "yeoul.direct": hands the rest of the response to the hub, which writes it to the
-        transport. False where that is not possible, because the response is not chunked (HTTP/1.0), is encoded on its
-        way (compression), or its first bytes have not come through a middleware yet: the portable outlet serves it
-        then."""
+        transport after the bytes `first`. False where that is not possible, because the response has not begun, is not
+        chunked (HTTP/1.0), or is encoded on its way (compression): the portable outlet serves it then."""
         if not self._chunked or self._encoded or self.leaving or self._over() or not self._protocol.is_current(self):
             return False
+        self._write_body(first, more=True)
         self.abandon()
         self._protocol.stream(reader, opening, keep_alive=self.keep_alive)
         return True

@@ -1,0 +1,57 @@
+"""Which wrappers of ASGI's `send` pass the body of a response on unchanged."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Scope, Send
+
+__all__ = ["PassesBodies", "has_open_dependencies", "innermost_send"]
+
+# Closures of Starlette that look at the messages of a response, or add headers, and call the `send` around them.
+_KNOWN = frozenset(
+    {
+        ("starlette._exception_handler", "wrap_app_handling_exceptions.<locals>.wrapped_app.<locals>.sender"),
+        ("starlette.middleware.errors", "ServerErrorMiddleware.__call__.<locals>._send"),
+    }
+)
+
+
+class PassesBodies:
+    """The base of a class whose method `send` passes bodies to `passed_to` unchanged."""
+
+    __slots__ = ()
+
+    passed_to: Send
+
+
+def innermost_send(send: Send) -> Send:
+    """The `send` that is reached through such wrappers alone: the server's own, or that of a middleware which may
+    change the body, such as each `@app.middleware("http")`."""
+    while (inner := _inner(send)) is not None:
+        send = inner
+    return send
+
+
+def _inner(send: Any) -> Send | None:
+    if isinstance(send, MethodType) and isinstance(send.__self__, PassesBodies):
+        return send.__self__.passed_to
+    if isinstance(send, partial):
+        method = send.func
+        if isinstance(method, MethodType) and method.__func__ is CORSMiddleware.send:
+            inner: Send = send.keywords["send"]
+            return inner
+    if isinstance(send, FunctionType) and (send.__module__, send.__qualname__) in _KNOWN and send.__closure__:
+        found = dict(zip(send.__code__.co_freevars, send.__closure__, strict=True)).get("send")
+        return None if found is None else found.cell_contents
+    return None
+
+
+def has_open_dependencies(scope: Scope) -> bool:
+    """Whether a FastAPI dependency with `yield` is open, which ends with the response."""
+    stack = scope.get("fastapi_inner_astack")
+    return isinstance(stack, AsyncExitStack) and bool(getattr(stack, "_exit_callbacks", ()))
