@@ -150,7 +150,7 @@ class EventStream(Response):
                 reader.end(OVER)
                 await Response(status_code=204, headers={"cache-control": "no-store"})(scope, receive, send)
                 return
-            await self._stream(reader, self._first_events(reader, position is None), scope, receive, send)
+            await self._stream(reader, self._first_events(position is None), scope, receive, send)
         except BaseException:
             reader.end(ERROR)
             raise
@@ -172,6 +172,8 @@ class EventStream(Response):
         # Bytes at once, so that every hop commits the response. The `retry` line rides on the first event to come: a
         # block of its own, without data, would break several readers.
         first = _COMMENT + b"retry: %d\n" % self._hub.retry_ms
+        if self._hello:
+            first += self._hello_block(reader)
         detach = self._detachable(scope, send)
         if detach is not None and detach(reader, opening, first):
             return
@@ -192,24 +194,32 @@ class EventStream(Response):
     def _start(self) -> Message:
         return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
 
-    def _first_events(self, reader: Subscription, is_new: bool) -> list[Event]:
-        hello = [self._hello_event(reader)] if self._hello else []
+    def _first_events(self, is_new: bool) -> list[Event]:
         greeting = self._greeting() if callable(self._greeting) else self._greeting
-        return [*hello, *greeting, *(self._opening if is_new else ())]
+        return [*greeting, *(self._opening if is_new else ())]
 
-    def _hello_event(self, reader: Subscription) -> Event:
-        kept = [topic.journal.retention for topic in reader.topics if topic.name not in self._always_new]
-        events, seconds = min((r.events for r in kept), default=0), min((r.seconds for r in kept), default=0)
-        cursor = str(reader.cursor)
-        text = _hello_text(self._hub.heartbeat, events, seconds)
-        return Event(f'{text}"{cursor}"}}', "stream.hello", f"{self._encoding.id_prefix}{cursor}")
+    def _hello_block(self, reader: Subscription) -> bytes:
+        events, some = 0, False
+        seconds: float = 0
+        for topic in reader.topics:
+            if topic.name not in self._always_new:
+                kept = topic.journal.retention
+                events = min(events, kept.events) if some else kept.events
+                seconds = min(seconds, kept.seconds) if some else kept.seconds
+                some = True
+        block = _hello_block(self._encoding, self._hub.heartbeat, events, seconds)
+        return block.replace(_CURSOR, str(reader.cursor).encode())
+
+
+_CURSOR = b"CURSOR"
 
 
 @lru_cache(256)
-def _hello_text(heartbeat: float, events: int, seconds: float) -> str:
-    """The data of `stream.hello` up to the cursor, which is the last member."""
-    replay = {"events": events, "seconds": seconds}
-    return json_data({"heartbeat": heartbeat, "replay": replay, "cursor": ""}).removesuffix('""}')
+def _hello_block(encoding: Encoding, heartbeat: float, events: int, seconds: float) -> bytes:
+    """`stream.hello`, with `CURSOR` in place of the position."""
+    cursor = _CURSOR.decode()
+    data = {"heartbeat": heartbeat, "replay": {"events": events, "seconds": seconds}, "cursor": cursor}
+    return encoding.control(Event(json_data(data), "stream.hello", f"{encoding.id_prefix}{cursor}"))
 
 
 class _PortableOutlet:

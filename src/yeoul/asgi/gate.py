@@ -160,9 +160,10 @@ class Gate:
 
     def count(self, scope: Scope, kind: str, status: int) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._requests.add(method, getattr(scope.get("route"), "path", "none"), str(status))
+        route = scope.get("route")
+        self._requests.add(method, "none" if route is None else getattr(route, "path", "none"), str(status))
         identity: Identity | None = scope.get(IDENTITY)
-        if identity is not None and (identity.known or identity.is_admin):
+        if identity is not None and (identity.user is not None or identity.is_admin):
             self._identifications.add(identity.way, "known")
         elif status == 401 or (identity is not None and identity.refused):
             self._identifications.add(kind, "refused")

@@ -17,11 +17,12 @@ _KEY = "yeoul.headers"
 class RawHeaders:
     """Fields as ASGI gives them: names in lower case, both as bytes."""
 
-    __slots__ = ("_all", "_first")
+    __slots__ = ("_all", "_first", "repeated")
 
     def __init__(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
         self._all = fields
         self._first = dict(reversed(fields))
+        self.repeated = len(self._first) != len(fields)  # whether some field occurs more than once
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this name."""
@@ -36,7 +37,7 @@ class RawHeaders:
         """The values of all fields of this name, in the order in which they were sent."""
         if name not in self._first:
             return []
-        if len(self._first) == len(self._all):
+        if not self.repeated:
             return [self._first[name]]
         return [value for found, value in self._all if found == name]
 

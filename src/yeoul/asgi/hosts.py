@@ -36,15 +36,15 @@ class Hosts:
     def __init__(self, allowed: Collection[str] = ()) -> None:
         """Raises ValueError for an invalid name."""
         self._allowed = frozenset(map(check_host, allowed))
-        self._accepted: set[tuple[bytes, str]] = set()
+        self._accepted: set[tuple[bytes | None, str]] = set()
 
     def check(self, scope: Scope, headers: RawHeaders) -> None:
         """Raises Problem: 400 for no Host header, several, or an invalid one (RFC 9112, 3.2), 421 for another name.
         HTTP/1.0 has no Host header; without one it is accepted except on loopback."""
-        hosts = headers.all(b"host")
         server: str = (scope.get("server") or ("", None))[0]
-        if len(hosts) == 1 and (hosts[0], server) in self._accepted:
+        if not headers.repeated and (headers.get(b"host"), server) in self._accepted:
             return
+        hosts = headers.all(b"host")
         if not hosts and scope["http_version"] == "1.0" and not is_loopback(server):
             return
         if len(hosts) != 1:

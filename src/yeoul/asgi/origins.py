@@ -120,14 +120,11 @@ class Origins:
     def allow(self, headers: RawHeaders, response: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """The headers of a response, with those that let the page that sent the request read it."""
         origin = headers.get(b"origin")
-        allowed = self._allowed.get(origin, ()) if origin is not None else ()
-        varies = [value for name, value in response if name == b"vary"]
-        if varies:
-            response = [pair for pair in response if pair[0] != b"vary"]
-            if not any(b"origin" in value.lower() for value in varies):
-                varies.append(b"Origin")
-            return [*response, (b"vary", b", ".join(varies)), *self._exposed(allowed)]
-        return [*response, _VARY, *self._exposed(allowed)]
+        allowed = self._exposed(self._allowed.get(origin, ())) if origin is not None else ()
+        for name, _ in response:
+            if name == b"vary":
+                return [*_with_vary(response), *allowed]
+        return [*response, _VARY, *allowed]
 
     def _exposed(self, allowed: Collection[tuple[bytes, bytes]]) -> Collection[tuple[bytes, bytes]]:
         return [*allowed, (b"access-control-expose-headers", _EXPOSED)] if allowed else ()
@@ -202,6 +199,13 @@ def check_origin(text: str) -> str:
     if f":{port}" == _DEFAULT_PORTS.get(scheme):
         raise ValueError(f"{text!r} is not as browsers write it: leave out {port}, which is the scheme's default port")
     return text
+
+
+def _with_vary(response: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    varies = [value for name, value in response if name == b"vary"]
+    if not any(b"origin" in value.lower() for value in varies):
+        varies.append(b"Origin")
+    return [*(pair for pair in response if pair[0] != b"vary"), (b"vary", b", ".join(varies))]
 
 
 def _refusal(detail: str) -> Problem:

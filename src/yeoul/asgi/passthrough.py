@@ -32,20 +32,21 @@ class PassesBodies:
 def innermost_send(send: Send) -> Send:
     """The `send` that is reached through such wrappers alone: the server's own, or that of a middleware which may
     change the body, such as each `@app.middleware("http")`."""
-    while (inner := _inner(send)) is not None:
+    while True:
+        owner = getattr(send, "__self__", None)
+        inner = owner.passed_to if isinstance(owner, PassesBodies) else _inner(send)
+        if inner is None:
+            return send
         send = inner
-    return send
 
 
 def _inner(send: Any) -> Send | None:
-    if isinstance(send, MethodType) and isinstance(send.__self__, PassesBodies):
-        return send.__self__.passed_to
     if isinstance(send, partial):
         method = send.func
         if isinstance(method, MethodType) and method.__func__ is CORSMiddleware.send:
             inner: Send = send.keywords["send"]
             return inner
-    if isinstance(send, FunctionType) and (send.__module__, send.__qualname__) in _KNOWN and send.__closure__:
+    elif isinstance(send, FunctionType) and (send.__module__, send.__qualname__) in _KNOWN and send.__closure__:
         found = dict(zip(send.__code__.co_freevars, send.__closure__, strict=True)).get("send")
         return None if found is None else found.cell_contents
     return None
@@ -54,4 +55,4 @@ def _inner(send: Any) -> Send | None:
 def has_open_dependencies(scope: Scope) -> bool:
     """Whether a FastAPI dependency with `yield` is open, which ends with the response."""
     stack = scope.get("fastapi_inner_astack")
-    return isinstance(stack, AsyncExitStack) and bool(getattr(stack, "_exit_callbacks", ()))
+    return stack is not None and isinstance(stack, AsyncExitStack) and bool(getattr(stack, "_exit_callbacks", ()))

@@ -269,7 +269,18 @@ _REST = re.compile(r"\{\w+:(rest|path)\}")
 class HotRoute:
     """`path`: the template, as FastAPI has it."""
 
-    __slots__ = ("_checks", "_endpoint", "_parameters", "_publishes", "_request", "path", "regex", "route")
+    __slots__ = (
+        "_checks",
+        "_defaults",
+        "_endpoint",
+        "_parameters",
+        "_plain",
+        "_publishes",
+        "_request",
+        "path",
+        "regex",
+        "route",
+    )
 
     def __init__(self, route: APIRoute, dependencies: Sequence[Depends]) -> None:
         """Raises TypeError for an endpoint or a dependency that only FastAPI can call."""
@@ -279,13 +290,20 @@ class HotRoute:
         self._endpoint = route.endpoint
         self._checks = [_check_of(dependency) for dependency in dependencies]
         self._publishes = isinstance(route, PublishRoute) and "POST" in (route.methods or ())
-        self._request: str | None = None
+        self._request = ""
         self._parameters: list[_Parameter] = []
         for parameter in signature(route.endpoint, eval_str=True).parameters.values():
             if parameter.annotation is Request:
                 self._request = parameter.name
             else:
                 self._parameters.append(_Parameter.of(parameter, f"{{{parameter.name}" in route.path))
+        if not self._request:
+            raise TypeError(f"hot endpoints take the request: {route.endpoint!r}")
+        # Without a query: the values of its parameters, and whether they and those of the path need no validation.
+        self._defaults = {one.name: one.default for one in self._parameters if not one.in_path}
+        self._plain = Parameter.empty not in self._defaults.values() and all(
+            one.text for one in self._parameters if one.in_path
+        )
 
     async def respond(self, request: Request) -> Response:
         """What FastAPI would answer. Raises what the endpoint raises, and RequestValidationError."""
@@ -296,18 +314,24 @@ class HotRoute:
     async def _respond(self, request: Request) -> Response:
         for check in self._checks:
             check(request)
-        values: dict[str, Any] = {}
-        if self._parameters:
-            query = request.query_params if request.scope["query_string"] else _NO_QUERY
-            errors: list[dict[str, Any]] = []
-            for parameter in self._parameters:
-                parameter.read(request.path_params, query, values, errors)
-            if errors:
-                raise RequestValidationError(errors)
-        if self._request is not None:
-            values[self._request] = request
+        scope = request.scope
+        if self._plain and not scope["query_string"]:
+            values = {**self._defaults, **scope["path_params"]}
+        else:
+            values = self._validated(request)
+        values[self._request] = request
         response: Response = await self._endpoint(**values)
         return response
+
+    def _validated(self, request: Request) -> dict[str, Any]:
+        query = request.query_params if request.scope["query_string"] else _NO_QUERY
+        values: dict[str, Any] = {}
+        errors: list[dict[str, Any]] = []
+        for parameter in self._parameters:
+            parameter.read(request.path_params, query, values, errors)
+        if errors:
+            raise RequestValidationError(errors)
+        return values
 
 
 _NO_QUERY = QueryParams()
