@@ -10,7 +10,6 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 
 from . import __version__
-from .apps.answers.answering import Answering
 from .apps.answers.ask import ask_app
 from .apps.answers.challenges import challenges
 from .apps.answers.gateway import gateway
@@ -32,9 +31,11 @@ from .asgi.authentication import Authentication, require_unrestricted, require_u
 from .asgi.body import BodyLimit
 from .asgi.errors import answer_errors_with_problems
 from .asgi.gate import Application, Gate
+from .asgi.generate import AnswerService
 from .asgi.hosts import Hosts
 from .asgi.openapi import describe
 from .asgi.origins import Origins
+from .asgi.relayed import RelayService
 from .asgi.routing import HotRoutes
 from .factories import Services, allowed_origins, make_overview, make_registry, make_services, running
 from .hub.job import DisconnectPolicy
@@ -149,13 +150,13 @@ def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
     routes may replace any other; streams come before what is asked rarely."""
     settings, hub = services.settings, services.hub
     lost_reader = DisconnectPolicy(settings.lost_reader_s)
-    answering = partial(Answering, services.generations, services.providers, lost_reader)
+    answers_of = partial(AnswerService, services.generations, services.providers, on_disconnect=lost_reader)
     # Requests that cost money need a known user, where the server authenticates at all.
     known = [Depends(require_unrestricted)]
     if not (services.demo or settings.open_answers):
         known.append(Depends(require_user))
     own_ticket = partial(services.tickets.issue, internal=True)
-    yield gateway(services.relays, services.routes, lost_reader, environment, own_ticket), known
+    yield gateway(RelayService(services.relays, lost_reader, own_ticket), services.routes, environment), known
     for streams in (
         topics(hub, max_newest=settings.max_newest),
         notifications(hub),
@@ -167,13 +168,11 @@ def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
     ):
         yield streams, []
     for answers in (
-        lessons(answering(settings.chat_max_tokens)),
-        generations_app(
-            Answering(services.generations, services.providers, max_tokens=settings.generations_max_tokens)
-        ),
-        recipes_app(answering(settings.recipes_max_tokens), services.recipes),
-        challenges(answering(settings.challenges_max_tokens), services.conversations),
-        ask_app(answering(settings.ask_max_tokens), services.retriever),
+        lessons(answers_of(max_tokens=settings.chat_max_tokens)),
+        generations_app(answers_of(max_tokens=settings.generations_max_tokens)),
+        recipes_app(answers_of(max_tokens=settings.recipes_max_tokens), services.recipes),
+        challenges(answers_of(max_tokens=settings.challenges_max_tokens), services.conversations),
+        ask_app(answers_of(max_tokens=settings.ask_max_tokens), services.retriever),
     ):
         yield answers, known
     yield index(), []

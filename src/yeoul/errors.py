@@ -10,6 +10,7 @@
     ├── InvalidTopic         (ValueError)  a topic name that breaks the rules
     ├── EventTooLarge                      one event is larger than the bound in force
     ├── HubClosed                          the hub is draining or closed
+    ├── KeyReused                          an idempotency key came with another request before
     ├── KeysUnavailable                    whoever makes the tokens does not tell its keys at the moment
     ├── TooManyConnections                 as many streams are open as may be
     ├── TooManyRevocations                 as many users are revoked as may be remembered
@@ -49,6 +50,7 @@ __all__ = [
     "InvalidParameters",
     "InvalidToken",
     "InvalidTopic",
+    "KeyReused",
     "KeysUnavailable",
     "TooManyConnections",
     "TooManyRevocations",
@@ -114,6 +116,10 @@ class EventTooLarge(YeoulError):
 
 class HubClosed(YeoulError):
     """The hub is draining or closed: it takes no new reader and no new event."""
+
+
+class KeyReused(YeoulError):
+    """An idempotency key came with another request before."""
 
 
 class KeysUnavailable(YeoulError):

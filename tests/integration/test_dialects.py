@@ -22,6 +22,7 @@ from yeoul.hub.reasons import LIFETIME
 from yeoul.llm.dialects import DIALECTS, OpenAI
 from yeoul.llm.generations import Generations
 from yeoul.llm.provider import Delta, Finish, Usage
+from yeoul.stream import LastEventId
 
 # Korean, several code points in one emoji, a separator that splits lines in some readers, quotes, a line break.
 TOKENS = ("안", " 👩‍🍳", "\u2028", '"\\', "a\nb")
@@ -91,7 +92,9 @@ async def test_every_event_has_an_id_and_they_rise(port: int, dialect: str) -> N
     ids = [event.id for event in stream.events]
     assert None not in ids
     assert stream.raw.count(b"\nid: ") == len(ids)
-    offsets = [int((id or "").rpartition("-")[2]) for id in ids]
+    positions = [LastEventId.parse(id or "") for id in ids]
+    assert [position.final for position in positions] == [*(False for _ in positions[1:]), True]
+    offsets = [position.cursor.offset for position in positions]
     assert offsets == sorted(set(offsets))
 
 

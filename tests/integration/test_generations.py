@@ -74,7 +74,10 @@ async def test_whoever_asks_for_a_stream_gets_it_at_once(port: int) -> None:
 @pytest.mark.parametrize(
     ("body", "sent"),
     [
-        ({"prompt": "hi"}, {"model": "m", "messages": [{"role": "user", "content": "hi"}]}),
+        (
+            {"prompt": "hi"},
+            {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16_000},
+        ),
         (
             {
                 "messages": [{"role": "system", "content": "brief"}, {"role": "user", "content": "양파"}],
@@ -108,7 +111,7 @@ async def test_what_is_asked_reaches_the_model(
     [
         ({}, "body", "either `messages` or `prompt`"),
         ({"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, "body", "either"),
-        ({"prompt": " "}, "body", "say what to answer"),
+        ({"prompt": " "}, "body", "blank: write a question"),
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "robot", "content": "b"}]}, "messages.0.role", "'user'"),
         ({"messages": [{"role": "user", "content": "b", "name": "x"}]}, "messages.0.name", "unknown field"),

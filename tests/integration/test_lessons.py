@@ -197,7 +197,7 @@ async def test_the_wire_of_a_chat_is_these_bytes(port: int, upstream: Upstream) 
         f"id: {ids[0]}\ndata: \n\n"
         f"id: {ids[1]}\ndata: 안\n\n"
         f"id: {ids[2]}\ndata:  a\ndata: b\n\n"
-        f"id: {ids[4]}\ndata: [DONE]\n\n"
+        f"id: {ids[4]}.end\ndata: [DONE]\n\n"
     )
 
 

@@ -230,7 +230,7 @@ async def test_the_names_of_provider_and_model_are_the_applications() -> None:
 async def test_a_dialect_that_there_is_not_is_a_bug_of_the_applications() -> None:
     hub = Hub()
     request = Request({"type": "http", "method": "GET", "headers": [], "query_string": b""})
-    with pytest.raises(ValueError, match="no dialect 'xml': use one of plain, json, envelope, openai"):
+    with pytest.raises(ValueError, match="unknown dialect 'xml': use one of plain, json, envelope, openai"):
         await generate(hub, request, words, dialect="xml")
 
 

@@ -11,9 +11,11 @@ import pytest
 from support.event_source import EventSource
 from support.polling import generation, metrics, nobody_reads
 from support.reader import ask, open_stream
-from support.serving import one_outlet
+from support.serving import one_outlet, serving
+from support.settings import make_settings
 from support.tokens import bearer, demo_token
-from support.upstream import TOKENS, Answer, Upstream, stall
+from support.upstream import TOKENS, Answer, Upstream, complete, eof, stall
+from yeoul.app import create_app
 
 TEXT = "".join(TOKENS)
 JSON = {"Content-Type": "application/json", "Accept": "text/event-stream"}
@@ -226,7 +228,7 @@ async def test_a_lesson_whose_work_is_gone_says_so_and_is_over(port: int, path: 
     [
         ("rubbish", "is not a position of this server"),
         ("a.b.c-1", "is not a position of this server"),
-        ("abc-7", "names no answer"),
+        ("abc-7", "does not name an answer"),
     ],
 )
 async def test_a_position_that_names_no_work_is_refused_and_starts_nothing(
@@ -292,3 +294,98 @@ async def test_all_these_reconnects_count_as_one_generation(port: int) -> None:
     assert counted["yeoul_generations_started_total"] == 1
     assert counted['yeoul_generations_ended_total{provider="up",state="done"}'] == 1
     assert counted["yeoul_generation_tokens_total"] == len(TOKENS)
+
+
+# --- the last event
+
+
+STREAMS = [
+    ("/sse/chat?message=hi", "GET", b""),
+    ("/sse/fake-llm", "GET", b""),
+    ("/generations?dialect=json", "POST", b'{"prompt": "hi"}'),
+    ("/generations?dialect=openai", "POST", b'{"prompt": "hi"}'),
+]
+
+
+@one_outlet
+@pytest.mark.parametrize(("path", "method", "body"), STREAMS)
+async def test_after_the_last_event_it_is_204_even_where_the_server_has_forgotten_the_answer(
+    port: int, path: str, method: str, body: bytes
+) -> None:
+    source = EventSource(port, path, method, body, JSON)
+    await source.read_all()
+    assert source.statuses == [200, 204]
+    async with serving(create_app(make_settings())) as other:
+        source.port = other
+        await source.read_all()
+    assert source.statuses == [200, 204, 204]
+
+
+@one_outlet
+async def test_after_a_failure_it_is_204_too(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Answer(TOKENS[:2], ending=eof)]
+    source = EventSource(port, "/sse/chat?message=hi")
+    await source.read_all()
+    assert source.events[-1].type == "failure"
+    async with serving(create_app(make_settings())) as other:
+        source.port = other
+        await source.read_all()
+    assert source.statuses == [200, 204, 204]
+
+
+FETCH = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "empty"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 204),
+        ({**FETCH, "Cache-Control": "no-cache"}, 204),  # EventSource in a browser
+        (FETCH, 200),  # fetch
+    ],
+)
+async def test_a_library_on_top_of_fetch_is_given_the_last_event_again_and_a_clean_end(
+    port: int, upstream: Upstream, headers: dict[str, str], status: int
+) -> None:
+    async with await open_stream(port, "/sse/chat?message=hi", headers=headers) as stream:
+        last = (await stream.rest())[-1]
+    async with await open_stream(port, "/sse/chat?message=hi", headers=headers, last_event_id=last.id or "") as again:
+        assert again.status == status
+        assert await again.rest() == ([last] if status == 200 else [])
+        assert again.ended
+    async with (
+        serving(create_app(make_settings())) as other,
+        await open_stream(other, "/sse/chat?message=hi", headers=headers, last_event_id=last.id or "") as again,
+    ):
+        assert again.status == status
+        assert await again.rest() == []
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("dialect", ["plain", "json", "envelope"])
+@pytest.mark.parametrize("ending", [complete(), eof])
+async def test_a_client_may_ask_for_a_named_last_event(
+    port: int, upstream: Upstream, dialect: str, ending: object
+) -> None:
+    upstream.scripts = [Answer(ending=ending)]  # type: ignore[arg-type]
+    path = f"/generations?dialect={dialect}&end_event=true"
+    async with await open_stream(port, path, method="POST", headers=JSON, body=b'{"prompt": "hi"}') as stream:
+        *before, last = await stream.rest()
+    assert (last.type, json.loads(last.data)) == ("stream.end", {"state": "incomplete" if ending is eof else "done"})
+    assert last.id is not None
+    assert last.id.endswith(".end")
+    assert not any((event.id or "").endswith(".end") for event in before)
+    location = stream.headers["location"]
+    async with await open_stream(port, f"{location}/stream?dialect={dialect}") as without:
+        assert "stream.end" not in {event.type for event in await without.rest()}
+    # Cut right before it, it still comes.
+    async with await open_stream(
+        port, path, method="POST", headers=JSON, body=b'{"prompt": "hi"}', last_event_id=before[-1].id or ""
+    ) as again:
+        assert await again.rest() == [last]
+
+
+async def test_the_openai_dialect_never_has_it(port: int) -> None:
+    path = "/generations?dialect=openai&end_event=true"
+    async with await open_stream(port, path, method="POST", headers=JSON, body=b'{"prompt": "hi"}') as stream:
+        assert (await stream.rest())[-1].data == "[DONE]"

@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from yeoul.asgi.generate import dialect_named, end_or_departure, generation_stream
+from yeoul.asgi.generate import end_or_departure, find_dialect, generation_stream
 from yeoul.hub import Hub
 from yeoul.llm.dialects import DIALECTS, Json, State
 from yeoul.llm.generation import Generation
@@ -40,12 +40,12 @@ def request(left: asyncio.Event) -> Request:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_a_dialect_is_found_by_its_name(name: str) -> None:
-    assert dialect_named(name) is DIALECTS[name]
+    assert find_dialect(name) is DIALECTS[name]
 
 
 def test_a_name_that_is_none_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match="no dialect 'x': use one of plain, json, envelope, openai"):
-        dialect_named("x")
+    with pytest.raises(ValueError, match="unknown dialect 'x': use one of plain, json, envelope, openai"):
+        find_dialect("x")
 
 
 async def test_whoever_waits_for_the_whole_answer_is_told_how_it_ended(hub: Hub) -> None:

@@ -147,15 +147,33 @@ async def test_a_refused_stream_changes_nothing_and_is_counted_by_its_bound() ->
             with pytest.raises(TooManyConnections):
                 await hub.subscribe(["b"], SubscribeOptions(principal=principal))
         with pytest.raises(TooManyConnections):
-            hub.check_admission(Principal())
+            hub.reserve(Principal())
         assert hub.stats.refused == {"user": 2, "all": 3}
         assert (hub.stats.readers, hub.stats.opened, hub.followed, places(hub)) == (3, 3, 1, 3)
         await hub.publish("a", Event("x"))
         await outlet.take(1)
         third.end()
-        hub.check_admission(BOB)
-        await follow(hub, "b", principal=BOB)
+        reservation = hub.reserve(BOB)
+        with pytest.raises(TooManyConnections):
+            await hub.subscribe(["b"], SubscribeOptions(principal=BOB))
+        last = await hub.subscribe(["b"], SubscribeOptions(principal=BOB, reservation=reservation))
+        with pytest.raises(RuntimeError):
+            await hub.subscribe(["b"], SubscribeOptions(principal=BOB, reservation=reservation))
         assert not one.closed
+        last.end()
+        assert places(hub) == 2
+
+
+async def test_a_reservation_that_is_not_used_is_given_back_once() -> None:
+    async with Hub(max_connections=1) as hub:
+        reservation = hub.reserve(BOB)
+        assert places(hub) == 1
+        reservation.release()
+        reservation.release()
+        assert places(hub) == 0
+        reservation = hub.reserve(BOB)
+        del reservation
+        assert places(hub) == 0
 
 
 async def test_a_place_is_given_back_where_a_stream_cannot_be_made() -> None:

@@ -65,7 +65,7 @@ def test_done_is_one_event_at_the_very_end(name: str, types: list[str], data: li
     events = shown(name, *outcome_events(DONE))
     assert [event.type for event in events] == types
     assert [event.data for event in events] == data
-    assert events[0].id == "ep-2"
+    assert events[0].id == "ep-2.end"
 
 
 def test_openai_is_done_with_a_reason_then_its_marker() -> None:
@@ -133,7 +133,7 @@ def test_a_failure_says_whether_trying_again_helps(name: str, members: dict[str,
 def test_trouble_is_told_with_its_reason_and_is_never_done(name: str, state: State) -> None:
     events = shown(name, *outcome_events(Outcome(state, error="why: 이유\u2028")))
     assert "이유" in events[0].data
-    assert events[0].id == "ep-1"
+    assert events[0].id == ("ep-1" if name == "openai" else "ep-1.end")
     assert [event.data for event in events[1:]] == (["[DONE]"] if name == "openai" else [])
     assert not any(
         "true" in event.data or event.type == "complete" or "finish_reason" in event.data for event in events
@@ -179,8 +179,8 @@ def test_openai_shows_opening_events_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("outcome", [DONE, Outcome(State.CANCELLED, error="stopped"), Outcome(State.DONE, "length")])
-def test_how_it_ended_is_told_twice_so_that_each_dialect_can_choose_its_place(outcome: Outcome) -> None:
-    finish, end = outcome_events(outcome)
-    assert (finish.type, end.type) == ("finish", "end")
-    assert finish.data == end.data
+def test_how_it_ended_is_in_each_of_the_last_events(outcome: Outcome) -> None:
+    finish, end, last = outcome_events(outcome)
+    assert (finish.type, end.type, last.type) == ("finish", "end", "last")
+    assert finish.data == end.data == last.data
     assert json.loads(finish.data)["state"] == outcome.state

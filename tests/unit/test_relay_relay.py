@@ -27,7 +27,7 @@ async def start(relays: Relays, upstream: Upstream, **values: object) -> Relay:
 async def test_a_relay_is_read_from_its_beginning_to_its_end(hub: Hub) -> None:
     async with Upstream(Says()) as upstream:
         relay = await start(Relays(hub), upstream)
-        _, outlet = await follow(hub, relay.topic, after=relay.origin, encoding=relay.encoding, until_final=True)
+        _, outlet = await follow(hub, relay.topic, after=relay.origin, encoding=relay.encoding(), until_final=True)
         await outlet.until(lambda o: o.finished)
         assert len(outlet.events) == len(Says().pieces)
         await relay.ended()
@@ -41,7 +41,7 @@ async def test_a_drain_gives_running_relays_their_grace(grace: float, said: str 
     async with Upstream(Says(hold=(2, go_on))) as upstream:
         relays = Relays(hub, grace_seconds=grace)
         relay = await start(relays, upstream)
-        _, outlet = await follow(hub, relay.topic, after=relay.origin, encoding=relay.encoding, until_final=True)
+        _, outlet = await follow(hub, relay.topic, after=relay.origin, encoding=relay.encoding(), until_final=True)
         await outlet.take(2)
         closing = asyncio.create_task(hub.close())
         if grace:
@@ -80,7 +80,7 @@ async def test_stopped_before_the_upstream_has_begun_it_says_so(hub: Hub) -> Non
 async def test_stopped_after_its_end_marker_it_is_done(hub: Hub) -> None:
     async with Upstream(Says(ending=hang)) as upstream:
         relay = await start(Relays(hub), upstream)
-        _, outlet = await follow(hub, relay.topic, after=relay.origin, encoding=relay.encoding)
+        _, outlet = await follow(hub, relay.topic, after=relay.origin, encoding=relay.encoding())
         await outlet.take(len(Says().pieces))
         relay.cancel()
         await relay.ended()

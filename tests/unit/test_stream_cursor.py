@@ -64,10 +64,19 @@ def test_the_text_forms(text: str, epoch: str, offset: int, work: str | None) ->
     assert str(last) == text
 
 
+@pytest.mark.parametrize("text", ["a-1.end", "w.a-1.end", "-.a-0.end"])
+def test_the_id_of_a_last_event_says_so(text: str) -> None:
+    last = LastEventId.parse(text)
+    assert last.final
+    assert str(last) == text
+    assert not LastEventId.parse(text.removesuffix(".end")).final
+
+
 GARBAGE = ["", "-", "a", "1042", "a-", "-1", "a--1", "a-+1", "a-1 ", " a-1", "a-1\n", "a-1\r\n", "a-1\0", "a-1٣"]
 GARBAGE += ["A-1", "aB-1", "a_b-1", "é-1", "a-٣", "a-１", "a-01", "a-00", "a-1e3", "a-0x1", "a-1_0", "a-1-2", "a-b-1"]
 GARBAGE += [f"{'z' * 33}-1", "a-1000000000000000000", "a-9223372036854775808", ".a-1", "w..a-1", "w.v.a-1", "w/.a-1"]
 GARBAGE += [f"{'W' * 65}.a-1", "w.a", "w.1", "여.a-1", "w.\n.a-1", "null", "undefined", "*", "$", "a,b", "a-1.0"]
+GARBAGE += ["a-1.", "a-1.end.end", "a-1.END", "a-1.en", "w.end", "a.end", "a-1.end "]
 
 
 @pytest.mark.parametrize("text", GARBAGE)

@@ -22,6 +22,7 @@ from ..errors import (
     HubClosed,
     InvalidCursor,
     InvalidTopic,
+    KeyReused,
     KeysUnavailable,
     TooManyConnections,
     TooManyRevocations,
@@ -54,6 +55,7 @@ FAILED = "internal error: the server's log has the details"
 _STATUS: dict[type[Exception], int] = {
     InvalidCursor: 400,
     InvalidTopic: 422,
+    KeyReused: 422,
     UnknownCollection: 404,
     UnknownModel: 422,
     UnknownProvider: 422,
@@ -86,6 +88,7 @@ _RETRY_AFTER: dict[type[Exception], int] = {
 _FIELD: dict[type[Exception], str] = {
     InvalidCursor: "Last-Event-ID",
     InvalidTopic: "topic",
+    KeyReused: "Idempotency-Key",
     UnknownCollection: "collection",
     UnknownModel: "model",
     UnknownProvider: "provider",

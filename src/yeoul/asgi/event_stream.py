@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 
 from starlette.background import BackgroundTask
@@ -19,15 +20,15 @@ from ..hub.encoding import WIRE
 from ..hub.limits import Principal
 from ..hub.reasons import CLIENT_LEFT, ERROR, OVER, SEND_TIMEOUT
 from ..sse import Event, comment, json_data
-from ..stream import Cursor, LastEventId
-from .authentication import challenge, principal_of
+from ..stream import Cursor
+from .authentication import challenge
 from .errors import Problem, problem_of
 from .headers import headers_of
 from .origins import is_cross_site_navigation
 from .passthrough import has_open_dependencies, innermost_send
-from .rates import count_connect
+from .stream_request import StreamRequest
 
-__all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "departure", "last_event_id"]
+__all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "complete", "departure"]
 
 # The ASGI scope extension by which a server offers to write a stream itself (server/exchange.py): a method of the
 # object whose `send` the application was given. It is called after the head was sent, with the reader, the events that
@@ -57,15 +58,24 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 _RAW_HEADERS = _raw(STREAM_HEADERS)
 
 
-def last_event_id(request: HTTPConnection) -> LastEventId | None:
-    """The position the client had: the Last-Event-ID header, else `lastEventId` in the query (for clients that cannot
-    set headers on a first request). None where there is none. Raises InvalidCursor."""
-    scope = request.scope
-    sent = headers_of(scope).text(b"last-event-id")
-    # What is not used is checked too: a wrong position is a mistake wherever it stands.
-    asked = request.query_params.get("lastEventId") if scope["query_string"] else None
-    positions = [LastEventId.parse(text) for text in (sent, asked) if text]
-    return positions[0] if positions else None
+def complete(request: HTTPConnection) -> Response:
+    """The response to a client that has had the last event of its stream.
+
+    204 ends the reconnecting of `EventSource` (WHATWG HTML, 9.2.3). Libraries on top of `fetch` take a 204 for an
+    error, since it has no Content-Type, and repeat the request for ever; a stream that ends cleanly stops them.
+    """
+    if _is_fetch(request):
+        return Response(_COMMENT, headers=STREAM_HEADERS)
+    return Response(status_code=204, headers={"cache-control": "no-store"})
+
+
+def _is_fetch(request: HTTPConnection) -> bool:
+    """Whether the client uses `fetch`. Browsers (and Node.js) send `Sec-Fetch-Mode` with both; `EventSource` is a GET
+    whose cache mode is "no-store", for which they send `Cache-Control: no-cache` (WHATWG HTML, 9.2.2; Fetch, 4.6)."""
+    headers = headers_of(request.scope)
+    if b"sec-fetch-mode" not in headers:
+        return False
+    return request.scope["method"] != "GET" or "no-cache" not in (headers.text(b"cache-control") or "")
 
 
 async def departure(receive: Receive) -> None:
@@ -85,9 +95,12 @@ class EventStream(Response):
     `greeting` (where that is a function, it is asked when this reader has been counted among those of its topics).
     `until_final`: end after the topic's final event, and answer 204 to a client that has had it (`EventSource` then
     stops coming back). `principal`: the reader's, by default the one that `asgi/authentication.py` found; when its
-    token ends, so does the stream. A wrong position or topic name, and a bound on open streams, are answered with a
-    problem document, like a hub that is shutting down.
+    token ends, so does the stream. `opened`: the request, where it was read before, and a place taken for the stream. A
+    wrong position or topic name, and a bound on open streams, are answered with a problem document, like a hub that is
+    shutting down.
     """
+
+    media_type = "text/event-stream"
 
     def __init__(
         self,
@@ -105,6 +118,7 @@ class EventStream(Response):
         until_final: bool = False,
         headers: Mapping[str, str] | None = None,
         principal: Principal | None = None,
+        opened: StreamRequest | None = None,
     ) -> None:
         self.status_code = 200
         self.background: BackgroundTask | None = None
@@ -119,6 +133,7 @@ class EventStream(Response):
         self._encoding = encoding
         self._until_final = until_final
         self._principal = principal
+        self._opened = opened
         self._hello = hello
         self._greeting = greeting
         self._opening = opening
@@ -136,9 +151,12 @@ class EventStream(Response):
         try:
             if headers_of(scope).get(b"sec-fetch-mode") == b"navigate" and is_cross_site_navigation(self._request):
                 raise Problem(403, _NO_LINK)  # it would make its user appear in a chat room, for example
-            count_connect(self._request)
-            position = last_event_id(self._request)
-            reader = await self._hub.subscribe(self._topics, self._options(position))
+            opened = self._opened or StreamRequest.of(self._request, self._principal)
+            position = opened.position
+            if position is not None and position.final and self._until_final and not _is_fetch(self._request):
+                await complete(self._request)(scope, receive, send)
+                return
+            reader = await self._hub.subscribe(self._topics, self._options(opened))
         except InvalidToken as error:
             await problem_of(challenge(str(error), invalid=True))(scope, receive, send)
             return
@@ -148,21 +166,27 @@ class EventStream(Response):
         try:
             if position is not None and self._until_final and reader.exhausted:
                 reader.end(OVER)
-                await Response(status_code=204, headers={"cache-control": "no-store"})(scope, receive, send)
+                await complete(self._request)(scope, receive, send)
                 return
             await self._stream(reader, self._first_events(position is None), scope, receive, send)
         except BaseException:
             reader.end(ERROR)
             raise
 
-    def _options(self, position: LastEventId | None) -> SubscribeOptions:
+    def _options(self, opened: StreamRequest) -> SubscribeOptions:
+        position, after = opened.position, self._after
+        if position is not None:
+            # A client that has had the last event, and comes back all the same, is sent it again: see `complete`.
+            repeats = position.final and self._until_final and position.cursor.offset > 0
+            after = replace(position.cursor, offset=position.cursor.offset - 1) if repeats else position.cursor
         return SubscribeOptions(
-            after=self._after if position is None else position.cursor,
+            after=after,
             newest=self._newest,
             always_new=self._always_new,
             encoding=self._encoding,
             until_final=self._until_final,
-            principal=self._principal or principal_of(self._request),
+            principal=opened.principal,
+            reservation=opened.reservation,
         )
 
     async def _stream(

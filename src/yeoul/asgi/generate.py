@@ -1,12 +1,14 @@
-"""Answering with a generation: start it once, attach to it ever after."""
+"""Answering requests with generations: started once, resumed by the same request whenever it is sent again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,22 +19,26 @@ from ..hub.job import CONTINUE, DisconnectPolicy
 from ..llm.dialects import DIALECTS, Dialect, GenerationInfo, Outcome, State
 from ..llm.generation import Generation
 from ..llm.generations import Generations
+from ..llm.provider import Delta, Finish, Item, Prompt
+from ..llm.providers import Providers
 from ..llm.sources import Source, Texts
 from ..sse import Event
 from .authentication import caller_of
 from .errors import Problem, problem_of, retry_after
 from .event_stream import EventStream, departure
-from .resume import attach_or_start, finite_stream
+from .resume import find_job, finite_stream, resume_or_start, start_once
+from .stream_request import StreamRequest, wants_end_event
 
 __all__ = [
-    "dialect_named",
+    "AnswerService",
+    "NewAnswer",
     "end_or_departure",
     "failure_events",
     "failure_stream",
+    "find_dialect",
     "generate",
     "generation_stream",
     "problem_of_outcome",
-    "start_or_attach",
 ]
 
 _Chunk = TypeVar("_Chunk")
@@ -41,11 +47,11 @@ _Chunk = TypeVar("_Chunk")
 _STATUSES = {"rate_limited": 429, "timeout": 504}
 
 
-def dialect_named(name: str) -> type[Dialect]:
-    """Raises ValueError, which lists the dialects that there are."""
+def find_dialect(name: str) -> type[Dialect]:
+    """Raises ValueError, which lists the dialects."""
     dialect = DIALECTS.get(name)
     if dialect is None:
-        raise ValueError(f"no dialect {name!r}: use one of {', '.join(DIALECTS)}")
+        raise ValueError(f"unknown dialect {name!r}: use one of {', '.join(DIALECTS)}")
     return dialect
 
 
@@ -60,73 +66,179 @@ async def generate(
     model: str = "app",
     on_disconnect: DisconnectPolicy = CONTINUE,
 ) -> Response:
-    """Streams an answer that survives its reader.
+    """Streams an answer that outlives its readers.
 
-    `source`: an async iterator of text, or a function that makes one (awaited where need be). It is called, and
-    consumed, only when this request starts the answer (an iterator that is not needed is closed): a client that comes
-    back with its last `id:` (`EventSource` does so by itself, a fetch client by sending the same request with
-    `Last-Event-ID`) attaches to the answer it started, at the next token; once it has had the end it gets 204. `text`
-    picks the text out of each chunk, for an SDK's stream (None or "" skips it). `on_disconnect`: by default the answer
-    goes on without readers.
+    `source`: an async iterator, or a function that returns one (awaited if need be). It is called and consumed only
+    when this request starts the answer; an iterator that is not needed is closed. A client that comes back with its
+    last `id:` (`EventSource` does so by itself, a fetch client by sending the same request with `Last-Event-ID`) reads
+    on at the next token. A client that has read the end gets 204.
+
+    The iterator yields text, the chunks of a stream of the OpenAI SDK, or items of `yeoul.llm` (`Delta`, `Note`,
+    `Finish`, as a provider's stream does). For the chunks of other SDKs, `text` returns the text of each (None or ""
+    for none).
+
+    `dialect`: how the stream looks, "plain", "json", "envelope", "openai" or a class. `provider` and `model` are the
+    answer's labels in metrics and in its state. `on_disconnect`: what to do without readers; by default the answer goes
+    on.
+
+    Raises TypeError for a source that is neither an async iterator nor a function, ValueError for an unknown dialect.
     """
-    form = dialect_named(dialect) if isinstance(dialect, str) else dialect
-    generations = Generations.of(hub)
+    form = find_dialect(dialect) if isinstance(dialect, str) else dialect
     texts = Texts(source, text)
-    taken = False
+    used = False
 
-    async def start(request_key: str | None) -> Generation:
-        nonlocal taken
-        generation = await generations.start(
-            texts,
-            provider=provider,
-            model=model,
-            owner=caller_of(request).owner,
-            policy=on_disconnect,
-            request_key=request_key,
-        )
-        taken = True
-        return generation
+    def new() -> NewAnswer:
+        nonlocal used
+        used = True  # from here on the answer closes it
+        return NewAnswer(texts, provider, model)
 
     try:
-        return await start_or_attach(generations, request, start, dialect=form)
+        return await resume_or_start(_AnswerRoute(Generations.of(hub), request, new, form, on_disconnect), request)
     finally:
-        if not taken:
+        if not used:
             await texts.aclose()
 
 
-async def start_or_attach(
-    generations: Generations,
-    request: Request,
-    start: Callable[[str | None], Awaitable[Generation]],
-    *,
-    dialect: type[Dialect],
-    location: str | None = None,
-    failed: Callable[[YeoulError], Response] = problem_of,
-) -> Response:
-    """The stream of the generation that the request's Last-Event-ID names, or of a new one: `attach_or_start`.
+@dataclass(frozen=True, slots=True)
+class NewAnswer:
+    """What an answer is started with. `data`: kept with the generation, for the app that starts it."""
 
-    `location`: the path that generations are found under, for a `Location` header.
+    source: AsyncIterator[Item]
+    provider: str
+    model: str
+    data: Any = None
+
+
+# Called only where an answer is started. Raises YeoulError.
+_New = Callable[[], NewAnswer | Awaitable[NewAnswer]]
+
+
+class AnswerService:
+    """Starts the answers of an app, and finds them again.
+
+    `on_disconnect`: what to do without readers with an answer whose request reads it. `max_tokens`: the bound of an
+    answer where the prompt has none; without a bound a small model may write until its context is full. `location`: the
+    path under which generations are resources.
     """
 
-    def stream(generation: Generation) -> Response:
-        headers = {"location": f"{location}/{generation.id}"} if location else None
-        return generation_stream(generation.hub, request, generation, dialect, started=True, headers=headers)
+    def __init__(
+        self,
+        generations: Generations,
+        providers: Providers,
+        *,
+        on_disconnect: DisconnectPolicy = CONTINUE,
+        max_tokens: int | None = None,
+        location: str = "/generations",
+    ) -> None:
+        self.generations = generations
+        self.providers = providers
+        self._on_disconnect = on_disconnect
+        self._max_tokens = max_tokens
+        self._location = location
 
-    def lost() -> list[Event]:
-        gone = "this answer was interrupted or is no longer kept: ask again"
-        return failure_events(dialect, Outcome(State.INTERRUPTED, error=gone, retryable=True))
+    def ask(
+        self,
+        prompt: Prompt,
+        provider: str | None = None,
+        *,
+        source: Callable[[AsyncGenerator[Delta | Finish, None]], AsyncIterator[Item]] | None = None,
+        data: Any = None,
+    ) -> NewAnswer:
+        """The answer of this provider to the prompt, by default of the server's provider. `source`: what the answer is
+        made of, from the provider's stream. Raises UnknownProvider, UnknownModel."""
+        chosen = self.providers.choose(provider, prompt.model)
+        stream = chosen.stream(self.bounded(prompt))
+        return NewAnswer(stream if source is None else source(stream), chosen.name, prompt.model or chosen.model, data)
 
-    return await attach_or_start(generations, request, start, stream=stream, lost=lost, failed=failed)
+    def bounded(self, prompt: Prompt) -> Prompt:
+        """The prompt with the app's bound, where it has none."""
+        return prompt if prompt.max_tokens is not None else replace(prompt, max_tokens=self._max_tokens)
+
+    async def stream(
+        self,
+        request: Request,
+        new: _New,
+        *,
+        dialect: type[Dialect],
+        on_disconnect: DisconnectPolicy | None = None,
+        failed: Callable[[YeoulError], Response] = problem_of,
+    ) -> Response:
+        """The stream of a new answer, or of the one that this request has started before. `failed`: the response where
+        `new` raised a YeoulError."""
+        policy = self._on_disconnect if on_disconnect is None else on_disconnect
+        route = _AnswerRoute(self.generations, request, new, dialect, policy, failed, self._location)
+        return await resume_or_start(route, request)
+
+    async def start(
+        self, request: Request, new: _New, *, on_disconnect: DisconnectPolicy = CONTINUE
+    ) -> tuple[Generation, bool]:
+        """For routes that do not respond with the stream: a new answer, and True; or the one that the same
+        Idempotency-Key has started before, and False. Raises Problem (400, 403, 429), and what `new` raises."""
+        route = _AnswerRoute(self.generations, request, new, DIALECTS["json"], on_disconnect)
+        return await start_once(self.generations, request, lambda: route.start(None))
+
+    def find(self, id: str, request: Request) -> Generation | None:
+        """The answer of this id that the caller may read."""
+        return find_job(self.generations, id, request)
+
+    def location_of(self, generation: Generation) -> str:
+        return f"{self._location}/{generation.id}"
+
+
+@dataclass(slots=True)
+class _AnswerRoute:
+    """`resume.JobRoute` of generations."""
+
+    jobs: Generations
+    request: Request
+    new: _New
+    dialect: type[Dialect]
+    on_disconnect: DisconnectPolicy
+    respond_to: Callable[[YeoulError], Response] = problem_of
+    location: str | None = None
+
+    async def start(self, request_key: str | None) -> Generation:
+        made = self.new()
+        answer = await made if inspect.isawaitable(made) else made
+        try:
+            return await self.jobs.start(
+                answer.source,
+                provider=answer.provider,
+                model=answer.model,
+                owner=caller_of(self.request).owner,
+                policy=self.on_disconnect,
+                request_key=request_key,
+                data=answer.data,
+            )
+        except BaseException:
+            close = getattr(answer.source, "aclose", None)
+            if close is not None:
+                await close()
+            raise
+
+    async def early_response(self, job: Generation) -> Response | None:
+        return None
+
+    def stream(self, job: Generation, opened: StreamRequest) -> Response:
+        headers = {"location": f"{self.location}/{job.id}"} if self.location else None
+        return generation_stream(job.hub, self.request, job, self.dialect, started=True, headers=headers, opened=opened)
+
+    def failed(self, error: YeoulError) -> Response:
+        return self.respond_to(error)
+
+    def lost(self) -> list[Event]:
+        text = "this answer was interrupted or is no longer kept: ask again"
+        return failure_events(self.dialect, Outcome(State.INTERRUPTED, error=text, retryable=True))
 
 
 def failure_events(dialect: type[Dialect], outcome: Outcome) -> list[Event]:
-    """How a dialect says that there is no answer, where there is no generation to say it."""
+    """How a dialect reports that there is no answer, where there is no generation."""
     form = dialect(GenerationInfo("", "", 0))
     return [Event(data, kind) for kind, data in filter(None, (form.finish(outcome), form.end(outcome)))]
 
 
 def failure_stream(dialect: type[Dialect], error: Exception) -> Response:
-    """A stream with status 200 that says what is wrong, for routes whose contract is to fail like that."""
+    """A stream with status 200 that says what is wrong, for routes whose contract is to fail in this way."""
     wait = retry_after(error)
     passes = wait is not None
     kind = "busy" if passes else "rejected"
@@ -143,11 +255,12 @@ def generation_stream(
     started: bool = False,
     snapshot: bool = False,
     headers: Mapping[str, str] | None = None,
+    opened: StreamRequest | None = None,
 ) -> EventStream:
     """The generation's events from its beginning, or from the request's Last-Event-ID.
 
     `snapshot`: a new reader first gets the notes and the text so far as one event, then what follows. `started`: see
-    `Generation.encoding`.
+    `Generation.encoding`. `opened`: see EventStream.
     """
     opening: list[Event] = []
     after = generation.origin
@@ -155,7 +268,7 @@ def generation_stream(
         form = dialect(generation.info)
         notes = filter(None, (form.note(kind, data) for kind, data in generation.notes))
         kind, data = form.delta(generation.text)
-        # Whoever is cut between these events has not had the text: it comes back to the beginning.
+        # A reader that is cut between these events has not had the text: it comes back to the beginning.
         opening = [*(Event(note, type, str(generation.origin)) for type, note in notes), Event(data, kind)]
         after = generation.position
     return EventStream(
@@ -164,10 +277,11 @@ def generation_stream(
         request,
         after=after,
         opening=opening,
-        encoding=generation.encoding(dialect, started=started),
+        encoding=generation.encoding(dialect, started=started, end_event=wants_end_event(request)),
         hello=False,
         until_final=True,
         headers=headers,
+        opened=opened,
     )
 
 
@@ -179,8 +293,8 @@ def problem_of_outcome(outcome: Outcome) -> Problem:
 
 
 async def end_or_departure(request: Request, generation: Generation) -> Outcome:
-    """How it ended, for an answer that is given at once: a client that leaves meanwhile stops it, since nobody else
-    knows of it."""
+    """How it ended, for a response that has the whole answer. A client that leaves meanwhile stops the answer, since
+    nobody else knows of it."""
 
     async def stop() -> None:
         await departure(request.receive)

@@ -18,7 +18,10 @@ from .authentication import caller_of
 from .errors import Problem
 from .headers import headers_of, text_of
 
-__all__ = ["IdempotencyKeys", "once"]
+__all__ = ["REPLAYED", "IdempotencyKeys", "RequestKey", "once", "request_key_of"]
+
+# The header of a response that repeats an earlier one.
+REPLAYED = "Idempotency-Replayed"
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -47,8 +50,33 @@ class _Answer:
 
     def again(self) -> Response:
         response = Response(self.body, self.status)
-        response.raw_headers = [*self.headers, (b"idempotency-replayed", b"true")]
+        response.raw_headers = [*self.headers, (REPLAYED.lower().encode(), b"true")]
         return response
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """The `Idempotency-Key` of a request: `name` is unique for the caller, the address and the key; `content` is a
+    digest of the body."""
+
+    caller: str
+    place: bytes
+    content: bytes
+
+    @property
+    def name(self) -> str:
+        return f"{self.caller} {self.place.hex()}"
+
+
+async def request_key_of(request: Request) -> RequestKey | None:
+    """None for a request without a key. Raises Problem (400) for an invalid key."""
+    headers = headers_of(request.scope)
+    if b"idempotency-key" not in headers:
+        return None
+    keys = [value.decode("latin-1") for value in headers.all(b"idempotency-key")]
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+        raise Problem(400, "invalid Idempotency-Key: send one of 1 to 255 visible ASCII characters, such as a UUID")
+    return RequestKey(_caller(request), _place(request, keys[0]), await _digest(request))
 
 
 class IdempotencyKeys:
@@ -87,14 +115,10 @@ class IdempotencyKeys:
         Raises Problem: 400 for a key that is none, 409 while the first request with it is under way, 422 where that was
         another request.
         """
-        headers = headers_of(request.scope)
-        if b"idempotency-key" not in headers:
+        key = await request_key_of(request)
+        if key is None:
             return await answer()
-        keys = [value.decode("latin-1") for value in headers.all(b"idempotency-key")]
-        if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
-            raise Problem(400, "invalid Idempotency-Key: send one of 1 to 255 visible ASCII characters, such as a UUID")
-        name = (_caller(request), _place(request, keys[0]))
-        digest = await _digest(request)
+        name, digest = (key.caller, key.place), key.content
         known = self._known(name, digest)
         if known is not None:
             self.counts["replayed"] += 1

@@ -21,11 +21,11 @@ from ..hub import Hub
 from ..hub.producer import Producer, UnsendableValue
 from ..hub.topic import check_topic
 from ..sse import Event, json_data
-from .authentication import IDENTITY, principal_of, require_subscribe
+from .authentication import IDENTITY, require_subscribe
 from .errors import Problem, problem_of
 from .event_stream import EventStream
-from .rates import count_connect
 from .routing import stream_route
+from .stream_request import StreamRequest
 
 __all__ = ["live_stream"]
 
@@ -120,14 +120,15 @@ class _LiveStream:
         topic = self._topic(request, values)
         if IDENTITY in request.scope:
             require_subscribe(request, [topic])
+        opened = None
         if topic not in self._producers and request.method != "HEAD":
             try:
-                count_connect(request)
-                self.hub.check_admission(principal_of(request))  # before there is a producer: anyone could make many
+                opened = StreamRequest.of(request)
+                opened.reserve(self.hub)  # before there is a producer: anyone could make many
                 self._produce(topic, values)
             except (Problem, YeoulError) as error:
                 return problem_of(error)
-        return EventStream(self.hub, topic, request, newest=self._newest)
+        return EventStream(self.hub, topic, request, newest=self._newest, opened=opened)
 
     def _produce(self, topic: str, values: Mapping[str, object]) -> None:
         def forget() -> None:

@@ -24,9 +24,6 @@ _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 _MAX_CALLERS = 20_000
 _MAX_TIMES = 1_000_000
 
-# In the ASGI scope: that the stream which the request opens was counted.
-_COUNTED = "yeoul.connect_counted"
-
 
 class Rate:
     """A number of requests in any period of a length, as in `100/second`: a moving window, which no burst across a
@@ -168,11 +165,9 @@ def count_publish(request: HTTPConnection) -> None:
 
 
 def count_connect(request: HTTPConnection) -> None:
-    """For responses that stream: `EventStream` calls it, and routes that start work call it before they do. A request
-    is counted once. Raises Problem (429)."""
+    """For responses that stream: `StreamRequest.of` calls it. Raises Problem (429)."""
     rates = _rates(request)
-    if rates is not None and _COUNTED not in request.scope:
-        request.scope[_COUNTED] = True
+    if rates is not None:
         rates.connect(request)
 
 

@@ -1,10 +1,11 @@
-"""Answering with a relayed stream: ask the upstream once, attach to its stream ever after."""
+"""Answering requests with relayed streams: the upstream is asked once, and its stream resumed by the same request."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from math import ceil
 
 from starlette.requests import Request
@@ -22,102 +23,117 @@ from ..sse import Event
 from .authentication import caller_of
 from .errors import problem
 from .event_stream import EventStream
-from .resume import attach_or_start, finite_stream
+from .headers import media_type, text_of
+from .resume import finite_stream, resume_or_start
+from .stream_request import StreamRequest, wants_end_event
 
-__all__ = ["OwnTicket", "own_address", "relayed"]
+__all__ = ["OwnTicket", "RelayService", "own_address"]
 
-# Makes a ticket for one request of this server to itself, on behalf of somebody.
+# Issues a ticket for one request of this server to itself, on behalf of a user.
 OwnTicket = Callable[[Identity], Awaitable[str]]
 
-# Servers of ours that a request may come through. More is a circle of other shape.
+# Yeoul servers that a request may pass. More than that is a loop.
 _MAX_HOPS = 8
 _PSEUDONYM = re.compile(r"\byeoul-[0-9a-f]{12}\b")
 
 
-async def relayed(
-    relays: Relays,
-    request: Request,
-    route: Route,
-    *,
-    credential: str | None,
-    own_ticket: OwnTicket | None = None,
-    policy: DisconnectPolicy,
-) -> Response:
-    """The stream of the relay that the request's Last-Event-ID names, or of a new one. `policy`: where the route has
-    none of its own. `own_ticket`: what this server takes from itself, for routes that lead to it; so that what the
-    caller may not do is not done by way of the gateway, and what comes of it is the caller's."""
+@dataclass(frozen=True, slots=True)
+class RelayService:
+    """Relays the streams of routes. `on_disconnect`: for routes that have no policy of their own. `own_ticket`: what
+    this server accepts from itself, for routes that lead to it; so that a user has no more rights through the gateway,
+    and what is started belongs to the user."""
 
-    async def start(request_key: str | None) -> Relay:
-        values = route.read(request.query_params.multi_items(), await _body(request))
+    relays: Relays
+    on_disconnect: DisconnectPolicy = CONTINUE
+    own_ticket: OwnTicket | None = None
+
+    async def stream(self, request: Request, route: Route, credential: str | None) -> Response:
+        """The stream of a new relay, or of the one that this request has started before. `credential`: the
+        upstream's."""
+        if self._is_loop(request):
+            return _failure_response(route, LOOP)
+        return await resume_or_start(_RelayRoute(self, request, route, credential), request)
+
+    def _is_loop(self, request: Request) -> bool:
+        hops = _PSEUDONYM.findall(request.headers.get("via", ""))
+        return self.relays.pseudonym in hops or len(hops) >= _MAX_HOPS
+
+
+@dataclass(slots=True)
+class _RelayRoute:
+    """`resume.JobRoute` of relays."""
+
+    service: RelayService
+    request: Request
+    route: Route
+    credential: str | None
+
+    @property
+    def jobs(self) -> Relays:
+        return self.service.relays
+
+    async def start(self, request_key: str | None) -> Relay:
+        request, route, relays = self.request, self.route, self.service.relays
+        values = route.read(request.query_params.multi_items(), await _json_body(request))
         caller = caller_of(request)
         own, ticket = "", None
         if route.upstream.is_own:
             own = own_address(request.scope)
-            ticket = await own_ticket(caller) if own_ticket is not None else None
+            ticket = await self.service.own_ticket(caller) if self.service.own_ticket is not None else None
         via = [*_PSEUDONYM.findall(request.headers.get("via", "")), relays.pseudonym]
-        outgoing = route.build(values, own=own, ticket=ticket, credential=credential, via=via)
         return await relays.start(
             route,
-            outgoing,
-            credential=credential or ticket,
+            route.build(values, own=own, ticket=ticket, credential=self.credential, via=via),
+            credential=self.credential or ticket,
             owner=caller.owner,
-            policy=_policy(route, policy),
+            policy=_policy(route, self.service.on_disconnect),
             request_key=request_key,
         )
 
-    def stream(relay: Relay) -> Response:
+    async def early_response(self, job: Relay) -> Response | None:
+        if self.route.errors == "event":
+            return None
+        failure = await job.head(self.route.wait_s)
+        return None if failure is None else _failure_response(self.route, failure)
+
+    def stream(self, job: Relay, opened: StreamRequest) -> Response:
         return EventStream(
-            relays.hub,
-            relay.topic,
-            request,
-            after=relay.origin,
-            encoding=relay.encoding,
+            job.hub,
+            job.topic,
+            self.request,
+            after=job.origin,
+            encoding=job.encoding(end_event=wants_end_event(self.request)),
             hello=False,
             until_final=True,
-            headers={**relay.headers, "location": f"/relays/{relay.id}"},
+            headers={**job.headers, "location": f"/relays/{job.id}"},
+            opened=opened,
         )
 
-    def lost() -> list[Event]:
-        return [GONE.event(route)]
-
-    def failed(error: YeoulError) -> Response:
+    def failed(self, error: YeoulError) -> Response:
         fields = error.fields if isinstance(error, InvalidParameters) else ()
-        return _answer(route, failure_of(error, route.upstream.name), fields)
+        return _failure_response(self.route, failure_of(error, self.route.upstream.name), fields)
 
-    async def ready(relay: Relay) -> Response | None:
-        failure = await relay.head(route.wait_s)
-        return None if failure is None else _answer(route, failure)
-
-    if _goes_in_circles(request, relays.pseudonym):
-        return _answer(route, LOOP)
-    return await attach_or_start(
-        relays,
-        request,
-        start,
-        stream=stream,
-        lost=lost,
-        failed=failed,
-        ready=ready if route.errors == "status" else None,
-    )
+    def lost(self) -> list[Event]:
+        return [GONE.event(self.route)]
 
 
 def own_address(scope: Scope) -> str:
-    """Where this connection came in: this server itself, whatever the Host header says. Plain HTTP: what stands in
-    front of it ends TLS there. Raises UpstreamRefused on a Unix socket."""
+    """Where this connection came in: this server itself, whatever the Host header says. Plain HTTP: TLS ends in front
+    of it. Raises UpstreamRefused on a Unix socket."""
     host, port = scope.get("server") or (None, None)
     if not host or not port:
         raise UpstreamRefused("this server does not listen on TCP: give the route a URL with a host")
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _body(request: Request) -> dict[str, object] | None:
-    """The JSON object that the request brings, None where it brings none."""
+async def _json_body(request: Request) -> dict[str, object] | None:
+    """The JSON object in the body, None without a body. Raises InvalidParameters."""
     if request.method != "POST":
         return None
     body = await request.body()
     if not body:
         return None
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind, _ = media_type(text_of(request.scope, b"content-type"))
     if kind != "application/json":
         raise InvalidParameters([("body", f"content type {kind or 'missing'!r}: send application/json")])
     try:
@@ -129,10 +145,10 @@ async def _body(request: Request) -> dict[str, object] | None:
     return value
 
 
-def _policy(route: Route, otherwise: DisconnectPolicy) -> DisconnectPolicy:
+def _policy(route: Route, default: DisconnectPolicy) -> DisconnectPolicy:
     match route.on_disconnect:
         case None:
-            return otherwise
+            return default
         case "continue":
             return CONTINUE
         case "cancel":
@@ -141,13 +157,8 @@ def _policy(route: Route, otherwise: DisconnectPolicy) -> DisconnectPolicy:
             return DisconnectPolicy(float(seconds))
 
 
-def _goes_in_circles(request: Request, pseudonym: str) -> bool:
-    hops = _PSEUDONYM.findall(request.headers.get("via", ""))
-    return pseudonym in hops or len(hops) >= _MAX_HOPS
-
-
-def _answer(route: Route, failure: Failure, fields: Sequence[tuple[str, str]] = ()) -> Response:
-    """As the route tells failures."""
+def _failure_response(route: Route, failure: Failure, fields: Sequence[tuple[str, str]] = ()) -> Response:
+    """In the form that the route has for failures."""
     if route.errors == "event":
         return finite_stream([failure.event(route)])
     wait = failure.retry_after

@@ -1,119 +1,181 @@
-"""A request that starts work once, and attaches to it ever after. For every kind of work."""
+"""Requests that start a job, and resume its stream when they are sent again. For every kind of job.
+
+A request is recognised by what it brings:
+
+- a `Last-Event-ID` that names the job: its stream goes on. Such a request never starts anything.
+- an `Idempotency-Key`: the job that the same key has started, whether or not it has ended.
+- neither, and a GET: the running job of the same request, where the reader of that was lost before it can have had an
+  `id:`; and no job for a moment after the same request was told that its stream is complete (some libraries open a new
+  stream whenever one ends).
+- all other requests start a job, if a person or a program asked for it: browsers and link previews fetch addresses on
+  their own, and jobs cost money.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TypeVar
+from hashlib import blake2b
+from typing import Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import InvalidCursor, YeoulError
+from ..hub import Hub
 from ..hub.job import Job, Jobs
 from ..sse import Event, encode
-from ..stream import LastEventId, draw_work_id
-from .authentication import caller_of, principal_of, require_trusted_page, require_unrestricted
+from ..stream import Cursor, LastEventId, draw_work_id
+from .authentication import caller_of, require_trusted_page, require_unrestricted
 from .errors import Problem, problem_of
-from .event_stream import STREAM_HEADERS, departure, last_event_id
+from .event_stream import STREAM_HEADERS, complete, departure
+from .idempotency import REPLAYED, request_key_of
 from .origins import require_deliberate
 from .rates import count_connect
+from .stream_request import StreamRequest
 
-__all__ = ["attach_or_start", "check_may_start", "find_work", "finite_stream"]
+__all__ = ["JobRoute", "find_job", "finite_stream", "resume_or_start", "start_once"]
 
-_W = TypeVar("_W", bound=Job)
+_J = TypeVar("_J", bound=Job)
 
-# Stands where an epoch would in the ids of a stream that has no work behind it (any more): no broker draws it, so that
-# the reader's next attempt is recognised, and answered with 204.
-_OVER = "over"
+# The epoch in the ids of a stream that has no job. No broker draws it.
+_NO_EPOCH = "over"
 
 
-async def attach_or_start(
-    works: Jobs[_W],
-    request: Request,
-    start: Callable[[str | None], Awaitable[_W]],
-    *,
-    stream: Callable[[_W], Response],
-    lost: Callable[[], Iterable[Event]],
-    failed: Callable[[YeoulError], Response] = problem_of,
-    ready: Callable[[_W], Coroutine[None, None, Response | None]] | None = None,
-) -> Response:
-    """The stream of the work that the request's Last-Event-ID names, or of new work.
+class JobRoute(Protocol[_J]):
+    """What a route does with its jobs, for one request."""
 
-    `start` is given what the request can be recognised by, for `Jobs.launch(request_key=…)`; what it raises is answered
-    by `failed`, since nothing has been sent yet. `lost`: what to tell a reader whose work nobody knows any more, before
-    it is told not to come back. `ready`: awaited before the response to new work begins, which is what it answers, or
-    the stream where that is None.
-    """
+    @property
+    def jobs(self) -> Jobs[_J]: ...
+
+    async def start(self, request_key: str | None) -> _J:
+        """Starts the job; the key is for `Jobs.launch`. Raises YeoulError."""
+        ...
+
+    async def early_response(self, job: _J) -> Response | None:
+        """Awaited for a new job before its response begins: what is answered instead of the stream, if anything."""
+        ...
+
+    def stream(self, job: _J, opened: StreamRequest) -> Response:
+        """The job's stream, from the position in the request on."""
+        ...
+
+    def failed(self, error: YeoulError) -> Response:
+        """The response where no job was started."""
+        ...
+
+    def lost(self) -> Iterable[Event]:
+        """The last events for a reader whose job is not known any more."""
+        ...
+
+
+async def resume_or_start(route: JobRoute[_J], request: Request) -> Response:
+    """The stream of the job that the request names or has started before, or of a new one."""
     if request.method == "HEAD":
         return _headers_only()
     try:
-        _check_was_asked(request)
+        require_deliberate(request)
+        opened = StreamRequest.of(request)
+        if opened.position is not None:
+            return _resume(route, request, opened, opened.position)
+        key = await request_key_of(request)
+        if key is not None:
+            job, is_new = await route.jobs.once(key.name, key.content, lambda: _start(route, request, opened))
+            response = await _respond(route, request, job, opened)
+            if not is_new:
+                response.headers[REPLAYED] = "true"
+            return response
+        same = _fingerprint(request)
+        if same is not None and _Completions.of(route.jobs.hub).is_recent(same):
+            return complete(request)
+        abandoned = route.jobs.find_abandoned(same) if same is not None else None
+        job = await _start(route, request, opened, same) if abandoned is None else abandoned
+        return await _respond(route, request, job, opened)
     except Problem as error:
         return problem_of(error)
-    try:
-        position = last_event_id(request)
-        if position is not None:
-            return _attach(works, request, position, stream, lost)
-        request_key = _request_key(request)
-        work = works.find_abandoned(request_key) if request_key else None
-        if work is None:
-            _check_right(request)
-            works.hub.check_admission(principal_of(request))  # or it would be paid for, and nobody given it
-            work = await start(request_key)
     except YeoulError as error:
-        return failed(error)
-    early = await _before_the_head(request, work, ready(work)) if ready is not None else None
-    return early if early is not None else stream(work)
+        return route.failed(error)
 
 
-def find_work(works: Jobs[_W], id: str, request: Request) -> _W | None:
-    """The work of this id, if there is one that is the caller's to know: an id that somebody else has got hold of
-    leads to nothing."""
-    work = works.get(id)
-    return work if work is not None and caller_of(request).may_read(work.owner) else None
+async def start_once(jobs: Jobs[_J], request: Request, start: Callable[[], Awaitable[_J]]) -> tuple[_J, bool]:
+    """For routes that start a job and do not respond with its stream: the job that `start` starts, and True; or the job
+    that the same `Idempotency-Key` has started before, and False. Counts as a stream that is opened.
+
+    Raises Problem (400, 403, 429), and what `start` raises.
+    """
+    require_deliberate(request)
+    count_connect(request)
+    key = await request_key_of(request)
+
+    async def checked() -> _J:
+        _check_permitted(request)
+        return await start()
+
+    if key is None:
+        return await checked(), True
+    return await jobs.once(key.name, key.content, checked)
 
 
-def finite_stream(events: Iterable[Event], work: str | None = None) -> Response:
-    """A stream of these events alone. A reader that comes back after it gets 204."""
-    id = f"{work or draw_work_id()}.{_OVER}-0"
-    return Response(b"".join(encode(event, id=id) for event in events), headers=STREAM_HEADERS)
+def find_job(jobs: Jobs[_J], id: str, request: Request) -> _J | None:
+    """The job of this id that the caller may read, None where there is none: the id alone gives others no access."""
+    job = jobs.get(id)
+    return job if job is not None and caller_of(request).may_read(job.owner) else None
 
 
-def _attach(
-    works: Jobs[_W],
-    request: Request,
-    position: LastEventId,
-    stream: Callable[[_W], Response],
-    lost: Callable[[], Iterable[Event]],
-) -> Response:
+def finite_stream(events: Iterable[Event], job: str | None = None) -> Response:
+    """A stream of these events alone. `job`: the id that the client sent. A client that comes back after the last of
+    them is told that its stream is complete."""
+    events = list(events)
+    cursor, work = Cursor(_NO_EPOCH, 0), job or draw_work_id()
+    ids = [LastEventId(cursor, work, final=number == len(events)) for number in range(1, len(events) + 1)]
+    return Response(
+        b"".join(encode(event, id=str(id)) for event, id in zip(events, ids, strict=True)), headers=STREAM_HEADERS
+    )
+
+
+async def _start(route: JobRoute[_J], request: Request, opened: StreamRequest, same: str | None = None) -> _J:
+    _check_permitted(request)
+    opened.reserve(route.jobs.hub)
+    return await route.start(same)
+
+
+async def _respond(route: JobRoute[_J], request: Request, job: _J, opened: StreamRequest) -> Response:
+    early = await _early_response(request, job, route.early_response(job))
+    return route.stream(job, opened) if early is None else early
+
+
+def _resume(route: JobRoute[_J], request: Request, opened: StreamRequest, position: LastEventId) -> Response:
     if position.work is None:
         raise InvalidCursor(
-            f"Last-Event-ID '{position.cursor}' names no answer: "
-            "send the last `id:` of this very stream, or none to ask anew"
+            f"Last-Event-ID '{position}' does not name an answer: "
+            "send the last `id:` of this very stream, or none to start a new one"
         )
-    work = find_work(works, position.work, request)
-    if work is not None:
-        return stream(work)
-    if position.cursor.epoch == _OVER:
-        return Response(status_code=204, headers={"cache-control": "no-store"})
-    # The work is gone: the server was started anew, or it is no longer kept. To begin it again would be to pay twice
-    # without being asked; to say nothing would be to let the reader hang.
-    return finite_stream(lost(), position.work)
+    job = find_job(route.jobs, position.work, request)
+    if position.final:
+        same = _fingerprint(request)
+        if same is not None:
+            _Completions.of(route.jobs.hub).note(same)
+        if job is None:
+            return complete(request)
+    if job is not None:
+        return route.stream(job, opened)
+    # The server was restarted, or the job is no longer kept. To start it again would cost money that nobody has
+    # agreed to, and to send nothing would let the reader wait.
+    return finite_stream(route.lost(), position.work)
 
 
-async def _before_the_head(
-    request: Request, work: Job, ready: Coroutine[None, None, Response | None]
-) -> Response | None:
-    """What `ready` answers. A client that leaves meanwhile has never read, so that its leaving is noted here."""
-    waiting = asyncio.create_task(ready)
+async def _early_response(request: Request, job: Job, early: Coroutine[None, None, Response | None]) -> Response | None:
+    """What `early` returns. A client that leaves meanwhile was never a reader of the job, so its departure is noted
+    here."""
+    waiting = asyncio.create_task(early)
     leaving = asyncio.create_task(departure(request.receive))
     try:
         await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             return waiting.result()
-        work.reader_lost()
-        return Response(status_code=499)  # nobody is there to read it
+        job.reader_lost()
+        return Response(status_code=499)  # never sent: the client has left
     finally:
         for task in (waiting, leaving):
             task.cancel()
@@ -121,31 +183,23 @@ async def _before_the_head(
 
 
 def _headers_only() -> Response:
-    """To HEAD: it asks what a GET would answer, and must start nothing."""
+    """To HEAD, which must start nothing: the headers of a stream."""
     response = Response(headers=STREAM_HEADERS)
-    del response.headers["content-length"]  # a GET's answer has none
+    del response.headers["content-length"]  # a GET's response has none
     return response
 
 
-def check_may_start(request: Request) -> None:
-    """For routes that start work which is paid for, and do not answer with its stream. Counts as a stream that is
-    opened. Raises Problem (403, 429)."""
-    _check_was_asked(request)
-    _check_right(request)
-
-
-def _check_was_asked(request: Request) -> None:
-    require_deliberate(request)
-    count_connect(request)  # before there is work to pay for
-
-
-def _check_right(request: Request) -> None:
+def _check_permitted(request: Request) -> None:
     require_trusted_page(request)
     require_unrestricted(request)
 
 
-def _request_key(request: Request) -> str | None:
-    """What makes two requests the same one, sent again. A POST's body is not in it, so POSTs have none."""
+# --- the same request again
+
+
+def _fingerprint(request: Request) -> str | None:
+    """What two requests have in common where one is the other, sent again. A POST's body is not part of it, so that
+    POSTs have none. Contains secrets."""
     if request.method != "GET":
         return None
     client = request.client.host if request.client else ""
@@ -155,3 +209,51 @@ def _request_key(request: Request) -> str | None:
     sent = (user,) if user is not None else (headers.get("cookie", ""), headers.get("authorization", ""))
     who = (client, headers.get("user-agent", ""), *sent)
     return repr((*who, request.url.path, request.url.query))
+
+
+class _Completions:
+    """Requests that were answered with "this stream is complete" a moment ago.
+
+    `EventSource` stops then. Some libraries open a new one instead, which would start the same work again and again:
+    htmx after 0.5 s, 1 s, 2 s and so on, others within 3 s. For that long the new request is answered like the last.
+    """
+
+    _FIRST = 4.0  # seconds
+    _LONGEST = 200.0
+    _GROWTH = 3.0  # a client that doubles its wait comes within this many times the last one
+    _MOST = 10_000
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        # When each was answered last, and for how long that holds; the oldest first.
+        self._recent: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+
+    @classmethod
+    def of(cls, hub: Hub) -> _Completions:
+        found = hub.components.get(cls)
+        if not isinstance(found, cls):
+            found = hub.components[cls] = cls(hub)
+        return found
+
+    def note(self, fingerprint: str) -> None:
+        self._set(_digest(fingerprint), self._FIRST)
+
+    def is_recent(self, fingerprint: str) -> bool:
+        digest = _digest(fingerprint)
+        at, holds = self._recent.get(digest, (0.0, 0.0))
+        gap = self._hub.loop.time() - at
+        if gap >= holds:
+            self._recent.pop(digest, None)
+            return False
+        self._set(digest, min(self._LONGEST, max(self._FIRST, self._GROWTH * gap)))
+        return True
+
+    def _set(self, digest: bytes, holds: float) -> None:
+        self._recent[digest] = (self._hub.loop.time(), holds)
+        self._recent.move_to_end(digest)
+        while len(self._recent) > self._MOST:
+            self._recent.popitem(last=False)
+
+
+def _digest(fingerprint: str) -> bytes:
+    return blake2b(fingerprint.encode(errors="surrogatepass"), digest_size=16).digest()

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from ..errors import EventTooLarge, HubClosed, InvalidToken, TooManyConnections
 from ..observe import HubStats, logger
@@ -15,7 +16,7 @@ from ..stream import Cursor, Frame
 from .broker import Broker
 from .delivery import Fanout
 from .drain import Ending, Farewell, before_signals, end_all
-from .limits import ConnectionLimits, Principal
+from .limits import ConnectionLimits, Principal, Reservation
 from .memory import MemoryBroker
 from .position import place_of
 from .reasons import CONNECTION_RESET, DRAIN, EndReason
@@ -152,6 +153,9 @@ def _shown(topic: str, work: bool) -> str:
     return f"{kind}/{id[:_SHOWN]}…" if work and len(id) > _SHOWN else topic
 
 
+_T = TypeVar("_T")
+
+
 class Readers:
     """Iterates over those that are open, in the order in which they came."""
 
@@ -166,7 +170,9 @@ class Readers:
         """`Hub.subscribe`."""
         principal = options.principal
         names = self._check(topics, principal)
-        if not options.internal:
+        if options.reservation is not None:
+            options.reservation.use()
+        elif not options.internal:
             self._counting_refusals(self._admission.enter, principal)
         followed: list[Topic] = []
         try:
@@ -218,13 +224,13 @@ class Readers:
             raise InvalidToken("the token has expired: get a new one")
         return names
 
-    def check_admission(self, principal: Principal) -> None:
-        """`Hub.check_admission`."""
-        self._counting_refusals(self._admission.check, principal)
+    def reserve(self, principal: Principal) -> Reservation:
+        """`Hub.reserve`."""
+        return self._counting_refusals(self._admission.reserve, principal)
 
-    def _counting_refusals(self, step: Callable[[Principal], None], principal: Principal) -> None:
+    def _counting_refusals(self, step: Callable[[Principal], _T], principal: Principal) -> _T:
         try:
-            step(principal)
+            return step(principal)
         except TooManyConnections as error:
             refused = self._hub.stats.refused
             refused[error.bound] = refused.get(error.bound, 0) + 1
@@ -385,9 +391,10 @@ class Hub:
         """Deletes the events that are kept of a topic. A position among them is then answered by a gap."""
         await self.broker.forget(topic)
 
-    def check_admission(self, principal: Principal) -> None:
-        """For what is begun only if its stream can be. Raises TooManyConnections where `subscribe` would."""
-        self._readers.check_admission(principal)
+    def reserve(self, principal: Principal) -> Reservation:
+        """A place for a reader that is to subscribe later (`SubscribeOptions.reservation`): for work that must not be
+        started where its stream could not be opened. Raises TooManyConnections."""
+        return self._readers.reserve(principal)
 
     def readers(self) -> list[Subscription]:
         """All that are open, in the order in which they came."""

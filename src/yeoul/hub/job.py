@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
-from ..errors import HubClosed, TooMuchWork
+from ..errors import HubClosed, KeyReused, TooMuchWork
 from ..observe import logger
 from ..sse import Event
 from ..stream import Cursor, draw_work_id
@@ -40,6 +40,9 @@ CANCEL = DisconnectPolicy(0)
 # A reader that was told to come back, or that was promised by a Location, is given this long (seconds).
 _COME_BACK = 30.0
 
+# Seconds for which the first event may be on its way to a reader.
+_IN_FLIGHT = 2.0
+
 # Seconds that a source has to let go: a library's `aclose` may wait for its server for ever, and the end must be told.
 _RELEASE = 5.0
 
@@ -68,10 +71,10 @@ class Job(ABC):
         self.created = time.time()
         self.ended_at: float | None = None
         self.origin = Cursor(hub.epoch, 0)
-        self.readers: dict[Subscription, None] = {}
+        self.readers: dict[Subscription, float] = {}  # since when each reads (time of the event loop)
         self.hub = hub
         self._furthest = 0  # of those who have left
-        self._lost_at: float | None = None  # when the last reader left without having had the end
+        self._lost_at: float | None = None  # when the last reader left that may not have had its first event
         self._on_end: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
         self._producing = False
@@ -108,7 +111,7 @@ class Job(ABC):
 
     @property
     def abandoned(self) -> bool:
-        """Whether its reader was lost before it had the end, and may be on its way back."""
+        """Whether its reader was lost before it can have known the job's id, so that it comes back without one."""
         if self.readers or self._lost_at is None:
             return False
         # What was stopped is not what it would come back for.
@@ -196,12 +199,15 @@ class Job(ABC):
 
     def _on_reader(self, topic: str, reader: Subscription, reason: EndReason | None) -> None:
         if reason is None:
-            self.readers[reader] = None
+            self.readers[reader] = self.hub.loop.time()
             self._cancel_timer()
             return
-        self.readers.pop(reader, None)
+        now = self.hub.loop.time()
+        connected = now - self.readers.pop(reader, now)
         self._furthest = max(self._furthest, reader.offset)
-        self._lost_at = None if reason in _COMPLETE else self.hub.loop.time()
+        # One that has received any event comes back with its id, so that a request without an id is a new question.
+        may_lack_id = connected < _IN_FLIGHT or reader.offset <= self.origin.offset + 1
+        self._lost_at = now if may_lack_id and reason not in _COMPLETE else None
         if not self.readers:
             self._wait_for_reader(0.0 if reason is CLIENT_LEFT else _COME_BACK)
 
@@ -218,6 +224,16 @@ class Job(ABC):
 
 
 _W = TypeVar("_W", bound=Job)
+
+
+@dataclass(slots=True)
+class _Keyed(Generic[_W]):
+    """What an idempotency key stands for. `settled`: its job has been started, or could not be."""
+
+    content: bytes
+    job: _W | None = None
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+
 
 # Seconds that interrupted work has to let go of its source: a library's `aclose` may wait for its server for ever.
 _STOP = 2.0
@@ -251,6 +267,8 @@ class Jobs(Generic[_W]):
         self._running: dict[str, _W] = {}
         self._by_request: dict[bytes, list[_W]] = {}
         self._request_keys: dict[str, bytes] = {}
+        self._keyed: dict[str, _Keyed[_W]] = {}
+        self._key_of: dict[str, str] = {}  # by the id of the job
         self._timers: dict[str, asyncio.TimerHandle] = {}  # of those that have ended, oldest first
         self._closed = False
         hub.before_close(self.close)
@@ -292,6 +310,35 @@ class Jobs(Generic[_W]):
             self._remove(work.id)
             raise
         return work
+
+    async def once(self, key: str, content: bytes, start: Callable[[], Awaitable[_W]]) -> tuple[_W, bool]:
+        """The job that `start` starts, and True; where this key has started a job that is still known, or is starting
+        one at the moment, that job, and False. Where a start fails the key has started nothing.
+
+        `content`: a digest of what the key stands for. Raises KeyReused where it was another one, and what `start`
+        raises.
+        """
+        while (known := self._keyed.get(key)) is not None:
+            if known.content != content:
+                raise KeyReused(
+                    "this Idempotency-Key was sent with another body before: use a new key for each new request"
+                )
+            if known.job is not None:
+                return known.job, False
+            await known.settled.wait()
+        known = self._keyed[key] = _Keyed(content)
+        try:
+            known.job = await start()
+        except BaseException:
+            del self._keyed[key]
+            raise
+        finally:
+            known.settled.set()
+        if known.job.id in self._all:
+            self._key_of[known.job.id] = key
+        else:
+            del self._keyed[key]
+        return known.job, True
 
     def get(self, id: str) -> _W | None:
         return self._all.get(id)
@@ -337,6 +384,7 @@ class Jobs(Generic[_W]):
 
     def _remove(self, id: str) -> _W:
         work = self._all.pop(id)
+        self._keyed.pop(self._key_of.pop(id, ""), None)
         key = self._request_keys.pop(id, None)
         if key is not None:
             self._by_request[key].remove(work)

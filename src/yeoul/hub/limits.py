@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..addresses import is_loopback, network_of
 from ..errors import TooManyConnections
 
-__all__ = ["ANONYMOUS", "ConnectionLimits", "Principal"]
+__all__ = ["ANONYMOUS", "ConnectionLimits", "Principal", "Reservation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,11 @@ class ConnectionLimits:
         # As many entries as places that are taken, at most.
         self.by_user: dict[str, int] = {}
         self.by_address: dict[str, int] = {}
+
+    def reserve(self, principal: Principal) -> Reservation:
+        """Takes a place for a connection that is still to be opened. Raises TooManyConnections."""
+        self.enter(principal)
+        return Reservation(self, principal)
 
     def enter(self, principal: Principal) -> None:
         """Takes a place. Raises TooManyConnections, and has taken none."""
@@ -97,6 +102,30 @@ class ConnectionLimits:
         if not self._limit_loopback and is_loopback(principal.address):
             return None
         return network_of(principal.address)
+
+
+class Reservation:
+    """A place for a connection that is still to be opened. It is used once or released, at the latest when nothing
+    refers to it any more: a response that holds it may never be sent."""
+
+    __slots__ = ("_limits", "principal")
+
+    def __init__(self, limits: ConnectionLimits, principal: Principal) -> None:
+        self._limits: ConnectionLimits | None = limits
+        self.principal = principal
+
+    def use(self) -> None:
+        """The connection has the place now, and leaves it. Raises RuntimeError where it was used or released before."""
+        if self._limits is None:
+            raise RuntimeError("this reservation was used or released before")
+        self._limits = None
+
+    def release(self) -> None:
+        if self._limits is not None:
+            self._limits.leave(self.principal)
+            self._limits = None
+
+    __del__ = release
 
 
 def _add(counts: dict[str, int], key: str | None, number: int) -> None:

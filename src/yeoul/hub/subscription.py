@@ -20,7 +20,7 @@ from ..sse import Event
 from ..stream import Cursor, Frame, Gap, GapReason, Slice
 from ..stream.retry import jitter
 from .encoding import HEARTBEAT, WIRE, Encoding, bye_event, gap_event, reauth_event
-from .limits import ANONYMOUS, Principal
+from .limits import ANONYMOUS, Principal, Reservation
 from .position import Place, from_history, gap_of, newest_within, next_frames
 from .reasons import (
     BROKER_FAILED,
@@ -48,8 +48,9 @@ class SubscribeOptions:
 
     `after`: the position that it had; without one it begins with the `newest` events kept, in each topic or by topic,
     and so does a returning reader in the topics named by `always_new`. `until_final`: its stream ends with the topic's
-    final event. `principal`: whom the stream is for; it ends when that expires. `internal`: a reader of this server
-    itself, which no bound applies to, and which is neither listed nor counted.
+    final event. `principal`: whom the stream is for; it ends when that expires. `reservation`: the place that
+    `Hub.reserve` took for it. `internal`: a reader of this server itself, which no bound applies to, and which is
+    neither listed nor counted.
     """
 
     after: Cursor | None = None
@@ -58,6 +59,7 @@ class SubscribeOptions:
     encoding: Encoding = WIRE
     until_final: bool = False
     principal: Principal = ANONYMOUS
+    reservation: Reservation | None = None
     internal: bool = False
 
 

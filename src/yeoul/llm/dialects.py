@@ -1,8 +1,8 @@
 """How an answer looks on the wire. Pure.
 
-A generation's topic holds five kinds of event: `start`, `delta` (one piece of text), `note.<type>` (something beside
-the text, as JSON), `finish` (how it ended) and `end` (nothing follows). A dialect turns each into at most one event of
-the wire, so that every position stays a position in every dialect.
+A generation's topic holds six kinds of event: `start`, `delta` (one piece of text), `note.<type>` (something beside
+the text, as JSON), `finish` (how it ended), `end` (its end marker) and `last` (nothing follows). A dialect turns each
+into at most one event of the wire, so that every position stays a position in every dialect.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ..sse import Event, encode, json_data
 from ..sse.encoder import encode_fields
-from ..stream import Frame
+from ..stream import END_EVENT, FINAL_MARK, Frame
 from .provider import Usage
 
 __all__ = [
@@ -247,8 +247,8 @@ class OpenAI:
 DIALECTS: Mapping[str, type[Dialect]] = {"plain": Plain, "json": Json, "envelope": Envelope, "openai": OpenAI}
 
 
-def outcome_events(outcome: Outcome) -> tuple[Event, Event]:
-    """The `finish` and `end` events of a topic."""
+def outcome_events(outcome: Outcome) -> tuple[Event, Event, Event]:
+    """The `finish`, `end` and `last` events of a topic."""
     usage = outcome.usage
     data = {
         "state": outcome.state,
@@ -260,7 +260,7 @@ def outcome_events(outcome: Outcome) -> tuple[Event, Event]:
         "retry_after": outcome.retry_after,
     }
     text = json_data(data)
-    return Event(text, "finish"), Event(text, "end")
+    return Event(text, "finish"), Event(text, "end"), Event(text, "last")
 
 
 def _outcome(event: Event) -> Outcome:
@@ -269,10 +269,13 @@ def _outcome(event: Event) -> Outcome:
     return Outcome(State(data.pop("state")), usage=None if usage is None else Usage(**usage), **data)
 
 
-def renderer(dialect: Dialect, id_prefix: str = "", *, announce: bool = False) -> Callable[[Frame], bytes]:
+def renderer(
+    dialect: Dialect, id_prefix: str = "", *, announce: bool = False, end_event: bool = False
+) -> Callable[[Frame], bytes]:
     """Frames of a generation's topic → bytes. `announce`: show `start` too, whose id names the work before its first
-    token comes."""
+    token comes. `end_event`: show `last` as `stream.end`, where the dialect's clients can bear it."""
     delta = dialect.delta
+    end_event = end_event and dialect.bears_control
 
     def other(event: Event) -> WireEvent | None:
         match event.type:
@@ -282,9 +285,17 @@ def renderer(dialect: Dialect, id_prefix: str = "", *, announce: bool = False) -
                 return dialect.finish(_outcome(event))
             case "end":
                 return dialect.end(_outcome(event))
+            case "last" if end_event:
+                return END_EVENT, json_data({"state": _outcome(event).state})
             case kind if kind.startswith(NOTE):
                 return dialect.note(kind.removeprefix(NOTE), event.data)
         return None
+
+    def is_last(event: Event) -> bool:
+        """Whether nothing is shown after it."""
+        if end_event:
+            return event.type == "last"
+        return event.type == "end" or (event.type == "finish" and dialect.end(_outcome(event)) is None)
 
     def render(frame: Frame) -> bytes:
         event = frame.event
@@ -292,7 +303,8 @@ def renderer(dialect: Dialect, id_prefix: str = "", *, announce: bool = False) -
         if shown is None:
             return b""
         kind, data = shown
-        return encode_fields(data, kind, id=f"{id_prefix}{frame.epoch}-{frame.offset}")
+        mark = FINAL_MARK if is_last(event) else ""
+        return encode_fields(data, kind, id=f"{id_prefix}{frame.epoch}-{frame.offset}{mark}")
 
     return render
 

@@ -41,7 +41,8 @@ class Generation(Job):
     """Runs a provider's stream into the topic `generations/<id>`. Made by `Generations.start`.
 
     `text` is the answer so far, `notes` what came beside it (type and JSON of each), `outcome` its state, `position`
-    the cursor of its last event. `show_details`: readers are told what the upstream itself said of a failure, too.
+    the cursor of its last event. `data` is what the app that started it keeps with it. `show_details`: readers are told
+    what the upstream itself said of a failure, too.
     """
 
     kind = "generations"
@@ -59,10 +60,12 @@ class Generation(Job):
         max_seconds: float,
         max_chars: int,
         show_details: bool = False,
+        data: Any = None,
     ) -> None:
         super().__init__(hub, owner=owner, upstream=provider, policy=policy)
         self.provider = provider
         self.model = model
+        self.data = data
         self.first_token_at: float | None = None
         self.outcome = Outcome(State.RUNNING)
         self._source = source
@@ -74,7 +77,7 @@ class Generation(Job):
         self.notes: list[tuple[str, str]] = []
         self._parts: list[str] = []
         self._offsets = array("q")  # of each delta
-        self._encodings: dict[tuple[type[Dialect], bool], Encoding] = {}
+        self._encodings: dict[tuple[type[Dialect], bool, bool], Encoding] = {}
         self._last_token = 0.0
         self._max_delta = max(1, min(_MAX_DELTA, hub.max_event_bytes // 4))  # UTF-8 has at most 4 bytes a character
         self._position: Cursor | None = None
@@ -107,14 +110,15 @@ class Generation(Job):
         """Tokens that have not been delivered to any reader (so far)."""
         return len(self._offsets) - bisect_right(self._offsets, self.delivered)
 
-    def encoding(self, dialect: type[Dialect], *, started: bool = False) -> Encoding:
+    def encoding(self, dialect: type[Dialect], *, started: bool = False, end_event: bool = False) -> Encoding:
         """How readers in this dialect see it. `started`: their request started the work, so ids carry its name, and
-        the first event comes before the first token. The same object for all of these readers: they share the bytes."""
-        key = (dialect, started)
+        the first event comes before the first token. `end_event`: they have asked for a named last event. The same
+        object for all of these readers: they share the bytes."""
+        key = (dialect, started, end_event)
         if key not in self._encodings:
             form = dialect(self.info)
             prefix = f"{self.id}." if started else ""
-            render = renderer(form, prefix, announce=started)
+            render = renderer(form, prefix, announce=started, end_event=end_event)
             self._encodings[key] = Encoding(render, control_encoder(form), prefix)
         return self._encodings[key]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from ..hub import Hub
 from ..hub.job import CONTINUE, DisconnectPolicy, Jobs
@@ -61,8 +62,10 @@ class Generations(Jobs[Generation]):
         owner: str | None = None,
         policy: DisconnectPolicy = CONTINUE,
         request_key: str | None = None,
+        data: Any = None,
     ) -> Generation:
-        """Begins to consume the source, in its own task. `request_key`: what `find_abandoned` finds it by.
+        """Begins to consume the source, in its own task. `request_key`: what `find_abandoned` finds it by. `data`: kept
+        as `Generation.data`.
 
         Raises TooMuchWork, HubClosed.
         """
@@ -78,6 +81,7 @@ class Generations(Jobs[Generation]):
             max_seconds=self._max_seconds,
             max_chars=self._max_chars,
             show_details=self._show_details,
+            data=data,
         )
         self.stats.started += 1
         return await self.launch(generation, generation.first_event(), request_key)

@@ -10,6 +10,7 @@ from ..errors import (
     HubClosed,
     InvalidCursor,
     InvalidParameters,
+    KeyReused,
     TooManyTopics,
     TooMuchWork,
     UpstreamCut,
@@ -84,7 +85,7 @@ def failure_of(error: Exception, name: str) -> Failure:
             return Failure("garbage", 502, text, False, private=private)
         case UpstreamError():
             return Failure("cut", 502, text, error.retryable, private=private)
-        case InvalidParameters():
+        case InvalidParameters() | KeyReused():
             return Failure("wrong", 422, text, False)
         case InvalidCursor():
             return Failure("wrong", 400, text, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 
@@ -16,8 +16,8 @@ from ..hub.job import CONTINUE, DisconnectPolicy, Job
 from ..hub.reasons import EndReason
 from ..hub.subscription import Subscription
 from ..observe import logger
-from ..sse import Event, encode
-from ..stream import Frame
+from ..sse import Event, encode, json_data
+from ..stream import END_EVENT, FINAL_MARK, Frame
 from ..stream.retry import RetryPolicy
 from .failure import Failure, failure_of, stopped
 from .pace import Pace
@@ -25,8 +25,10 @@ from .route import Outgoing, Route
 
 __all__ = ["Relay", "RelayStats", "first_event"]
 
-# Events of ours in a relay's topic, which readers are not shown.
+# Events of this server in a relay's topic, which readers are not shown.
 _START, _END = "relay.start", "relay.end"
+# Stands before the type of the last event that readers are shown, where that is known.
+_LAST = "relay.last."
 _RESERVED = ("stream.", "relay.")
 
 # Events of one publish: one read of the upstream's socket may bring thousands of tiny ones.
@@ -75,7 +77,7 @@ class Relay(Job):
         self.route = route
         self.headers: dict[str, str] = {}
         self.failure: Failure | None = None
-        self.encoding = Encoding(_renderer(f"{self.id}."), encode, f"{self.id}.")
+        self._encodings: dict[bool, Encoding] = {}
         self._session = session
         self._request = request
         self._stats = stats
@@ -87,6 +89,14 @@ class Relay(Job):
         self._pace = Pace(max_unread)
         self._moved = asyncio.Event()
         self._head = asyncio.Event()
+
+    def encoding(self, *, end_event: bool = False) -> Encoding:
+        """How readers see it. `end_event`: they have asked for a named last event. The same object for all of these
+        readers: they share the bytes."""
+        if end_event not in self._encodings:
+            prefix = f"{self.id}."
+            self._encodings[end_event] = Encoding(_renderer(prefix, end_event=end_event), encode, prefix)
+        return self._encodings[end_event]
 
     async def head(self, seconds: float) -> Failure | None:
         """Waits until the upstream has begun its stream, for at most so long; what it failed of where it has."""
@@ -122,9 +132,8 @@ class Relay(Job):
         self._head.set()
         state = "done" if self.failure is None else self.failure.kind
         self._stats.ended[state] = self._stats.ended.get(state, 0) + 1
-        if self.failure is None:
-            return [Event("", _END)]
-        return [self.failure.event(self.route)]
+        end = Event(json_data({"state": "done" if self.failure is None else "failed"}), _END)
+        return [end] if self.failure is None else [_as_last(self.failure.event(self.route)), end]
 
     def __repr__(self) -> str:
         state = "running" if self.running else self.failure.kind if self.failure else "done"
@@ -185,8 +194,9 @@ class Relay(Job):
                 if copies:
                     await self._publish(copies, size)
                 raise
-            copies.append(_copy_of(self._clean(event.type), self._clean(event.data)))
+            copy = _copy_of(self._clean(event.type), self._clean(event.data))
             over = any(marker.matches(event) for marker in self.route.upstream.end)
+            copies.append(_as_last(copy) if over else copy)
             if over or len(copies) == _BATCH:
                 await self._publish(copies, size)
                 copies, size = [], 0
@@ -250,10 +260,21 @@ def _copy_of(kind: str, data: str) -> Event:
     return Event(data, kind)
 
 
-def _renderer(id_prefix: str) -> Callable[[Frame], bytes]:
+def _as_last(event: Event) -> Event:
+    return replace(event, type=_LAST + event.type)
+
+
+def _renderer(id_prefix: str, *, end_event: bool) -> Callable[[Frame], bytes]:
     def render(frame: Frame) -> bytes:
-        if frame.event.type in (_START, _END):
+        event = frame.event
+        id = f"{id_prefix}{frame.epoch}-{frame.offset}"
+        if event.type == _START:
             return b""
-        return encode(frame.event, id=f"{id_prefix}{frame.epoch}-{frame.offset}")
+        if event.type == _END:
+            return encode(replace(event, type=END_EVENT), id=id + FINAL_MARK) if end_event else b""
+        if event.type.startswith(_LAST):
+            event = replace(event, type=event.type.removeprefix(_LAST))
+            return encode(event, id=id if end_event else id + FINAL_MARK)
+        return encode(event, id=id)
 
     return render

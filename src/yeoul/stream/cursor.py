@@ -5,8 +5,9 @@ the one total order of that broker's events. A cursor of another epoch says noth
 be answered by a gap, never by a guess.
 
 A stream that started work (an LLM answer, a relay) puts the work's unguessable id in front,
-`<work>.<epoch>-<offset>`, so that `EventSource`'s automatic reconnect finds the work that it started.
-Clients treat all of it as opaque.
+`<work>.<epoch>-<offset>`, so that `EventSource`'s automatic reconnect finds the work that it started. The id of the
+last event of a stream ends with `.end`: a reader that sends it has everything, whether or not the server remembers the
+stream. Clients treat all of it as opaque.
 """
 
 from __future__ import annotations
@@ -17,11 +18,19 @@ from dataclasses import dataclass
 
 from ..errors import InvalidCursor
 
-__all__ = ["Cursor", "LastEventId", "draw_epoch", "draw_work_id"]
+__all__ = ["END_EVENT", "FINAL_MARK", "Cursor", "LastEventId", "draw_epoch", "draw_work_id"]
+
+# Ends the id of the last event of a stream.
+FINAL_MARK = ".end"
+
+# The type of the last event for clients that have asked for one.
+END_EVENT = "stream.end"
 
 # Offsets have at most 18 digits, so that SQLite, Redis and every client language hold them in 64 bits. No leading
 # zeros: one position has one text form.
-_FORM = re.compile(r"(?:(?P<work>[A-Za-z0-9_-]{1,64})\.)?(?P<epoch>[0-9a-z]{1,32})-(?P<offset>0|[1-9][0-9]{0,17})")
+_FORM = re.compile(
+    r"(?:(?P<work>[A-Za-z0-9_-]{1,64})\.)?(?P<epoch>[0-9a-z]{1,32})-(?P<offset>0|[1-9][0-9]{0,17})(?P<final>\.end)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +60,27 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class LastEventId:
-    """What a reader sends back: its cursor and, where its stream had started work, the id of that work.
+    """What a reader sends back: its cursor and, where its stream had started work, the id of that work. `final`: it is
+    that of the last event.
 
     Raises ValueError for a work id that `parse` would not read back.
     """
 
     cursor: Cursor
     work: str | None = None
+    final: bool = False
 
     def __post_init__(self) -> None:
         if self.work is not None and _FORM.fullmatch(str(self)) is None:
             raise ValueError(f"a work id has 1 to 64 characters A-Z a-z 0-9 _ -, not {self.work!r}")
 
     def __str__(self) -> str:
-        return str(self.cursor) if self.work is None else f"{self.work}.{self.cursor}"
+        text = str(self.cursor) if self.work is None else f"{self.work}.{self.cursor}"
+        return f"{text}{FINAL_MARK}" if self.final else text
 
     @classmethod
     def parse(cls, text: str) -> LastEventId:
-        """Raises InvalidCursor unless the text is `[<work>.]<epoch>-<offset>`."""
+        """Raises InvalidCursor unless the text is `[<work>.]<epoch>-<offset>[.end]`."""
         form = _FORM.fullmatch(text)
         if form is None:
             shown = text if len(text) <= 80 else text[:77] + "..."
@@ -76,7 +88,7 @@ class LastEventId:
                 f"Last-Event-ID {shown!r} is not a position of this server: send back the last `id:` you received, "
                 "unchanged (it looks like `k3x9q0w2ab-1042`), or none to start anew"
             )
-        return cls(Cursor(form["epoch"], int(form["offset"])), form["work"])
+        return cls(Cursor(form["epoch"], int(form["offset"])), form["work"], form["final"] is not None)
 
 
 def draw_epoch() -> str:

@@ -247,3 +247,33 @@ async def test_the_end_marker_ends_it_though_the_upstream_stays(port: int, upstr
     assert stream.data == ['{"done": false}', last.decode()]
     async with asyncio.timeout(20):
         await upstream.requests[0].closed.wait()
+
+
+# --- the last event
+
+
+@pytest.mark.parametrize("ending", [hang, reset])
+async def test_the_last_event_of_a_relay_says_that_it_is_the_last(port: int, upstream: Upstream, ending: Any) -> None:
+    upstream.scripts = [Says(ending=ending) if ending is hang else Says(Says().pieces[:3], ending)]
+    source = EventSource(port, "/told?q=a")
+    await source.read_all()
+    assert (source.events[-1].id or "").endswith(".end")
+    assert not any((event.id or "").endswith(".end") for event in source.events[:-1])
+    # Another server, which knows nothing of it.
+    async with serving(create_app(make_settings(routes=[route(upstream, "/told")]))) as other:
+        source.port = other
+        await source.read_all()
+    assert source.statuses == [200, 204, 204]
+    assert len(upstream.requests) == 1
+
+
+async def test_a_client_of_a_relay_may_ask_for_a_named_last_event(port: int, upstream: Upstream) -> None:
+    for path, script, state in [
+        ("/told?q=a&end_event=true", Says(), "done"),
+        ("/told?q=b&end_event=true", Says(Says().pieces[:3]), "failed"),
+        ("/relay?q=a&end_event=true", Says(Says().pieces[:3]), "done"),
+    ]:
+        upstream.scripts = [script]
+        stream = await reading(port, path)
+        assert (stream.events[-1].type, json.loads(stream.data[-1])) == ("stream.end", {"state": state})
+        assert [(event.id or "").endswith(".end") for event in stream.events].count(True) == 1

@@ -1,7 +1,6 @@
 """Recommending challenges: a conversation whose answers are JSON, streamed token by token.
 
-Whatever fails here, a missing parameter included, is an `error` event on a stream with status 200: that is the
-contract.
+Every failure, a missing parameter included, is an `error` event on a stream with status 200: that is the contract.
 """
 
 from __future__ import annotations
@@ -16,15 +15,13 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...asgi.authentication import caller_of
-from ...asgi.generate import failure_stream, start_or_attach
+from ...asgi.generate import AnswerService, NewAnswer, failure_stream
 from ...asgi.routing import STARTED, stream_route
 from ...errors import DatabaseUnavailable, InvalidParameters, UpstreamError, YeoulError
 from ...llm.dialects import Envelope
-from ...llm.generation import Generation
 from ...llm.json_answer import json_answer
-from ...llm.provider import Delta, Finish, Message, Provider, Schema
+from ...llm.provider import Delta, Finish, Message, Prompt, Schema
 from ...observe import logger
-from .answering import Answering
 
 __all__ = ["Conversations", "challenges"]
 
@@ -56,8 +53,7 @@ _SHAPE = {
 }
 _SCHEMA = Schema("challenges", _SHAPE)
 
-# A session id that is shorter than this may be guessed: where the caller is not known by anything else, it carries no
-# conversation on.
+# A shorter session id may be guessed: where nothing else identifies the caller, it continues no conversation.
 _UNGUESSABLE = 16
 
 
@@ -66,14 +62,14 @@ class ChallengeEnvelope(Envelope):
 
 
 class Conversations(Protocol):
-    """What was said before, by owner and session."""
+    """Earlier messages, by owner and session."""
 
     async def turns(self, owner: str, session: str) -> Sequence[Message]:
-        """Oldest first; empty for a session that is unknown, or too old."""
+        """Oldest first; empty for a session that is unknown or too old."""
         ...
 
     async def add(self, owner: str, session: str, turns: Sequence[Message]) -> None:
-        """Appends all of them, or none; what is over the bound is forgotten, oldest first."""
+        """Appends all of them, or none; over the bound the oldest are deleted."""
         ...
 
 
@@ -85,7 +81,7 @@ class _Question(BaseModel):
     model: str | None = Field(None, max_length=200)
 
     def data(self) -> dict[str, str]:
-        """What the model is told about the user."""
+        """The fields for the model."""
         return {name: value for name, value in self if name not in _Question.model_fields}
 
 
@@ -99,14 +95,14 @@ class FreeText(_Question):
     message: str = Field(min_length=1, max_length=8_000)
 
 
-# Parameters as OpenAPI shows them; they are checked by the models above, since what is wrong must be an event.
+# Parameters for OpenAPI; they are validated by the models above, since a mistake must be reported by an event.
 Optional = Annotated[str | None, Query()]
 
 
-def challenges(answering: Answering, conversations: Conversations) -> APIRouter:
+def challenges(answers: AnswerService, conversations: Conversations) -> APIRouter:
     router = APIRouter(prefix="/ai/chatbot/recommendation", tags=["challenges"])
 
-    @stream_route(router, "/base-info", summary="Challenges for somebody's place, work and interest", responses=STARTED)
+    @stream_route(router, "/base-info", summary="Challenges for a user's place, work and interest", responses=STARTED)
     async def base_info(
         request: Request,
         sessionId: Optional = None,
@@ -116,7 +112,7 @@ def challenges(answering: Answering, conversations: Conversations) -> APIRouter:
     ) -> Response:
         return await answer(request, BaseInfo, request.query_params)
 
-    @stream_route(router, "/free-text", summary="Challenges for what somebody says", responses=STARTED)
+    @stream_route(router, "/free-text", summary="Challenges for a user's message", responses=STARTED)
     async def free_text(
         request: Request,
         sessionId: Optional = None,
@@ -133,30 +129,19 @@ def challenges(answering: Answering, conversations: Conversations) -> APIRouter:
         return await answer(request, FreeText, await _json_body(request))
 
     async def answer(request: Request, form: type[_Question], fields: Any) -> Response:
-        async def start(request_key: str | None) -> Generation:
+        async def new() -> NewAnswer:
             asked = _validated(form, fields)
             session = _session(request, asked)
             said = Message("user", json.dumps(asked.data(), ensure_ascii=False))
             before = await conversations.turns(*session) if session else ()
-            messages = [Message("system", _INSTRUCTIONS), *before, said]
-            prompt = answering.prompt(messages, asked.model, schema=_SCHEMA)
-
-            def source(chosen: Provider) -> AsyncGenerator[Delta | Finish, None]:
-                answered = json_answer(chosen.stream(prompt), _challenges_in)
-                return _remembered(answered, said, conversations, session)
-
-            return await answering.start(
-                request, source, provider=asked.provider, model=asked.model, request_key=request_key
+            prompt = Prompt([Message("system", _INSTRUCTIONS), *before, said], asked.model, schema=_SCHEMA)
+            return answers.ask(
+                prompt,
+                asked.provider,
+                source=lambda stream: _remembered(json_answer(stream, _challenges_in), said, conversations, session),
             )
 
-        return await start_or_attach(
-            answering.generations,
-            request,
-            start,
-            dialect=ChallengeEnvelope,
-            location="/generations",
-            failed=_failed,
-        )
+        return await answers.stream(request, new, dialect=ChallengeEnvelope, failed=_failed)
 
     return router
 
@@ -166,7 +151,7 @@ def _failed(error: YeoulError) -> Response:
 
 
 def _from_body(form: type[_Question]) -> dict[str, Any]:
-    """Options of a route that reads this form itself."""
+    """Options of a route that reads its body itself."""
     return {
         "summary": "The same, from a JSON body",
         "response_class": Response,
@@ -183,7 +168,7 @@ async def _json_body(request: Request) -> Any:
 
 
 def _validated(form: type[_Question], fields: Any) -> _Question:
-    """Raises InvalidParameters, in the words of the contract."""
+    """Raises InvalidParameters, with the messages of the contract."""
     if not isinstance(fields, Mapping):
         raise InvalidParameters([("body", "JSON 객체가 필요합니다")])
     try:
@@ -197,7 +182,8 @@ def _validated(form: type[_Question], fields: Any) -> _Question:
 
 
 def _session(request: Request, asked: _Question) -> tuple[str, str] | None:
-    """Whose conversation it goes on; None where there is none, or where anybody could guess its name."""
+    """The owner and the id of the conversation that the request continues; None for none, or one that others could
+    guess."""
     if not asked.sessionId:
         return None
     caller = caller_of(request).owner
@@ -207,7 +193,7 @@ def _session(request: Request, asked: _Question) -> tuple[str, str] | None:
 
 
 def _challenges_in(text: str) -> Any:
-    """Raises UpstreamError where the answer is not what was asked for: then there is no `complete`."""
+    """Raises UpstreamError where the answer is not a list of challenges: then there is no `complete`."""
     try:
         value = json.loads(text)
         fits = all(isinstance(entry["title"], str) for entry in value["challenges"]) and value["challenges"]
@@ -224,7 +210,7 @@ async def _remembered(
     conversations: Conversations,
     session: tuple[str, str] | None,
 ) -> AsyncGenerator[Delta | Finish, None]:
-    """What was asked and answered becomes part of the conversation once the answer is whole."""
+    """The question and the answer become part of the conversation once the answer is whole."""
     answer = ""
     async with aclosing(stream):
         async for item in stream:
@@ -234,6 +220,6 @@ async def _remembered(
                 try:
                     await conversations.add(*session, [said, Message("assistant", answer)])
                 except DatabaseUnavailable:
-                    # The answer is whole, and paid for: that it will not be remembered is no reason to take it back.
-                    logger.warning("a turn of a conversation could not be kept")
+                    # The answer is whole, and has cost money: that it is not remembered is no reason to fail it.
+                    logger.warning("a turn of a conversation could not be saved")
             yield item

@@ -1,4 +1,4 @@
-"""The gateway: the route table over HTTP, and the recipes' route, which is built in."""
+"""The gateway: the routes of the table over HTTP, and the built-in route for recipes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from fastapi.responses import Response
 
 from ...asgi.errors import Problem
 from ...asgi.openapi import PROBLEM, problems
-from ...asgi.relayed import OwnTicket, relayed
-from ...asgi.resume import find_work
+from ...asgi.relayed import RelayService
+from ...asgi.resume import find_job
 from ...asgi.routing import STARTED, stream_route
-from ...hub.job import DisconnectPolicy
 from ...relay.parameter import Parameter
-from ...relay.relays import Relays
 from ...relay.route import EndMarker, Route, Upstream
 
 __all__ = ["gateway", "recipes_route", "with_built_in"]
@@ -33,8 +31,8 @@ _IN_JSON = ("strings", "json")
 
 
 def recipes_route(ai_service_url: str | None = None) -> Route:
-    """For `EventSource`, which can only GET: the recipe generator's POST. `ai_service_url`: where that is, by default
-    on this same server. All that goes wrong is told by an event."""
+    """For `EventSource`, which can only GET: the POST of the recipe generator. `ai_service_url`: its server, by default
+    this one. All failures are events."""
     return Route(
         path="/recipes/generate-ai-stream",
         parameters={
@@ -62,24 +60,18 @@ def recipes_route(ai_service_url: str | None = None) -> Route:
 
 
 def with_built_in(routes: Iterable[Route], built_in: Iterable[Route]) -> list[Route]:
-    """The routes, and those built-in ones whose path none of them takes."""
+    """The routes, and the built-in ones whose path none of them has."""
     routes = list(routes)
     taken = {route.path for route in routes}
     return [*routes, *(route for route in built_in if route.path not in taken)]
 
 
 def gateway(
-    relays: Relays,
-    routes: Sequence[Route],
-    policy: DisconnectPolicy,
-    variable: Callable[[str], str | None] = lambda name: None,
-    own_ticket: OwnTicket | None = None,
+    service: RelayService, routes: Sequence[Route], variable: Callable[[str], str | None] = lambda name: None
 ) -> APIRouter:
-    """`policy`: what becomes of an upstream whose readers do not come back, where its route does not say. `variable`:
-    the environment, for credentials; `own_ticket`: for routes that lead to this same server. To be included before
-    routes whose paths have parameters.
+    """`variable`: the environment, for credentials. To be included before routes whose paths have parameters.
 
-    Raises ValueError for a credential that is missing, or that no header can carry.
+    Raises ValueError for a credential that is missing, or that cannot be sent in a header.
     """
     router = APIRouter(tags=["gateway"])
 
@@ -87,7 +79,7 @@ def gateway(
         credential = _credential(route, variable)
 
         async def answer(request: Request) -> Response:
-            return await relayed(relays, request, route, credential=credential, own_ticket=own_ticket, policy=policy)
+            return await service.stream(request, route, credential)
 
         answers = _answers(route)
         about = f"Relays {route.upstream.name}'s stream"
@@ -113,12 +105,12 @@ def gateway(
         "/relays/{id}",
         status_code=204,
         responses=problems(404),
-        summary="Stop it: its upstream is let go, its readers are told",
+        summary="Stop it: the connection to the upstream is closed",
     )
     async def stop(request: Request, id: Annotated[str, Path(max_length=64)]) -> None:
-        relay = find_work(relays, id, request)
+        relay = find_job(service.relays, id, request)
         if relay is None:
-            raise Problem(404, "no such stream: it was never here, or it is no longer kept")
+            raise Problem(404, "unknown stream: it never existed, or it is no longer kept")
         relay.cancel()
         await relay.ended()
 
@@ -134,7 +126,8 @@ def _credential(route: Route, variable: Callable[[str], str | None]) -> str | No
         raise ValueError(f"route {route.path!r}: set {auth.variable}, its credential, in the environment or in .env")
     if not all(" " < char <= "~" for char in value):
         raise ValueError(
-            f"route {route.path!r}: what {auth.variable} holds cannot be in a header: it has odd characters"
+            f"route {route.path!r}: the value of {auth.variable} cannot be sent in a header: it may have printable "
+            "ASCII characters only"
         )
     return value
 

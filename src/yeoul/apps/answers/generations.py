@@ -1,4 +1,4 @@
-"""Answers as resources: made once, read by anybody who knows the name, as often as it takes."""
+"""Answers as resources: created once, read from any position, by several readers, as often as needed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pydantic import BaseModel, Field, model_validator
 from ...asgi.authentication import caller_of, require_user
 from ...asgi.body import JsonBody
 from ...asgi.errors import Problem
-from ...asgi.generate import generation_stream, start_or_attach
+from ...asgi.generate import AnswerService, NewAnswer, generation_stream
+from ...asgi.headers import accepts
+from ...asgi.idempotency import REPLAYED
 from ...asgi.openapi import CREATED, problems
-from ...asgi.resume import check_may_start, find_work
 from ...asgi.routing import STARTED, hot, stream_route
 from ...hub.job import CANCEL, CONTINUE, DisconnectPolicy
 from ...llm.dialects import DIALECTS
 from ...llm.generation import Generation
-from ...llm.provider import Message
-from .answering import Answering
+from ...llm.provider import Message, Prompt
 
 __all__ = ["generations_app"]
 
@@ -39,7 +39,7 @@ class CancelAfter(JsonBody):
 
 
 class NewGeneration(JsonBody):
-    """What to ask: `messages`, or a `prompt` of the user's alone."""
+    """The question: `messages`, or a `prompt` as the only message of the user."""
 
     messages: list[MessageIn] | None = Field(None, min_length=1, max_length=1_000)
     prompt: str | None = Field(None, min_length=1)
@@ -50,16 +50,16 @@ class NewGeneration(JsonBody):
     on_disconnect: Literal["continue", "cancel"] | CancelAfter = "continue"
 
     @model_validator(mode="after")
-    def _one_question(self) -> NewGeneration:
+    def _one_form(self) -> NewGeneration:
         if (self.messages is None) == (self.prompt is None):
             raise ValueError("give either `messages` or `prompt`")
         if self.prompt is not None and not self.prompt.strip():
-            raise ValueError("`prompt` is empty: say what to answer")
-        if sum(len(message.content) for message in self.asked()) > _MAX_PROMPT:
+            raise ValueError("`prompt` is blank: write a question")
+        if sum(len(message.content) for message in self.conversation()) > _MAX_PROMPT:
             raise ValueError(f"the messages have more than {_MAX_PROMPT} characters together")
         return self
 
-    def asked(self) -> list[Message]:
+    def conversation(self) -> list[Message]:
         if self.messages is not None:
             return [Message(message.role, message.content) for message in self.messages]
         return [Message("user", self.prompt or "")]
@@ -135,14 +135,14 @@ Id = Annotated[str, Path(max_length=64)]
 DialectName = Annotated[Literal["plain", "json", "envelope", "openai"], Query(description="how the stream looks")]
 
 
-def generations_app(answering: Answering) -> APIRouter:
-    generations = answering.generations
+def generations_app(answers: AnswerService) -> APIRouter:
+    generations = answers.generations
     router = APIRouter(tags=["generations"])
 
     def found(id: str, request: Request) -> Generation:
-        generation = find_work(generations, id, request)
+        generation = answers.find(id, request)
         if generation is None:
-            raise Problem(404, "no such answer: it was never here, or it is no longer kept")
+            raise Problem(404, "unknown answer: it never existed, or it is no longer kept")
         return generation
 
     @router.post(
@@ -154,31 +154,23 @@ def generations_app(answering: Answering) -> APIRouter:
             200: {**STARTED[200], "description": "With `Accept: text/event-stream`: the stream."},
             201: CREATED,
         },
-        summary="Ask a model, once",
+        summary="Ask a model",
     )
     async def create(request: Request, asked: NewGeneration, dialect: DialectName = "json") -> Response:
-        form = DIALECTS[dialect]
+        def new() -> NewAnswer:
+            prompt = Prompt(asked.conversation(), asked.model, asked.max_tokens, asked.temperature)
+            return answers.ask(prompt, asked.provider)
 
-        async def start(request_key: str | None) -> Generation:
-            prompt = answering.prompt(
-                asked.asked(), asked.model, max_tokens=asked.max_tokens, temperature=asked.temperature
-            )
-            return await answering.start(
-                request,
-                lambda chosen: chosen.stream(prompt),
-                provider=asked.provider,
-                model=asked.model,
-                policy=asked.policy(),
-            )
+        policy = asked.policy()
+        if accepts(request.headers.get("accept", ""), "text/event-stream"):
+            return await answers.stream(request, new, dialect=DIALECTS[dialect], on_disconnect=policy)
+        generation, is_new = await answers.start(request, new, on_disconnect=policy)
+        headers = {"Location": answers.location_of(generation), "Cache-Control": "no-store"}
+        if not is_new:
+            headers[REPLAYED] = "true"
+        return JSONResponse(GenerationOut.of(generation).model_dump(), 201, headers)
 
-        if "text/event-stream" in request.headers.get("accept", ""):
-            return await start_or_attach(generations, request, start, dialect=form, location=_PATH)
-        check_may_start(request)
-        generation = await start(None)
-        body = GenerationOut.of(generation).model_dump()
-        return JSONResponse(body, 201, {"Location": f"{_PATH}/{generation.id}", "Cache-Control": "no-store"})
-
-    @router.get(_PATH, summary="The caller's running answers; everybody's for an admin")
+    @router.get(_PATH, summary="The caller's running answers; for admins, those of all users")
     async def listed(request: Request) -> GenerationList:
         caller = caller_of(request)
         if not caller.is_admin:
@@ -186,19 +178,19 @@ def generations_app(answering: Answering) -> APIRouter:
         running = [one for one in generations.running() if caller.is_admin or one.owner == caller.owner]
         return GenerationList(generations=[GenerationOut.of(generation) for generation in running])
 
-    @router.get(_PATH + "/{id}", responses=problems(404), summary="An answer, as far as it is written")
+    @router.get(_PATH + "/{id}", responses=problems(404), summary="An answer so far")
     async def show(request: Request, id: Id, response: Response) -> GenerationOut:
         response.headers["Cache-Control"] = "no-store"
         return GenerationOut.of(found(id, request))
 
-    @router.delete(_PATH + "/{id}", responses=problems(404), summary="Stop it; what was said so far is kept")
+    @router.delete(_PATH + "/{id}", responses=problems(404), summary="Stop it; the text so far is kept")
     async def stop(request: Request, id: Id) -> GenerationOut:
         generation = found(id, request)
         generation.cancel()
         await generation.wait()
         return GenerationOut.of(generation)
 
-    @stream_route(router, _PATH + "/{id}/stream", responses=problems(404), summary="Read it, from anywhere in it")
+    @stream_route(router, _PATH + "/{id}/stream", responses=problems(404), summary="Its stream, from any position")
     @hot
     async def stream(
         request: Request,

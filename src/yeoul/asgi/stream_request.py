@@ -1,0 +1,53 @@
+"""What a request for a stream says: its position, and whom the stream is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from ..hub import Hub
+from ..hub.limits import Principal, Reservation
+from ..stream import LastEventId
+from .authentication import principal_of
+from .headers import headers_of
+from .rates import count_connect
+
+__all__ = ["StreamRequest", "last_event_id", "wants_end_event"]
+
+
+@dataclass(slots=True)
+class StreamRequest:
+    """Read and counted once per request, by `of`. `position`: what the client has had, None for a new client."""
+
+    position: LastEventId | None
+    principal: Principal
+    reservation: Reservation | None = None
+
+    @classmethod
+    def of(cls, request: HTTPConnection, principal: Principal | None = None) -> StreamRequest:
+        """`principal`: by default the one that the request authenticated as. Raises InvalidCursor, and Problem (429)
+        over the rate at which streams may be opened."""
+        count_connect(request)
+        return cls(last_event_id(request), principal or principal_of(request))
+
+    def reserve(self, hub: Hub) -> None:
+        """Takes a place for the stream before work is started for it. Raises TooManyConnections."""
+        self.reservation = hub.reserve(self.principal)
+
+
+def wants_end_event(request: HTTPConnection) -> bool:
+    """Whether the client asks for an event of its own, `stream.end`, after the last: `?end_event=true`. For libraries
+    that close a stream at an event of a given type."""
+    return bool(request.scope["query_string"]) and request.query_params.get("end_event") in ("true", "1")
+
+
+def last_event_id(request: HTTPConnection) -> LastEventId | None:
+    """The position the client had: the Last-Event-ID header, else `lastEventId` in the query (for clients that cannot
+    set headers on a first request). None where there is none. Raises InvalidCursor, also for the one that is not
+    used."""
+    scope = request.scope
+    sent = headers_of(scope).text(b"last-event-id")
+    asked = request.query_params.get("lastEventId") if scope["query_string"] else None
+    positions = [LastEventId.parse(text) for text in (sent, asked) if text]
+    return positions[0] if positions else None
