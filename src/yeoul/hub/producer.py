@@ -55,16 +55,18 @@ class Producer:
         self._source = source
         self._linger = linger
         self._on_idle = on_idle
-        self._readers = len(hub.readers_of(topic))  # they may have come by another route before
+        self._readers = set(hub.readers_of(topic))  # they may have come by another route before
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the run and the timer
         self._run: asyncio.Task[None] | None = None
         self._paused_until = 0.0
         hub.watch(topic, self._on_reader)
         self._timer: asyncio.TimerHandle | None = None
         if self._readers:
-            self._run = hub.spawn(self._produce())
+            self._start()
         elif on_idle is not None:
             # There may be no reader: the one that it was created for may be refused, or leave before it reads.
-            self._timer = asyncio.get_running_loop().call_later(linger, self._idle)
+            self._loop = asyncio.get_running_loop()
+            self._timer = self._loop.call_later(linger, self._idle)
 
     @property
     def running(self) -> bool:
@@ -76,17 +78,32 @@ class Producer:
         self._stop()
 
     def _on_reader(self, topic: str, reader: Subscription, reason: EndReason | None) -> None:
-        self._readers += 1 if reason is None else -1
-        if not self._readers:
-            if self._timer is None:
-                self._timer = self._hub.loop.call_later(max(self._linger, self._pause), self._idle)
-        elif self._pause:
-            if reason is None and len(reader.topics) == 1:
-                reader.end(SOURCE_FAILED)
+        if self._loop is not self._hub.loop:
+            self._reset()
+        if reason is None:
+            self._readers.add(reader)
+            if self._pause:
+                if len(reader.topics) == 1:
+                    reader.end(SOURCE_FAILED)
+            else:
+                self._forget_timer()
+                if self._run is None:
+                    self._start()
         else:
-            self._forget_timer()
-            if self._run is None:
-                self._run = self._hub.spawn(self._produce())
+            self._readers.discard(reader)
+            if not self._readers and self._timer is None:
+                self._timer = self._hub.loop.call_later(max(self._linger, self._pause), self._idle)
+
+    def _start(self) -> None:
+        self._loop = self._hub.loop
+        self._run = self._hub.spawn(self._produce())
+
+    def _reset(self) -> None:
+        """The hub runs on another event loop than before: what belonged to that one is gone."""
+        self._loop = self._hub.loop
+        self._readers.clear()
+        self._run = self._timer = None
+        self._paused_until = 0.0
 
     @property
     def _pause(self) -> float:
@@ -102,7 +119,7 @@ class Producer:
         """Readers that follow other topics too have waited for the end of the pause."""
         self._stop()
         if self._readers:
-            self._run = self._hub.spawn(self._produce())
+            self._start()
         else:
             self._idle()
 
