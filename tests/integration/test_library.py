@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import openai
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -16,6 +17,7 @@ from fastapi.responses import Response
 from support.event_source import EventSource
 from support.reader import open_stream
 from support.serving import serving
+from support.upstream import TOKENS, Answer, Upstream, complete, eof, reset
 from yeoul import Event, EventStream, Hub, generate
 from yeoul.hub.job import CANCEL
 
@@ -103,7 +105,8 @@ async def test_a_function_that_makes_a_generator_becomes_resumable(direct: bool)
         assert json.loads(reader.events[-1].data) == {"done": True}
         assert reader.statuses[-1] == 204
         assert calls == 1
-        await EventSource(port, "/").read_all()
+        # The same address is told for a moment that its stream is complete.
+        await EventSource(port, "/?n=2").read_all()
         assert calls == 2
 
 
@@ -199,7 +202,7 @@ async def test_an_item_that_is_no_text_fails_and_the_log_says_what_to_do(caplog:
         reader = EventSource(port, "/")
         await reader.read_all()
         assert json.loads(reader.events[-1].data)["error"] == "the model's stream failed (TypeError)"
-    assert "the source yields Chunk, not str: pass text= to pick the text" in caplog.text
+    assert "the source yields Chunk, not str: pass text=, a function that returns the text" in caplog.text
     assert stream.closed.is_set()
 
 
@@ -275,3 +278,49 @@ async def test_a_page_follows_a_topic_of_the_applications_own(direct: bool) -> N
         async with await open_stream(port, "/news", last_event_id=str(first)) as again:
             assert (await again.take(2))[1].data == "missed"
         await hub.close()
+
+
+# --- streams of the OpenAI SDK
+
+
+async def chat(client: openai.AsyncOpenAI) -> Any:
+    return await client.chat.completions.create(model="m", stream=True, messages=[{"role": "user", "content": "hi"}])
+
+
+async def responses(client: openai.AsyncOpenAI) -> Any:
+    return await client.responses.create(model="m", stream=True, input="hi")
+
+
+@pytest.mark.parametrize("create", [chat, responses])
+@pytest.mark.parametrize(
+    ("script", "end"),
+    [
+        (Answer(), {"done": True}),
+        (Answer(ending=complete(reason="length")), {"done": True, "reason": "length"}),
+        (Answer(ending=eof), "incomplete"),
+        (Answer(ending=reset), "failed"),
+    ],
+)
+async def test_a_stream_of_the_openai_sdk_is_an_answer(create: Any, script: Answer, end: object) -> None:
+    async with (
+        Upstream(script) as upstream,
+        openai.AsyncOpenAI(base_url=upstream.base_url, api_key="k", max_retries=0) as client,
+        app_with(lambda: create(client)) as (port, _),
+    ):
+        async with await open_stream(port, "/") as stream:
+            *texts, last = await stream.rest()
+        assert "".join(json.loads(event.data)["content"] for event in texts) == "".join(TOKENS)
+        if isinstance(end, dict):
+            assert json.loads(last.data) == end
+        else:
+            assert "error" in json.loads(last.data)
+        assert len(upstream.requests) == 1
+
+
+async def test_a_source_that_is_not_asynchronous_is_refused_at_the_call() -> None:
+    hub = Hub()
+    request = Request({"type": "http", "method": "GET", "headers": [], "query_string": b""})
+    for source in (iter(["a"]), ["a"], "text", None):
+        with pytest.raises(TypeError, match="not an async iterator"):
+            await generate(hub, request, source)  # type: ignore[arg-type]
+    await hub.close()

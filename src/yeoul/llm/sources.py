@@ -6,6 +6,9 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
+from ..client.refusal import readable
+from ..sse import Event
+from .parser import AnswerParser, ChatParser, ResponsesParser
 from .provider import Delta, Finish, Item, Note
 
 __all__ = ["Source", "Texts"]
@@ -21,13 +24,19 @@ class Texts(Generic[_Chunk]):
     text out of each chunk.
 
     Without `text` the source may yield items, too: a `Note` beside its texts; or `Delta`s, as a provider's stream does,
-    and then the `Finish` must be its own, since an answer without one is incomplete.
+    and then the `Finish` must be its own, since an answer without one is incomplete. Or it yields the chunks of a
+    stream of the OpenAI SDK (Chat Completions or Responses): they are read like the events of a server, so that an
+    answer without a finish reason is incomplete, too.
 
     A function is called, and a source consumed, with the first step and not before. `aclose` closes what there is to
     close, also where there was no first step: an SDK's stream holds a connection from the moment it was made.
+
+    Raises TypeError for a source that is neither an async iterator nor a function.
     """
 
     def __init__(self, source: Source[_Chunk], text: Callable[[_Chunk], str | None] | None = None) -> None:
+        if not callable(source):
+            _check_async(source)
         self._make = source if callable(source) else None
         self._chunks: Any = None if callable(source) else source
         self._text = text
@@ -49,8 +58,16 @@ class Texts(Generic[_Chunk]):
         if self._make is not None:
             made = self._make()
             self._chunks = await made if inspect.isawaitable(made) else made
+            _check_async(self._chunks)
         finishes_itself = False
+        parser: AnswerParser | None = None
         async for chunk in self._chunks:
+            if self._text is None and (parser is not None or _is_sdk_chunk(chunk)):
+                parser = parser or _parser_for(chunk)
+                text = parser.feed(Event(chunk.model_dump_json(exclude_unset=True)))
+                if text:
+                    yield Delta(text)
+                continue
             if self._text is None and isinstance(chunk, Delta | Finish | Note):
                 yield chunk
                 if isinstance(chunk, Finish):
@@ -60,9 +77,17 @@ class Texts(Generic[_Chunk]):
             piece = self._text(chunk) if self._text is not None else chunk
             if piece:
                 if not isinstance(piece, str):
-                    raise TypeError(f"the source yields {type(piece).__name__}, not str: pass text= to pick the text")
+                    raise TypeError(
+                        f"the source yields {type(piece).__name__}, not str: pass text=, a function that returns the "
+                        "text of each chunk"
+                    )
                 yield Delta(piece)
-        if not finishes_itself:
+        if parser is not None:
+            rest = parser.rest()
+            if rest:
+                yield Delta(rest)
+            yield parser.finish(clean=True)
+        elif not finishes_itself:
             yield Finish()
 
     async def _let_go(self) -> None:
@@ -73,3 +98,23 @@ class Texts(Generic[_Chunk]):
             closing = close()
             if inspect.isawaitable(closing):
                 await closing
+
+
+def _check_async(source: object) -> None:
+    if not hasattr(source, "__aiter__"):
+        raise TypeError(
+            f"the source is a {type(source).__name__}, which is not an async iterator: use the asynchronous client of "
+            "the SDK (AsyncOpenAI, for example), or an async generator"
+        )
+
+
+def _is_sdk_chunk(chunk: Any) -> bool:
+    """By its shape, so that the SDK need not be installed."""
+    if isinstance(chunk, str) or not hasattr(chunk, "model_dump_json"):
+        return False
+    return hasattr(chunk, "choices") or str(getattr(chunk, "type", "")).startswith(("response.", "error"))
+
+
+def _parser_for(chunk: Any) -> AnswerParser:
+    kind = ChatParser if hasattr(chunk, "choices") else ResponsesParser
+    return kind("the model", lambda text, limit: readable(text, (), limit))
