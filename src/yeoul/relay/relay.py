@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -173,7 +174,12 @@ class Relay(Job):
                 if self._complete:
                     await upstream.drain(_DRAIN)
                     return
-        if target.end:
+            # Some servers leave out the blank line after their last event. Where the body has ended cleanly it counts,
+            # if it is whole.
+            last = upstream.unterminated
+            if last is not None and (any(marker.matches(last) for marker in target.end) or _is_json(last.data)):
+                await self._copy([last])
+        if target.end and not self._complete:
             raise UpstreamCut(f"{target.name} ended its stream before its end marker")
 
     def _note_head(self, upstream: EventStream) -> None:
@@ -258,6 +264,14 @@ def _copy_of(kind: str, data: str) -> Event:
         if kind.startswith(_RESERVED):
             kind = f"upstream.{kind}"
     return Event(data, kind)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _as_last(event: Event) -> Event:

@@ -277,3 +277,62 @@ async def test_a_client_of_a_relay_may_ask_for_a_named_last_event(port: int, ups
         stream = await reading(port, path)
         assert (stream.events[-1].type, json.loads(stream.data[-1])) == ("stream.end", {"state": state})
         assert [(event.id or "").endswith(".end") for event in stream.events].count(True) == 1
+
+
+# --- what upstreams get wrong, and is read all the same
+
+
+@pytest.mark.parametrize("last", [b'data: {"done": true}', b'data: {"done": true}\n', b'data:  {"done": true}  \n\n'])
+async def test_the_last_event_counts_without_its_blank_line(port: int, upstream: Upstream, last: bytes) -> None:
+    upstream.scripts = [Says([*Says().pieces[:3], last])]
+    source = EventSource(port, "/told?q=a")
+    await source.read_all()
+    assert len(source.events) == 4
+    assert json.loads(source.events[-1].data) == {"done": True}
+    assert source.statuses == [200, 204]
+
+
+@pytest.mark.parametrize("ending", [reset, cut])
+async def test_half_of_a_last_event_is_no_end(port: int, upstream: Upstream, ending: Any) -> None:
+    upstream.scripts = [Says([*Says().pieces[:3], b'data: {"done": true}'], ending)]
+    assert "broke off" in told(await reading(port, "/told?q=a"))
+    upstream.scripts = [Says([*Says().pieces[:3], b'data: {"done": tru'])]
+    assert told(await reading(port, "/told?q=a"))
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/octet-stream"])
+async def test_an_event_stream_is_recognised_whatever_its_content_type(
+    port: int, upstream: Upstream, kind: str
+) -> None:
+    async def mislabelled(exchange: Exchange) -> None:
+        await exchange.head(200, kind)
+        for piece in Says().pieces:
+            await exchange.chunk(piece)
+        await exchange.end()
+
+    upstream.scripts = [mislabelled]
+    assert (await reading(port, "/told?q=a")).data == TEXT
+
+
+async def test_a_pooled_connection_that_has_been_closed_is_replaced(port: int, upstream: Upstream) -> None:
+    async def last_on_its_connection(exchange: Exchange) -> None:
+        await Says()(exchange)
+        exchange.cut(rst=False)
+
+    upstream.scripts = [last_on_its_connection]
+    for _ in range(5):
+        assert (await reading(port, "/told?q=a")).data == TEXT
+    assert len(upstream.requests) == 5
+
+
+@pytest.mark.settings(told={"target": {"idle_s": 0.2, "comments_count": False}})
+async def test_comments_may_count_for_nothing(port: int, upstream: Upstream) -> None:
+    async def pings(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.chunk(Says().pieces[0])
+        while not exchange.request.closed.is_set():
+            await exchange.chunk(b": ping\n\n")
+            await asyncio.sleep(0.02)
+
+    upstream.scripts = [pings]
+    assert "0.2 s" in told(await reading(port, "/told?q=a"))
