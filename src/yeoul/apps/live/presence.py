@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from ...sse import json_data
 
@@ -39,8 +40,7 @@ class Member:
         return {"id": self.user, "name": self.name, "since": self.since}
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A user has entered the room (`joined`), or left it."""
 
     member: Member
