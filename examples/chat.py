@@ -20,10 +20,11 @@ app = FastAPI(lifespan=hub.lifespan)
 
 
 async def answer(question: str) -> AsyncIterator[str]:
-    """Stands for your model. An SDK's stream does as well, with `text=` to pick the text out of its chunks:
+    """Stands for your model. A stream of the OpenAI SDK will do, too, for other SDKs with `text=`, which picks the text
+    out of a chunk:
 
-    generate(hub, request, lambda: client.chat.completions.create(model=…, messages=…, stream=True),
-             text=lambda chunk: chunk.choices[0].delta.content if chunk.choices else None)
+    generate(hub, request, lambda: client.chat.completions.create(model=…, messages=…, stream=True))
+    generate(hub, request, lambda: other.stream(question), text=lambda chunk: chunk.delta)
     """
     for word in f"You asked: {question} That is a good question, and this is a slow answer.".split(" "):
         yield word + " "

@@ -135,9 +135,9 @@ def _() -> Any:
 
     @app.get("/chat")
     async def chat(question: str, request: Request) -> Response:
-        # A function: it is called once for each answer, not for each connection. With an SDK's stream, pick the text:
-        # generate(hub, request, lambda: client.chat.completions.create(model=…, messages=…, stream=True),
-        #          text=lambda chunk: chunk.choices[0].delta.content if chunk.choices else None)
+        # A function: it is called once for each answer, not for each connection. A stream of the OpenAI SDK will do:
+        # generate(hub, request, lambda: client.chat.completions.create(model=…, messages=…, stream=True))
+        # Of another SDK's chunks, `text=` picks the text: generate(…, text=lambda chunk: chunk.delta)
         return await generate(hub, request, lambda: answer(question))
 
     return app
