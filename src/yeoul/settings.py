@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
@@ -36,9 +36,12 @@ __all__ = [
     "complaints",
     "empty_keys",
     "environment",
-    "misspelled",
+    "unknown_variables",
     "variables",
 ]
+
+# The setting under which unknown names are not refused.
+_RELAXED = "allow_unknown_settings"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
 Count = Annotated[int, Field(ge=1)]
@@ -50,8 +53,7 @@ def environment(name: str) -> str | None:
 
 
 class StrictToml(TomlConfigSettingsSource):
-    """Refuses names that are no settings: a setting that is misspelled must not be without effect. (The environment and
-    `.env` hold other programs' variables too.)"""
+    """Refuses unknown names, unless `allow_unknown_settings` is set: a misspelt setting must not be without effect."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         try:
@@ -65,8 +67,8 @@ class StrictToml(TomlConfigSettingsSource):
             if isinstance(field.validation_alias, AliasChoices):
                 known.update(map(str, field.validation_alias.choices))
         unknown = sorted(set(self.toml_data) - known)
-        if unknown:
-            raise ValueError(f"yeoul.toml has {', '.join(unknown)}: no setting is called so")
+        if unknown and not (self.toml_data.get(_RELAXED) is True or _is_relaxed(variables())):
+            raise ValueError("; ".join(_unknown_in("yeoul.toml", name, known) for name in unknown))
         return super().__call__()
 
 
@@ -448,6 +450,11 @@ class Answers(BaseModel):
 
 
 class Operation(BaseModel):
+    allow_unknown_settings: bool = Field(
+        False,
+        description="Whether unknown `YEOUL_*` variables, and unknown names in `yeoul.toml`, are ignored. By default "
+        "the server refuses to start with them: a misspelt setting would have no effect.",
+    )
     chat_history: int = Field(50, ge=0, le=1_000, description="Messages that whoever joins a chat room is shown.")
     chat_grace_s: float = Field(
         10.0,
@@ -503,34 +510,53 @@ class Settings(Operation, Limits, Identification, Answers, Streams, Listening, B
         return init_settings, env_settings, dotenv_settings, StrictToml(settings_cls)
 
 
-# Of the commands: where the server is, and who asks it.
+# Of the commands that talk to a server.
 _OF_COMMANDS = {"YEOUL_URL", "YEOUL_TOKEN"}
 
-# Without these the server asks nobody who he is. One that is there and empty is a secret that was not handed over.
+# Without these the server is in demo mode. One that is set and empty is a secret that was not passed on.
 _KEYS = ("YEOUL_JWT_SECRET", "YEOUL_JWT_PUBLIC_KEY", "YEOUL_JWT_JWKS_URL")
 
 
 def variables() -> dict[str, str | None]:
-    """Of the environment and of `.env`."""
+    """Those of the environment, and of `.env`."""
     return {**dotenv_values(".env"), **os.environ}
 
 
-def misspelled(given: Mapping[str, str | None]) -> list[str]:
-    """What to say of each `YEOUL_*` variable that has no effect."""
-    known = {f"YEOUL_{name.upper()}" for name in Settings.model_fields} | _OF_COMMANDS
+def unknown_variables(given: Mapping[str, str | None], routes: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+    """A message for each `YEOUL_*` variable that is not a setting, and not the credential of one of the `routes`."""
+    known = {f"YEOUL_{name.upper()}" for name in Settings.model_fields} | _OF_COMMANDS | _credentials(routes)
     for field in Settings.model_fields.values():
         if isinstance(field.validation_alias, AliasChoices):
             known.update(str(choice) for choice in field.validation_alias.choices)
-    return [_said(name, known) for name in sorted(given) if name.startswith("YEOUL_") and name not in known]
+    return [
+        _unknown_in("the environment", name, known)
+        for name in sorted(given)
+        if name.startswith("YEOUL_") and name not in known
+    ]
+
+
+def _credentials(routes: Iterable[Mapping[str, Any]]) -> set[str]:
+    names = set()
+    for route in routes:  # as they stand in yeoul.toml: nothing of them has been checked
+        upstream = route.get("upstream")
+        auth = upstream.get("auth") if isinstance(upstream, Mapping) else None
+        if isinstance(auth, Mapping):
+            names.add(str(auth.get("variable")))
+    return names
 
 
 def empty_keys(given: Mapping[str, str | None]) -> list[str]:
-    return [f"{name} is set, but empty: give it its value, or take it away" for name in _KEYS if given.get(name) == ""]
+    """A message for each key that is set to nothing."""
+    return [f"{name} is set, but empty: set it to the key, or unset it" for name in _KEYS if given.get(name) == ""]
 
 
-def _said(name: str, known: set[str]) -> str:
+def _unknown_in(place: str, name: str, known: Collection[str]) -> str:
     meant = get_close_matches(name, known, n=1)
-    return f"{name} is no setting, and has no effect{f': is it meant to be {meant[0]}?' if meant else ''}"
+    return f"unknown setting {name} in {place}{f': did you mean {meant[0]}?' if meant else ''}"
+
+
+def _is_relaxed(given: Mapping[str, str | None]) -> bool:
+    return (given.get(f"YEOUL_{_RELAXED.upper()}") or "").lower() in ("1", "true", "yes", "on")
 
 
 _JSON_EXAMPLE = 'lists are written ["a", "b"], tables {"name": "value"}'

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import resource
 import signal
 import socket
 import sys
@@ -314,6 +316,10 @@ async def test_a_port_in_use_is_said_and_the_exit_code_is_1() -> None:
         ({"YEOUL_BROKER": "carrier-pigeon://"}, "carrier-pigeon://"),
         ({"YEOUL_WORKERS": "7"}, "workers"),
         ({"YEOUL_PORT": "99999"}, "port"),
+        (
+            {"YEOUL_HEARTBEET_S": "5"},
+            "unknown setting YEOUL_HEARTBEET_S in the environment",
+        ),
     ],
 )
 async def test_a_wrong_setting_is_named_and_the_exit_code_is_2(env: dict[str, str], named: str) -> None:
@@ -321,6 +327,67 @@ async def test_a_wrong_setting_is_named_and_the_exit_code_is_2(env: dict[str, st
     assert code == 2
     assert named in err
     assert "Traceback" not in err
+
+
+async def test_an_unknown_setting_may_be_allowed() -> None:
+    with yeoul_serve(env={"YEOUL_HEARTBEET_S": "5", "YEOUL_ALLOW_UNKNOWN_SETTINGS": "true"}) as served:
+        assert "did you mean YEOUL_HEARTBEAT_S?" in "".join(served.first_lines)
+
+
+async def test_a_full_disk_under_the_log_is_said_on_stdout_and_the_server_serves() -> None:
+    port = free_port()
+    process = await asyncio.create_subprocess_shell(
+        f"exec {sys.executable} -m yeoul serve --port {port} 2>/dev/full",
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "YEOUL_DATA_DIR": make_data_dir()},
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(budget(20)):
+        while b"stderr cannot be written to: No space left" not in (line := await process.stdout.readline()):
+            assert line
+        while b"yeoul ready on" not in await process.stdout.readline():
+            pass
+    assert (await ask(port, "/livez")).status == 200
+    process.terminate()
+    async with asyncio.timeout(budget(20)):
+        await process.communicate()
+    assert process.returncode == 0
+
+
+async def test_a_disk_that_was_full_for_a_while_loses_lines_and_not_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    port = free_port()
+    with log.open("w") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "yeoul", "serve", "--port", str(port)),
+            stderr=file,
+            env={**os.environ, "YEOUL_DATA_DIR": make_data_dir()},
+        )
+
+    async def logged(text: str) -> bool:
+        return text in log.read_text()
+
+    async def cut() -> bool:
+        return log.read_bytes()[-1:] != b"\n"
+
+    await eventually(lambda: logged("yeoul ready"))
+
+    async def visit() -> None:
+        async with await open_stream(port, "/topics/a") as stream:
+            await stream.take(1)
+
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size + 20, resource.RLIM_INFINITY))
+    for _ in range(3):
+        await visit()
+    await eventually(cut)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await visit()
+    await eventually(lambda: logged("lines could not be written"))
+    process.terminate()
+    assert await process.wait() == 0
+    lines = log.read_text().splitlines()
+    assert re.search(r"WARNING yeoul: [123] lines could not be written: ", "\n".join(lines))
+    assert "stream ended" in lines[-2], "whole, on a line of its own"
 
 
 async def _fails(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -51,12 +52,12 @@ def test_all_is_written_in_order_before_it_ends(pipe: tuple[int, int]) -> None:
 
 
 def test_a_pipe_that_nobody_reads_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_writer, "_PARTING", 0.05)
+    monkeypatch.setattr(log_writer, "_LAST_S", 0.05)
     reading, writing = os.pipe()
     with plain(), writing_logs(writing):
         for number in range(log_writer._MAX_WAITING + 5_000):
             logger.info("%d %s", number, "x" * 100)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "log writer"]
+    (thread,) = [thread for thread in threading.enumerate() if "_monitor" in thread.name]
     written = bytearray()
     while thread.is_alive() or select.select([reading], [], [], 0)[0]:
         if select.select([reading], [], [], 0.01)[0]:
@@ -98,6 +99,40 @@ def test_what_cannot_be_formatted_does_not_end_it(pipe: tuple[int, int]) -> None
     first, second = os.read(pipe[0], 65_536).decode().splitlines()
     assert "test_server_log_writer.py" in first
     assert second == "after it"
+
+
+def test_a_disk_that_is_full_loses_lines_and_says_how_many_when_it_has_room_again(
+    monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int]
+) -> None:
+    reading, writing = pipe
+    room = 25  # bytes until the disk is full; None: no bound
+    write = os.write
+
+    def limited(fd: int, data: bytes) -> int:
+        nonlocal room
+        if fd != writing or room is None:
+            return write(fd, data)
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = write(fd, data[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr("yeoul.server.logs.os.write", limited)
+    with plain(), writing_logs(writing):
+        for number in range(5):
+            logger.info("line %d of ten bytes", number)
+        full = threading.Event()
+        while not full.wait(0.01):
+            if room == 0 and logging.getLogger().handlers[0].queue.empty():  # type: ignore[attr-defined]
+                full.set()
+        room = None
+        logger.info("after it")
+    lines = os.read(reading, 65_536).decode().splitlines()
+    assert lines[:2] == ["line 0 of ten bytes", "line "]
+    assert "after it" in lines
+    assert "4 lines could not be written: No space left on device" in lines
+    assert len(lines) == 4
 
 
 def test_handlers_are_as_before_when_it_ends() -> None:

@@ -161,8 +161,19 @@ def test_a_refusal_shows_no_key(upstream: dict[str, object]) -> None:
 
 def test_an_unknown_setting_in_yeoul_toml_is_refused_by_name(empty_folder: Path) -> None:
     (empty_folder / "yeoul.toml").write_text("heartbeat = 5\n")
-    with pytest.raises(ValueError, match=r"yeoul.toml has heartbeat: no setting is called so"):
+    with pytest.raises(ValueError, match=r"unknown setting heartbeat in yeoul.toml: did you mean heartbeat_s\?"):
         Settings()
+
+
+@pytest.mark.parametrize("where", ["yeoul.toml", "environment", ".env"])
+def test_unknown_settings_may_be_allowed(empty_folder: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    allowed = "allow_unknown_settings = true\n" if where == "yeoul.toml" else ""
+    (empty_folder / "yeoul.toml").write_text(f"{allowed}heartbeat = 5\n")
+    if where == "environment":
+        monkeypatch.setenv("YEOUL_ALLOW_UNKNOWN_SETTINGS", "true")
+    elif where == ".env":
+        (empty_folder / ".env").write_text("YEOUL_ALLOW_UNKNOWN_SETTINGS=true\n")
+    assert Settings().allow_unknown_settings
 
 
 def test_an_unknown_variable_of_ours_is_not_an_error(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +192,7 @@ def test_settings_do_not_change() -> None:
     ("file", "text", "told"),
     [
         ("yeoul.toml", b"heartbeat = [", "yeoul.toml is not TOML: "),
-        ("yeoul.toml", b"heartbeet_s = 1", "yeoul.toml has heartbeet_s: "),
+        ("yeoul.toml", b"heartbeet_s = 1", "unknown setting heartbeet_s in yeoul.toml: did you mean heartbeat_s?"),
         (".env", b"YEOUL_RETENTION={bad", "setting retention: it is not JSON: "),
         (".env", b"YEOUL_PORT=many", "setting port: "),
         (".env", b"A=\xff", "a file with settings (.env or yeoul.toml) is not UTF-8: "),

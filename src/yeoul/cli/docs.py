@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,25 +9,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from ..documents.document import FORMATS, find_files, read_file
 from ..documents.library import COLLECTION, OWN, Library, check_collection
 from ..documents.manual import index_manual
-from ..errors import UnreadableDocument, YeoulError
-from ..settings import Settings, complaints
-from .console import note
+from ..errors import UnreadableDocument
+from ..settings import Settings
+from .console import note, plain_table, reporting_errors, results
 
 __all__ = ["docs"]
 
 docs = typer.Typer(help="Add, list, remove and search the documents that /ask answers from.", no_args_is_help=True)
-
-# Where no terminal says how wide it is, nothing is cut off.
-_WIDE = 200
 
 Collection = Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection.")]
 
@@ -63,11 +57,11 @@ def _list(collection: Collection = None) -> None:
     if not entries:
         note(f"no documents in {library.path}: `yeoul docs add PATH` adds some")
         return
-    table = _table("id", "collection", "title", "passages", "from")
+    table = plain_table("id", "collection", "title", "passages", "from")
     for entry in entries:
         cells = (entry.id, entry.collection, entry.title, entry.passages, entry.source)
         table.add_row(*(Text(str(cell)) for cell in cells))
-    _show(table)
+    results().print(table)
 
 
 @docs.command("remove")
@@ -95,17 +89,17 @@ def _search(
     if not passages:
         note(f"nothing found in {library.path}: use other words, or add documents")
         raise typer.Exit(1)
-    table = _table("n", "score", "title", "passage")
+    table = plain_table("n", "score", "title", "passage")
     for n, passage in enumerate(passages, 1):
         title = f"{passage.title} › {passage.heading}".removesuffix(" › ")
         table.add_row(str(n), f"{passage.score:.2f}", Text(title), Text(passage.snippet))
-    _show(table)
+    results().print(table)
 
 
 @contextmanager
 def _library() -> Iterator[Library]:
     """The library in the folder of the setting data_dir. Errors are printed on one line."""
-    try:
+    with reporting_errors():
         settings = Settings()
         # Absolute: by default each working directory has a folder of its own, and messages must say which one it is.
         path = settings.data_dir.absolute() / "documents.db"
@@ -119,13 +113,6 @@ def _library() -> Iterator[Library]:
             yield library
         finally:
             library.close()
-    except ValidationError as error:
-        for complaint in complaints(error):
-            note(complaint)
-        raise typer.Exit(2) from error
-    except (YeoulError, ValueError) as error:
-        note(str(error))
-        raise typer.Exit(1) from error
 
 
 def _add_all(
@@ -146,14 +133,3 @@ def _add_all(
                 skipped.append((path, str(error)))
             progress.advance(task)
     return counts, skipped
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _show(table: Table) -> None:
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)

@@ -111,6 +111,8 @@ class _Listener:
     quiet: bool
     retry: float = _RETRY
     connected: bool = field(default=False, init=False)  # has ever been
+    # The stream of an answer has ended as it should: the server is asked at once whether it was the last of it.
+    _asks_at_once: bool = field(default=False, init=False)
 
     async def run(self) -> int:
         delays = _FIRST.delays()
@@ -122,7 +124,7 @@ class _Listener:
                     if code is not None:
                         return code
                     # It was there: the next failure is the first of its kind.
-                    delays, wait = _AWAY.delays(), self.retry
+                    delays, wait = _AWAY.delays(), 0.0 if self._asks_at_once else self.retry
                 except _Failed as failed:
                     wait = failed.wait if failed.wait is not None else next(delays, None)
                     if failed.final or wait is None:
@@ -171,6 +173,7 @@ class _Listener:
 
     async def _read(self, stream: EventStream) -> int | None:
         bye: Mapping[str, object] | None = None
+        self._asks_at_once = False
         try:
             async for events in stream:
                 for event in events:
@@ -178,6 +181,8 @@ class _Listener:
                     if self.left == 0:
                         return _OVER
                 sys.stdout.flush()
+            # An answer's ids are `<work>.<epoch>-<offset>`, and its stream ends with the answer.
+            self._asks_at_once = stream.last_event_id not in ("", self.last_event_id) and "." in stream.last_event_id
         except UpstreamError as error:
             self._say(error.full)
         finally:
@@ -186,7 +191,8 @@ class _Listener:
                 self.retry = min(max(stream.retry_ms / 1000, _LEAST_RETRY), _MOST_RETRY)
         if bye is not None and bye.get("reconnect") is False:
             return _SENT_AWAY
-        self._say(f"the connection has ended; coming back in {self.retry:.1f} s")
+        if not self._asks_at_once:
+            self._say(f"the connection has ended; coming back in {self.retry:.1f} s")
         return None
 
     def _take(self, event: Event) -> Mapping[str, object] | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from .. import __version__
 from ..auth.demo import make_demo_token
 from ..observe import logger
 from ..server.logs import configure_logs, writing_logs
 from ..server.run import CannotListen, serve
-from ..settings import Settings, complaints, empty_keys, misspelled, variables
+from ..settings import Settings, empty_keys, unknown_variables, variables
+from .console import fail, note, reporting_errors, say
 from .docs import docs
 from .listen import listen
 from .publish import publish
@@ -90,21 +90,16 @@ def _serve(
 
     given = {"host": host, "port": port, "workers": workers, "broker": broker, "root_path": root_path}
     found = variables()
-    for said in misspelled(found):
-        say(f"yeoul: {said}")
-    try:
+    with reporting_errors(2):
         if empty := empty_keys(found):
             raise ValueError("; ".join(empty))
         settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
+        if unknown := unknown_variables(found, settings.routes):
+            if not settings.allow_unknown_settings:
+                raise ValueError("; ".join(unknown))
+            note("; ".join(unknown))
         configure_logs(settings.log_format, settings.log_level)
         app = create_app(settings)
-    except ValidationError as error:
-        for complaint in complaints(error):
-            say(f"yeoul: {complaint}")
-        raise typer.Exit(2) from error
-    except ValueError as error:
-        say(f"yeoul: {error}")
-        raise typer.Exit(2) from error
 
     def ready(url: str) -> None:
         if settings.log_format == "json":  # machines read this: each line is a record
@@ -120,8 +115,7 @@ def _serve(
         with writing_logs():
             serve(app, settings, ready, app.state.hub.close)
     except CannotListen as error:
-        say(f"yeoul: {error}")
-        raise typer.Exit(1) from error
+        fail(str(error))
 
 
 cli.command("listen")(listen)
@@ -130,11 +124,6 @@ cli.command("top")(top)
 cli.add_typer(token, name="token")
 cli.add_typer(docs, name="docs")
 cli.add_typer(routes, name="routes")
-
-
-def say(text: str) -> None:
-    """For whoever started it: stderr, at once."""
-    typer.echo(text, err=True)
 
 
 def main() -> None:

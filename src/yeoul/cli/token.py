@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,15 +24,12 @@ from ..auth.keys import Key, secret_key, sign, signing_key
 from ..auth.tokens import MAX_TOKEN_BYTES, Rules, looks_like_jwt, read_compact
 from ..errors import InvalidToken, KeysUnavailable
 from ..printable import json_line, printable
-from ..settings import Settings, complaints
-from .console import note
+from ..settings import Settings
+from .console import note, reporting_errors, results
 
 __all__ = ["token"]
 
 token = typer.Typer(help="Create and explain tokens.", no_args_is_help=True)
-
-# Where no terminal says how wide it is, nothing is cut off.
-_WIDE = 200
 
 # Claims that are a time in Unix seconds.
 _TIMES = ("exp", "nbf", "iat", "auth_time")
@@ -62,7 +57,7 @@ def _create(
 ) -> None:
     """Print a token for this server, signed with its secret or with a private key. In demo mode, a demo token."""
     grants = {kind: list(patterns) for kind, patterns in (("subscribe", subscribe), ("publish", publish)) if patterns}
-    with _complaining():
+    with reporting_errors(2):
         settings, authenticator, rules = _server()
         if authenticator.demo and key is None:
             if grants or expires is not None:
@@ -90,12 +85,12 @@ def _explain(
 
     What is given as an argument stays in the shell's history: pipe it in.
     """
-    with _complaining():
+    with reporting_errors(2):
         _, authenticator, _ = _server()
     if text == "-":
         text = _read()
     told, identity, refused = asyncio.run(_judge(authenticator, text))
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    console = results()
     for title, values in (("header", told.header), ("claims", told.payload)):
         if values:
             _show(console, title, [(claim, _told(claim, value)) for claim, value in values.items()])
@@ -201,17 +196,3 @@ def _show(console: Console, title: str, rows: Sequence[tuple[Text | str, Text | 
         table.add_row(*(it if isinstance(it, Text) else Text(printable(it)) for it in (left, right)))
     console.print(Text(title, style="bold"))
     console.print(table)
-
-
-@contextmanager
-def _complaining() -> Iterator[None]:
-    """What is wrong with the settings or the options is told in a line, without what stands in them."""
-    try:
-        yield
-    except ValidationError as error:
-        for complaint in complaints(error):
-            note(complaint)
-        raise typer.Exit(2) from error
-    except (InvalidToken, ValueError) as error:
-        note(str(error))
-        raise typer.Exit(2) from error

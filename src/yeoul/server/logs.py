@@ -13,12 +13,12 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
 from queue import Empty, Full, Queue
-from threading import Thread
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -28,97 +28,134 @@ from ..printable import json_line, printable
 
 __all__ = ["configure_logs", "redact_secrets", "writing_logs"]
 
-# Records that wait to be written; more are left out, and counted.
+# Records that wait to be written; further ones are left out, and counted.
 _MAX_WAITING = 10_000
 
 # Seconds for which the end waits for what is still to be written.
-_PARTING = 1.0
+_LAST_S = 1.0
 
 
 @contextmanager
 def writing_logs(fd: int = 2) -> Iterator[None]:
-    """While it lasts, what the root logger's handlers write is formatted and written to this file descriptor by a
-    thread."""
+    """While it lasts, a thread formats what the root logger's handlers would, and writes it to this file descriptor: a
+    pipe that is not read, or a full disk, holds nothing else up."""
     root = logging.getLogger()
     handlers = list(root.handlers)
-    writer = _Writer(fd, handlers)
-    root.handlers[:] = [writer]
-    thread = Thread(target=writer.run, name="log writer", daemon=True)
-    thread.start()
+    queue: Queue[logging.LogRecord | None] = Queue(_MAX_WAITING)
+    waiting = _Waiting(queue)
+    listener = _Writer(queue, waiting, [_Lines(fd, handler) for handler in handlers])
+    root.handlers[:] = [waiting]
+    listener.start()
     try:
         yield
     finally:
-        writer.finish()
-        thread.join(_PARTING)
+        listener.stop()
         root.handlers[:] = handlers
 
 
-class _Writer(logging.Handler):
-    """Takes records, and writes them as `handlers` would."""
+class _Waiting(QueueHandler):
+    """Puts records into the queue; where it is full, counts them as `left_out`."""
 
-    def __init__(self, fd: int, handlers: list[logging.Handler]) -> None:
-        super().__init__()
+    queue: Queue[logging.LogRecord | None]
+
+    def __init__(self, queue: Queue[logging.LogRecord | None]) -> None:
+        super().__init__(queue)
+        self.left_out = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record  # whole: it is formatted by the thread
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except Full:
+            self.left_out += 1
+
+
+class _Writer(QueueListener):
+    """The thread. It says how many records are missing as soon as there is room for that line."""
+
+    queue: Queue[logging.LogRecord | None]
+
+    def __init__(self, queue: Queue[logging.LogRecord | None], waiting: _Waiting, handlers: Sequence[_Lines]) -> None:
+        super().__init__(queue, *handlers, respect_handler_level=True)
+        self._waiting = waiting
+
+    def dequeue(self, block: bool) -> logging.LogRecord:
+        if self.queue.empty():
+            self._report()
+        record = self.queue.get(block)
+        if record is None:
+            self._report()
+        return cast(logging.LogRecord, record)  # None is the end (QueueListener)
+
+    def enqueue_sentinel(self) -> None:
+        """The end comes after what is waiting, or instead of some of it."""
+        while True:
+            try:
+                self.queue.put_nowait(None)
+                return
+            except Full:
+                with suppress(Empty):
+                    self.queue.get_nowait()
+                    self._waiting.left_out += 1
+
+    def stop(self) -> None:
+        self.enqueue_sentinel()
+        if self._thread is not None:
+            self._thread.join(_LAST_S)  # not longer: it may wait for a pipe that is never read
+
+    def _report(self) -> None:
+        left_out, self._waiting.left_out = self._waiting.left_out, 0
+        if left_out:
+            self.handle(_warning("%d lines were left out: they came faster than they were read", left_out))
+
+
+class _Lines(logging.Handler):
+    """Writes lines to a file descriptor, in the form of another handler. Not through sys.stderr: a thread that waits in
+    that at the end of the process would abort it. Lines that could not be written are counted, and the first one that
+    can is followed by their number."""
+
+    def __init__(self, fd: int, like: logging.Handler) -> None:
+        super().__init__(like.level)
+        self.setFormatter(like.formatter)
         self._fd = fd
-        self._handlers = handlers
-        self._waiting: Queue[logging.LogRecord | None] = Queue(_MAX_WAITING)
-        self._left_out = 0
+        self._cut = False  # the last line has no end
+        self._failed = 0
+        self._reason = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._waiting.put_nowait(record)
-        except Full:
-            self._left_out += 1
+            if self._cut:
+                self._write(b"\n")
+            self._write(self._line(record))
+            if self._failed:
+                self._write(self._line(_warning("%d lines could not be written: %s", self._failed, self._reason)))
+                self._failed = 0
+        except OSError as error:  # a full disk, a pipe without a reader: the next line may find it well again
+            self._failed += 1
+            self._reason = error.strerror or repr(error)
 
-    def finish(self) -> None:
-        """The end is after what is waiting, or instead of some of it."""
-        while True:
-            try:
-                self._waiting.put_nowait(None)
-                return
-            except Full:
-                self._drop_one()
+    def _line(self, record: logging.LogRecord) -> bytes:
+        try:
+            line = self.format(record)
+        except Exception as error:
+            line = f"a record of {record.pathname}:{record.lineno} could not be formatted: {error!r}"
+        return f"{line}\n".encode(errors="backslashreplace")
 
-    def run(self) -> None:
-        with suppress(OSError):  # there is nothing left to write to, and nobody to tell
-            self._write_all()
-
-    def _write_all(self) -> None:
-        while (record := self._waiting.get()) is not None:
-            self._write(record)
-            if self._waiting.empty():
-                self._tell_left_out()
-        self._tell_left_out()
-
-    def _tell_left_out(self) -> None:
-        left_out, self._left_out = self._left_out, 0
-        if left_out:
-            text = "%d lines were left out: they came faster than they were read"
-            self._write(logging.LogRecord("yeoul", logging.WARNING, __file__, 0, text, (left_out,), None))
-
-    def _write(self, record: logging.LogRecord) -> None:
-        for handler in self._handlers:
-            if record.levelno < handler.level:
-                continue
-            try:
-                line = handler.format(record)
-            except Exception as error:
-                line = f"a record of {record.pathname}:{record.lineno} could not be written: {error!r}"
-            # Not through sys.stderr: a thread that waits in it at the end of the process would abort that.
-            self._write_out(f"{line}\n".encode(errors="backslashreplace"))
-
-    def _write_out(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         while data:
             try:
-                data = data[os.write(self._fd, data) :]
-            except BlockingIOError:  # whoever shares this pipe or terminal with us may have made it so
+                written = os.write(self._fd, data)
+            except BlockingIOError:  # another process that shares this pipe or terminal may have made it so
                 select.select([], [self._fd], [])
+                continue
+            data = data[written:]
+            self._cut = bool(data)
 
-    def _drop_one(self) -> None:
-        try:
-            self._waiting.get_nowait()
-            self._left_out += 1
-        except Empty:
-            pass
+
+def _warning(text: str, *arguments: object) -> logging.LogRecord:
+    return logging.LogRecord("yeoul", logging.WARNING, __file__, 0, text, arguments, None)
 
 
 # Of texts: a JWT (or the two parts of it that say who somebody is), and pairs such as `?ticket=…`, `token: …`.
