@@ -252,15 +252,19 @@ def test_an_event_with_a_name_of_its_own_cannot_be_part_of_the_text() -> None:
     assert end(parser, chunk("a", None), chunk(reason="stop")) == Finish("stop")
 
 
-def test_only_what_is_part_of_an_answer_is_a_sign_of_life() -> None:
-    alive = [chunk("a"), chunk(reasoning_content="hm"), chunk(tool_calls=[{"index": 0}])]
-    for data in alive:
+def test_what_is_no_usual_text_is_part_of_the_answer_or_a_sign_of_life() -> None:
+    parser = chat()
+    read(parser, chunk("a", None), chunk("b"))
+    assert not parser.unusual
+    for data in (chunk("7", "stop"), chunk(reasoning_content="hm"), chunk(tool_calls=[{"index": 0}])):
         parser = chat()
         parser.feed(Event(data))
+        assert parser.unusual
         assert parser.alive
     for data in ("{}", '{"choices": []}', chunk("", None, role="assistant"), '{"type": "ping"}'):
         parser = chat()
         parser.feed(Event(data))
+        assert parser.unusual
         assert not parser.alive
 
 

@@ -148,6 +148,7 @@ class EventStream:
         self._decoder = Decoder(last_event_id, max_event_bytes, ignored=self._keep_ignored)
         self._collected = bytearray()  # of a document
         self._undecided = documents  # whether it is a document
+        self._plain = False  # what comes is the next part of an event stream
         self._failure: UpstreamError | None = None
         self._begun = opened.begun
         self._comments_count = timeouts.comments_count
@@ -190,14 +191,20 @@ class EventStream:
 
     async def __anext__(self) -> list[Event]:
         watchdog = self._watchdog
-        if self._same_wait:
-            self._same_wait = False
-            watchdog.waiting_since = self._since
+        if self._same_wait or self._awaits_first:
+            self._go_on_waiting()
         else:
-            self._begin_wait()
+            watchdog.waiting_since = self._since = watchdog.now()
         try:
             while self._failure is None:
-                data = await self._read()
+                try:
+                    data = self._begun or await self._content.readany()
+                except TimeoutError as error:
+                    raise self._silence() from error
+                except (aiohttp.ClientError, OSError) as error:
+                    data = self._rescue(error)
+                    if not data:
+                        raise self._broken(error) from error
                 if not data:
                     return self._end()
                 events = self._decode(data)
@@ -230,26 +237,19 @@ class EventStream:
             pass
         return False
 
+    def _go_on_waiting(self) -> None:
+        """The first wait, the one after the first event, and one that goes on with the clock of the last one."""
+        if self._same_wait:
+            self._same_wait = False
+            self._watchdog.waiting_since = self._since
+        else:
+            self._begin_wait()
+
     def _begin_wait(self) -> None:
         if self._awaits_first:
             self._awaits_first = False
             self._watchdog.limit(self._idle)
         self._watchdog.waiting_since = self._since = self._watchdog.now()
-
-    async def _read(self) -> bytes:
-        """The next bytes, b"" at the end."""
-        if self._begun:
-            begun, self._begun = self._begun, b""
-            return begun
-        try:
-            return await self._content.readany()
-        except TimeoutError as error:
-            raise self._silence() from error
-        except (aiohttp.ClientError, OSError) as error:
-            data = self._rescue(error)
-            if data:
-                return data
-            raise self._broken(error) from error
 
     def _rescue(self, error: Exception) -> bytes:
         """What had arrived before the connection was lost: aiohttp's reader does not hand it out any more once it
@@ -268,20 +268,28 @@ class EventStream:
         return UpstreamCut(f"{self._name} broke off: the connection was lost in mid-stream")
 
     def _decode(self, data: bytes) -> list[Event]:
-        if self._undecided:
-            start = data.lstrip(_BLANK)[:1]
-            self._undecided = not start
-            self.document = start in (b"{", b"[")
         try:
-            if not self.document:
+            if self._plain:
                 return self._decoder.feed(data)
-            self._collected += data
-            if len(self._collected) > self._max_event_bytes:
-                raise EventTooLarge(len(self._collected), self._max_event_bytes)
+            return self._decode_any(data)
         except EventTooLarge as error:
             self._failure = UpstreamGarbage(f"{self._name} sent too much at once: {error}")
             self._failure.__cause__ = error
             return error.events
+
+    def _decode_any(self, data: bytes) -> list[Event]:
+        """At the beginning, and of a document."""
+        self._begun = b""
+        if self._undecided:
+            start = data.lstrip(_BLANK)[:1]
+            self._undecided = not start
+            self.document = start in (b"{", b"[")
+        self._plain = not (self._undecided or self.document)
+        if not self.document:
+            return self._decoder.feed(data)
+        self._collected += data
+        if len(self._collected) > self._max_event_bytes:
+            raise EventTooLarge(len(self._collected), self._max_event_bytes)
         return []
 
     def _end(self) -> list[Event]:

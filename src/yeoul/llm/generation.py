@@ -6,7 +6,8 @@ import time
 from array import array
 from asyncio import timeout
 from bisect import bisect_right
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..hub import Encoding, Hub
 from ..hub.job import CONTINUE, DisconnectPolicy, Job
 from ..observe import Distribution, logger
 from ..sse import Event, json_data
+from ..sse.event import checked_event
 from ..stream import Cursor
 from .dialects import DONE, NOTE, Dialect, GenerationInfo, Outcome, State, control_encoder, outcome_events, renderer
 from .provider import Finish, Item, Note
@@ -175,30 +177,35 @@ class Generation(Job):
             if isinstance(item, Note):
                 await self._note(item.type, text)
             elif text:
-                await self._append(text)
+                self._note_token()
+                for event in self._events_of(text):
+                    cursor = await self.hub.publish(self.topic, event)
+                    self._parts.append(event.data)
+                    self._offsets.append(cursor.offset)
+                    self._position = cursor
 
     async def _note(self, kind: str, data: str) -> None:
         self._position = await self.hub.publish(self.topic, Event(data, NOTE + kind))
         self.notes.append((kind, data))
 
-    async def _append(self, text: str) -> None:
-        now = self.hub.loop.time()
-        if self.first_token_at is None:
-            self.first_token_at = time.time()
-            self._stats.first_token.observe(self.first_token_at - self.created)
+    def _note_token(self) -> None:
+        now, stats = self.hub.loop.time(), self._stats
+        stats.tokens += 1
+        if self._last_token:
+            stats.token_gap.observe(now - self._last_token)
         else:
-            self._stats.token_gap.observe(now - self._last_token)
+            self.first_token_at = time.time()
+            stats.first_token.observe(self.first_token_at - self.created)
         self._last_token = now
-        for piece in (text,) if self._fits(text) else _pieces(text, self._max_delta):
-            cursor = await self.hub.publish(self.topic, Event(piece, "delta"))
-            self._parts.append(piece)
-            self._offsets.append(cursor.offset)
-            self._position = cursor
-        self._stats.tokens += 1
 
-    def _fits(self, text: str) -> bool:
-        """Whether one event can carry it, as nearly every token."""
-        return text.isascii() and len(text) <= self._max_delta and text != DONE
+    def _events_of(self, text: str) -> Sequence[Event]:
+        """One event for nearly every token."""
+        if len(text) <= self._max_delta and text != DONE:
+            if text.isascii():
+                return (checked_event(text, "delta"),)
+            with suppress(ValueError):  # half of a surrogate pair
+                return (Event(text, "delta"),)
+        return [Event(piece, "delta") for piece in _pieces(text, self._max_delta)]
 
     def _outcome(self, stopped: str | None, error: Exception | None) -> Outcome:
         if stopped == "cancelled":
@@ -230,10 +237,8 @@ class Generation(Job):
 
 
 def _pieces(text: str, longest: int) -> list[str]:
-    """The text as events can carry it."""
-    if not text.isascii():
-        # Half of a surrogate pair has no form in UTF-8.
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    """The text as events can carry it: halves of surrogate pairs have no form in UTF-8."""
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if text == DONE:
         # As one event it would be the end marker of the plain dialect.
         return [DONE[:1], DONE[1:]]

@@ -133,11 +133,13 @@ class _Adapter(ABC):
             clean = False
             try:
                 async for batch in events:
+                    alive = False
                     for event in batch:
                         text = parser.feed(event)
                         if text:
+                            alive = True
                             yield Delta(text)
-                    if self._after_batch(events, parser):
+                    if (parser.unusual or events.ignored) and self._after_batch(events, parser, alive):
                         break
                 else:
                     clean = events.framed
@@ -156,17 +158,17 @@ class _Adapter(ABC):
             yield parser.finish(clean=clean, broken=broken)
             await events.drain(_DRAIN_SECONDS)
 
-    def _after_batch(self, events: EventStream, parser: AnswerParser) -> bool:
-        """Whether the end marker has come with the last events."""
+    def _after_batch(self, events: EventStream, parser: AnswerParser, alive: bool) -> bool:
+        """What is to be done after events that were not only usual texts. `alive`: there was a text among them. Returns
+        whether the end marker has come."""
         if events.ignored:
             parser.feed_ignored(events.ignored)
             events.ignored.clear()
         if parser.over:
             return True
-        if parser.alive:
-            parser.alive = False
-        else:
+        if not (alive or parser.alive):
             events.keep_waiting()
+        parser.unusual = parser.alive = False
         events.idle = _shorter(self._timeouts.idle) if parser.proven else self._timeouts.idle
         return False
 

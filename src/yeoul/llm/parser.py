@@ -78,8 +78,9 @@ class AnswerParser(ABC):
 
     - `over`: the end marker has come. Nothing that follows is looked at.
     - `proven`: the upstream has said why the answer ended, so that nothing can be lost any more.
-    - `alive`: set by each event that is part of an answer (a text, a thought, a tool call); a caller may reset it, to
-      tell such events from signs of life.
+    - `unusual`: set by each event that is more, or less, than the usual next text; a caller may reset it.
+    - `alive`: set by those of them that are part of the answer (a text, a thought, a tool call), and not only a sign of
+      life; a caller may reset it.
 
     `name` is what messages call the upstream; `readable(text, limit)` makes upstream text fit for a log.
     """
@@ -88,6 +89,7 @@ class AnswerParser(ABC):
         self.over = False
         self.proven = False
         self.alive = False
+        self.unusual = False
         self._name = name
         self._readable = readable
         self._reason: str | None = None
@@ -249,7 +251,7 @@ class ChatParser(AnswerParser):
                 self._promised = True
             text = choice.delta.content
             if text:
-                self.alive = self._has_text = True
+                self._has_text = True
                 self._chars += len(text)
                 return text
         return self._feed_any(event)
@@ -279,6 +281,7 @@ class ChatParser(AnswerParser):
         return Finish("stop" if self._has_text else "tool_calls", self._usage)
 
     def _feed_any(self, event: Event) -> str:
+        self.unusual = True
         if not self.over and event.data.strip() == _DONE:
             self.over = True
             self._usual = False
@@ -401,8 +404,8 @@ class ResponsesParser(AnswerParser):
             except (msgspec.DecodeError, RecursionError):
                 return self._feed_any(event)
             if text:
-                self.alive = self._has_text = self._delta_came = True
-            return text
+                self._has_text = self._delta_came = True
+                return text
         return self._feed_any(event)
 
     def finish(self, *, clean: bool, broken: bool = False) -> Finish:
@@ -412,6 +415,7 @@ class ResponsesParser(AnswerParser):
         return Finish(self._reason, self._usage)
 
     def _feed_any(self, event: Event) -> str:
+        self.unusual = True
         if self.over:
             return ""
         if event.data.strip() == _DONE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MAX_RETRY_MS", "Event", "check_line"]
+__all__ = ["MAX_RETRY_MS", "Event", "check_line", "checked_event"]
 
 # 2^53 - 1, the largest integer that readers in JavaScript hold exactly.
 MAX_RETRY_MS = 2**53 - 1
@@ -39,6 +39,24 @@ class Event:
             check_line("id", self.id)
         if self.retry is not None:
             _check_retry(self.retry)
+
+
+# A frozen event's slots, set directly: half the time of object.__setattr__, which was half the time of an event.
+_set_data, _set_type, _set_id, _set_retry = (Event.__dict__[name].__set__ for name in ("data", "type", "id", "retry"))
+
+
+def checked_event(data: str, type: str = "message", id: str | None = None) -> Event:
+    """An event of parts that are known to be good, in less than half of the time: decoded text has no surrogates,
+    decoded lines no line ends. For the places where one is made for each token. (The idea is h11's `_parsed`.)
+
+    One thing that `Event` refuses can come in by it: a NUL in the type, which the standard lets a reader take.
+    """
+    event = object.__new__(Event)
+    _set_data(event, data)
+    _set_type(event, type)
+    _set_id(event, id)
+    _set_retry(event, None)
+    return event
 
 
 def _check_text(field: str, value: str) -> None:
