@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import lru_cache
 
 from starlette.background import BackgroundTask
@@ -62,7 +61,8 @@ def complete(request: HTTPConnection) -> Response:
     """The response to a client that has had the last event of its stream.
 
     204 ends the reconnecting of `EventSource` (WHATWG HTML, 9.2.3). Libraries on top of `fetch` take a 204 for an
-    error, since it has no Content-Type, and repeat the request for ever; a stream that ends cleanly stops them.
+    error, since it has no Content-Type, and repeat the request for ever: they get a stream without events that ends
+    cleanly. (With the last event again, those that come back after every end, as htmx 4 does, would show it each time.)
     """
     if _is_fetch(request):
         return Response(_COMMENT, headers=STREAM_HEADERS)
@@ -153,7 +153,7 @@ class EventStream(Response):
                 raise Problem(403, _NO_LINK)  # it would make its user appear in a chat room, for example
             opened = self._opened or StreamRequest.of(self._request, self._principal)
             position = opened.position
-            if position is not None and position.final and self._until_final and not _is_fetch(self._request):
+            if position is not None and position.final and self._until_final:
                 await complete(self._request)(scope, receive, send)
                 return
             reader = await self._hub.subscribe(self._topics, self._options(opened))
@@ -174,13 +174,9 @@ class EventStream(Response):
             raise
 
     def _options(self, opened: StreamRequest) -> SubscribeOptions:
-        position, after = opened.position, self._after
-        if position is not None:
-            # A client that has had the last event, and comes back all the same, is sent it again: see `complete`.
-            repeats = position.final and self._until_final and position.cursor.offset > 0
-            after = replace(position.cursor, offset=position.cursor.offset - 1) if repeats else position.cursor
+        position = opened.position
         return SubscribeOptions(
-            after=after,
+            after=self._after if position is None else position.cursor,
             newest=self._newest,
             always_new=self._always_new,
             encoding=self._encoding,
