@@ -18,7 +18,7 @@ from support.event_source import EventSource
 from support.reader import open_stream
 from support.serving import serving
 from support.upstream import TOKENS, Answer, Upstream, complete, eof, reset
-from yeoul import Event, EventStream, Hub, generate
+from yeoul import Event, EventStream, Hub, generate, stream_route
 from yeoul.hub.job import CANCEL
 
 outlets = pytest.mark.parametrize("direct", [True, False], ids=["direct", "portable"])
@@ -324,3 +324,19 @@ async def test_a_source_that_is_not_asynchronous_is_refused_at_the_call() -> Non
         with pytest.raises(TypeError, match="not an async iterator"):
             await generate(hub, request, source)  # type: ignore[arg-type]
     await hub.close()
+
+
+def test_a_stream_is_one_in_the_openapi_document_of_an_application() -> None:
+    app = FastAPI()
+
+    @app.get("/by-class", response_class=EventStream)
+    async def by_class(request: Request) -> Response:
+        raise NotImplementedError
+
+    @stream_route(app, "/by-route")
+    async def by_route(request: Request) -> Response:
+        raise NotImplementedError
+
+    for path in ("/by-class", "/by-route"):
+        response = app.openapi()["paths"][path]["get"]["responses"]["200"]
+        assert list(response["content"]) == ["text/event-stream"], path

@@ -95,9 +95,10 @@ class EventStream(Response):
     `greeting` (where that is a function, it is asked when this reader has been counted among those of its topics).
     `until_final`: end after the topic's final event, and answer 204 to a client that has had it (`EventSource` then
     stops coming back). `principal`: the reader's, by default the one that `asgi/authentication.py` found; when its
-    token ends, so does the stream. `opened`: the request, where it was read before, and a place taken for the stream. A
-    wrong position or topic name, and a bound on open streams, are answered with a problem document, like a hub that is
-    shutting down.
+    token ends, so does the stream. `opened`: the request, where it was read before, and a place taken for the stream.
+    `status_code`: of the response; FastAPI looks for it where a route has `response_class=EventStream`, by which its
+    OpenAPI document says `text/event-stream`. An invalid position or topic name, and a bound on open streams, are
+    answered with a problem document, like a hub that is shutting down.
     """
 
     media_type = "text/event-stream"
@@ -119,8 +120,9 @@ class EventStream(Response):
         headers: Mapping[str, str] | None = None,
         principal: Principal | None = None,
         opened: StreamRequest | None = None,
+        status_code: int = 200,
     ) -> None:
-        self.status_code = 200
+        self.status_code = status_code
         self.background: BackgroundTask | None = None
         self.body = b""
         self.raw_headers = _raw({**STREAM_HEADERS, **headers}) if headers else list(_RAW_HEADERS)
