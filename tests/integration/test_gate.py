@@ -96,6 +96,16 @@ async def test_json_that_two_parsers_read_differently_is_refused(port: int, body
     assert "is not" in other.json()["detail"] or "occurs twice" in other.json()["detail"]
 
 
+@one_outlet
+@pytest.mark.parametrize("path", ["/generations", "/ask", "/auth/tickets", "/recipes"])
+@pytest.mark.parametrize("body", [b'{"a": 1, "a": 1}', '{"a": 1}'.encode("utf-16"), b"{"])
+async def test_all_routes_read_json_strictly(port: int, path: str, body: bytes) -> None:
+    answer = await ask(port, path, method="POST", headers={**USER, **JSON}, body=body)
+    assert answer.status == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "is not" in answer.json()["detail"]
+
+
 # --- wrong credentials
 
 
@@ -216,6 +226,24 @@ async def test_a_mounted_application_works_where_its_lifespan_runs() -> None:
         async with await open_stream(port, "/yeoul/topics/a?newest=1") as stream:
             assert stream.data[1:] == ["x"] or (await stream.take(2))[1].data == "x"
         assert "/yeoul/docs" in (await ask(port, "/yeoul/nothing")).json()["detail"]
+
+
+async def test_what_a_mounted_application_leads_to_is_there() -> None:
+    async with mounted(started=True) as port:
+        asked = await ask(port, "/yeoul/generations", method="POST", json_body={"prompt": "hi", "provider": "demo"})
+        recipe = {"title": "Soup", "ingredients": ["onion"], "body": "Boil it."}
+        saved = await ask(port, "/yeoul/recipes", method="POST", json_body=recipe)
+        async with await open_stream(port, "/yeoul/sse/chat?message=hi") as stream:
+            started = stream.headers["location"]
+            await stream.rest()
+        for answer_status, place in (
+            (asked.status, asked.headers["location"]),
+            (saved.status, saved.headers["location"]),
+            (201, started),
+        ):
+            assert answer_status == 201
+            assert place.startswith("/yeoul/")
+            assert (await ask(port, place)).status == 200
 
 
 async def test_a_mounted_application_that_was_not_started_says_so() -> None:

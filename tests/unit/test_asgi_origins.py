@@ -11,7 +11,7 @@ from starlette.requests import Request
 from support.gate import http_scope
 from yeoul.asgi.errors import Problem, problem_of
 from yeoul.asgi.headers import RawHeaders
-from yeoul.asgi.origins import TRUSTED_PAGE, Origins, check_origin, is_cross_site_navigation
+from yeoul.asgi.origins import TRUSTED_PAGE, Origins, check_origin, is_cross_site
 
 ALLOWED = ("https://app.example.com", "http://localhost:5173", "capacitor://localhost")
 
@@ -250,4 +250,4 @@ def test_work_is_not_started_by_links_from_elsewhere(site: str | None, own: Any,
     scope = {"type": "http", "path": "/", "query_string": b"", "headers": headers}
     if own is not ...:
         scope[TRUSTED_PAGE] = own
-    assert is_cross_site_navigation(Request(scope)) is led
+    assert is_cross_site(Request(scope)) is led

@@ -123,7 +123,7 @@ def read_json(body: bytes) -> Any:
     try:
         return _decode(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise Problem(400, f"the body is not UTF-8 (byte {error.start}): send JSON in UTF-8") from error
+        raise Problem(400, f"the body is not JSON in UTF-8 (byte {error.start})") from error
     except RecursionError as error:
         raise Problem(400, "the body is nested too deeply") from error
     except ValueError as error:

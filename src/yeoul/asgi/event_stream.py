@@ -23,7 +23,6 @@ from ..stream import Cursor
 from .authentication import challenge
 from .errors import Problem, problem_of
 from .headers import headers_of
-from .origins import is_cross_site_navigation
 from .passthrough import has_open_dependencies, innermost_send
 from .stream_request import StreamRequest
 
@@ -42,8 +41,6 @@ STREAM_HEADERS = {
     "x-accel-buffering": "no",  # nginx: hand on each byte as it comes
 }
 
-
-_NO_LINK = "a link from a page of another origin opens no stream: read it with EventSource or fetch"
 
 _COMMENT = comment("yeoul")
 
@@ -151,8 +148,6 @@ class EventStream(Response):
             await send({"type": "http.response.body"})
             return
         try:
-            if headers_of(scope).get(b"sec-fetch-mode") == b"navigate" and is_cross_site_navigation(self._request):
-                raise Problem(403, _NO_LINK)  # it would make its user appear in a chat room, for example
             opened = self._opened or StreamRequest.of(self._request, self._principal)
             position = opened.position
             if position is not None and position.final and self._until_final:

@@ -27,6 +27,7 @@ from .authentication import caller_of
 from .errors import Problem, problem_of, retry_after
 from .event_stream import EventStream, departure
 from .resume import find_job, finite_stream, resume_or_start, start_once
+from .routing import external_path
 from .stream_request import StreamRequest, wants_end_event
 
 __all__ = [
@@ -181,8 +182,9 @@ class AnswerService:
         """The answer of this id that the caller may read."""
         return find_job(self.generations, id, request)
 
-    def location_of(self, generation: Generation) -> str:
-        return f"{self._location}/{generation.id}"
+    def location_of(self, request: Request, generation: Generation) -> str:
+        """The path of the answer as a resource, as the client of this request sees it."""
+        return external_path(request, f"{self._location}/{generation.id}")
 
 
 @dataclass(slots=True)
@@ -220,7 +222,8 @@ class _AnswerRoute:
         return None
 
     def stream(self, job: Generation, opened: StreamRequest) -> Response:
-        headers = {"location": f"{self.location}/{job.id}"} if self.location else None
+        location = external_path(self.request, f"{self.location}/{job.id}") if self.location else None
+        headers = {"location": location} if location else None
         return generation_stream(job.hub, self.request, job, self.dialect, started=True, headers=headers, opened=opened)
 
     def failed(self, error: YeoulError) -> Response:

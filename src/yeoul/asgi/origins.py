@@ -18,6 +18,7 @@ __all__ = [
     "TRUSTED_PAGE",
     "Origins",
     "check_origin",
+    "is_cross_site",
     "is_cross_site_navigation",
     "require_deliberate",
 ]
@@ -58,7 +59,7 @@ class Origins:
     Browsers say where a request comes from, and no page can change it: by `Origin`, on everything that is read from
     another origin and on each POST; else by Fetch Metadata (`Sec-Fetch-Site`). A request with neither is not from a
     browser. Following a link is allowed (not a frame, nor a form that posts); routes that start work refuse links too:
-    see `is_cross_site_navigation`.
+    see `require_deliberate`.
     """
 
     def __init__(self, allowed: Collection[str] = ()) -> None:
@@ -130,15 +131,20 @@ class Origins:
         return [*allowed, (b"access-control-expose-headers", _EXPOSED)] if allowed else ()
 
 
-def is_cross_site_navigation(request: HTTPConnection) -> bool:
-    """Whether a page of another origin has led the browser to this address, by a link or a redirect: such a request may
-    open a page, and must have no side effect. Where no `Origins` has checked the request, pages of the same site are
-    trusted."""
+def is_cross_site(request: HTTPConnection) -> bool:
+    """Whether a page of another origin made the browser send the request. Where no `Origins` has checked it, pages of
+    the same site are trusted; where one has, it was a link."""
     scope = request.scope
     if scope.get(TRUSTED_PAGE):
         return False
     site = headers_of(scope).text(b"sec-fetch-site")
     return site == "cross-site" or (TRUSTED_PAGE in scope and site is not None and _is_foreign(site))
+
+
+def is_cross_site_navigation(request: HTTPConnection) -> bool:
+    """Whether a page of another origin has led the browser to this address, by a link or a redirect: such a request may
+    open a page, and must have no side effect."""
+    return headers_of(request.scope).get(b"sec-fetch-mode") == b"navigate" and is_cross_site(request)
 
 
 # Headers by which browsers and proxies mark a request that no user has made yet: Sec-Purpose is the standard's (Fetch,
@@ -159,7 +165,7 @@ def require_deliberate(request: HTTPConnection) -> None:
     a program that previews links."""
     headers = headers_of(request.scope)
     why = None
-    if is_cross_site_navigation(request):
+    if is_cross_site(request):
         why = "a link from a page of another origin starts no work: send the request from a page of this server"
     elif request.scope["method"] != "GET":
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,12 @@ from ..relay.relays import Relays
 from ..relay.route import Route
 from ..sse import Event
 from .authentication import caller_of
-from .errors import problem
+from .body import body_type, read_json
+from .errors import Problem, problem
 from .event_stream import EventStream
-from .headers import media_type, text_of
+from .headers import headers_of
 from .resume import finite_stream, resume_or_start
+from .routing import external_path
 from .stream_request import StreamRequest, wants_end_event
 
 __all__ = ["OwnTicket", "RelayService", "own_address"]
@@ -105,7 +106,7 @@ class _RelayRoute:
             encoding=job.encoding(end_event=wants_end_event(self.request)),
             hello=False,
             until_final=True,
-            headers={**job.headers, "location": f"/relays/{job.id}"},
+            headers={**job.headers, "location": external_path(self.request, f"/relays/{job.id}")},
             opened=opened,
         )
 
@@ -133,13 +134,13 @@ async def _json_body(request: Request) -> dict[str, object] | None:
     body = await request.body()
     if not body:
         return None
-    kind, _ = media_type(text_of(request.scope, b"content-type"))
+    try:
+        kind = body_type(headers_of(request.scope))
+        value = read_json(body) if kind == "application/json" else None
+    except Problem as error:
+        raise InvalidParameters([("body", error.detail)]) from error
     if kind != "application/json":
         raise InvalidParameters([("body", f"content type {kind or 'missing'!r}: send application/json")])
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidParameters([("body", "the body is not JSON")]) from error
     if not isinstance(value, dict):
         raise InvalidParameters([("body", "the body is not a JSON object: send the parameters as its fields")])
     return value

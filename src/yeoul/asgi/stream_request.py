@@ -10,10 +10,16 @@ from ..hub import Hub
 from ..hub.limits import Principal, Reservation
 from ..stream import LastEventId
 from .authentication import principal_of
+from .errors import Problem
 from .headers import headers_of
+from .origins import is_cross_site_navigation
 from .rates import count_connect
 
 __all__ = ["StreamRequest", "last_event_id", "wants_end_event"]
+
+
+# Opening it would have side effects: its user would appear in a chat room, a source would be started.
+_NO_LINK = "a link from a page of another origin opens no stream: read it with EventSource or fetch"
 
 
 @dataclass(slots=True)
@@ -26,8 +32,10 @@ class StreamRequest:
 
     @classmethod
     def of(cls, request: HTTPConnection, principal: Principal | None = None) -> StreamRequest:
-        """`principal`: by default the one that the request authenticated as. Raises InvalidCursor, and Problem (429)
-        over the rate at which streams may be opened."""
+        """`principal`: by default the one that the request authenticated as. Raises InvalidCursor, and Problem: 403 for
+        a link from a page of another origin, 429 over the rate at which streams may be opened."""
+        if is_cross_site_navigation(request):
+            raise Problem(403, _NO_LINK)
         count_connect(request)
         return cls(last_event_id(request), principal or principal_of(request))
 

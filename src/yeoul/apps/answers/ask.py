@@ -13,7 +13,7 @@ from pydantic import AliasChoices, Field, StringConstraints
 from ...asgi.body import JsonBody
 from ...asgi.generate import AnswerService, NewAnswer
 from ...asgi.openapi import problems
-from ...asgi.routing import STARTED, Digits, stream_route
+from ...asgi.routing import STARTED, Digits, JsonRoute, stream_route
 from ...documents.retriever import Passage, Retriever
 from ...documents.words import has_hangul, plain_text
 from ...llm.dialects import Json, WireEvent
@@ -60,7 +60,7 @@ class _AskDialect(Json):
 
 
 def ask_app(answers: AnswerService, retriever: Retriever) -> APIRouter:
-    router = APIRouter(tags=["ask"])
+    router = APIRouter(tags=["ask"], route_class=JsonRoute)
 
     async def answer(request: Request, asked: Question) -> Response:
         async def new() -> NewAnswer:

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Protocol
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
 
 from ...asgi.authentication import caller_of
 from ...asgi.generate import AnswerService, NewAnswer, failure_stream
-from ...asgi.routing import STARTED, stream_route
+from ...asgi.routing import STARTED, JsonRoute, stream_route
 from ...errors import DatabaseUnavailable, InvalidParameters, UpstreamError, YeoulError
 from ...llm.dialects import Envelope
 from ...llm.json_answer import json_answer
@@ -100,7 +101,7 @@ Optional = Annotated[str | None, Query()]
 
 
 def challenges(answers: AnswerService, conversations: Conversations) -> APIRouter:
-    router = APIRouter(prefix="/ai/chatbot/recommendation", tags=["challenges"])
+    router = APIRouter(prefix="/ai/chatbot/recommendation", tags=["challenges"], route_class=JsonRoute)
 
     @stream_route(router, "/base-info", summary="Challenges for a user's place, work and interest", responses=STARTED)
     async def base_info(
@@ -163,7 +164,7 @@ def _from_body(form: type[_Question]) -> dict[str, Any]:
 async def _json_body(request: Request) -> Any:
     try:
         return await request.json()
-    except (ValueError, RecursionError):
+    except HTTPException:
         return None
 
 

@@ -15,7 +15,7 @@ from ...asgi.generate import AnswerService, NewAnswer, generation_stream
 from ...asgi.headers import accepts
 from ...asgi.idempotency import REPLAYED
 from ...asgi.openapi import CREATED, problems
-from ...asgi.routing import STARTED, hot, stream_route
+from ...asgi.routing import STARTED, JsonRoute, hot, stream_route
 from ...hub.job import CANCEL, CONTINUE, DisconnectPolicy
 from ...llm.dialects import DIALECTS
 from ...llm.generation import Generation
@@ -137,7 +137,7 @@ DialectName = Annotated[Literal["plain", "json", "envelope", "openai"], Query(de
 
 def generations_app(answers: AnswerService) -> APIRouter:
     generations = answers.generations
-    router = APIRouter(tags=["generations"])
+    router = APIRouter(tags=["generations"], route_class=JsonRoute)
 
     def found(id: str, request: Request) -> Generation:
         generation = answers.find(id, request)
@@ -165,7 +165,7 @@ def generations_app(answers: AnswerService) -> APIRouter:
         if accepts(request.headers.get("accept", ""), "text/event-stream"):
             return await answers.stream(request, new, dialect=DIALECTS[dialect], on_disconnect=policy)
         generation, is_new = await answers.start(request, new, on_disconnect=policy)
-        headers = {"Location": answers.location_of(generation), "Cache-Control": "no-store"}
+        headers = {"Location": answers.location_of(request, generation), "Cache-Control": "no-store"}
         if not is_new:
             headers[REPLAYED] = "true"
         return JSONResponse(GenerationOut.of(generation).model_dump(), 201, headers)

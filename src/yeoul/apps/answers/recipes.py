@@ -16,7 +16,7 @@ from ...asgi.body import JsonBody
 from ...asgi.errors import Problem, problem_of
 from ...asgi.generate import AnswerService, NewAnswer, failure_stream
 from ...asgi.openapi import CREATED, problems
-from ...asgi.routing import STARTED, Digits, Number, NumberedRoute
+from ...asgi.routing import STARTED, Digits, Number, NumberedRoute, external_path
 from ...documents.words import has_hangul
 from ...errors import UnknownModel, UnknownProvider, YeoulError
 from ...llm.dialects import Json
@@ -193,7 +193,8 @@ def recipes_app(answers: AnswerService, recipes: Recipes) -> APIRouter:
             title = new.title or _title(body) or ", ".join(ingredients)[:_MAX_TITLE]
         recipe = await recipes.add(title=title, category=new.category, ingredients=ingredients, body=body)
         content = RecipeOut.model_validate(recipe).model_dump()
-        return JSONResponse(content, 201, {"Location": f"{_PATH}/{recipe.id}", "Cache-Control": "no-store"})
+        headers = {"Location": external_path(request, f"{_PATH}/{recipe.id}"), "Cache-Control": "no-store"}
+        return JSONResponse(content, 201, headers)
 
     @router.get(_PATH, summary="The newest")
     async def listed(limit: Limit = 20, offset: Offset = 0) -> RecipePage:
