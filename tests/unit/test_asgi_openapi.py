@@ -17,7 +17,7 @@ from yeoul.asgi.routing import stream_route
 from yeoul.errors import InvalidCursor
 from yeoul.stream import LastEventId
 
-BY_ANY = {"400", "401", "403", "421", "431", "503"}
+BY_ANY = {"400", "401", "403", "421", "429", "431", "503"}
 
 
 @pytest.fixture

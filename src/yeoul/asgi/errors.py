@@ -71,8 +71,8 @@ _STATUS: dict[type[Exception], int] = {
     DatabaseUnavailable: 503,
 }
 
-# Seconds to wait before the same request can succeed: another worker answers soon, a generation takes a while, and a
-# revocation is over after days.
+# Seconds to wait before the same request can succeed: another worker responds soon, a generation takes a while, and a
+# revocation ends after days.
 _RETRY_AFTER: dict[type[Exception], int] = {
     DatabaseUnavailable: 5,
     HubClosed: 1,
@@ -84,7 +84,7 @@ _RETRY_AFTER: dict[type[Exception], int] = {
     TooMuchWork: 5,
 }
 
-# The request's field that is to blame, where the error itself says which.
+# The field of the request that is wrong, where the type of the error says which.
 _FIELD: dict[type[Exception], str] = {
     InvalidCursor: "Last-Event-ID",
     InvalidTopic: "topic",

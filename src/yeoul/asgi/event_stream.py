@@ -55,7 +55,7 @@ _RAW_HEADERS = _raw(STREAM_HEADERS)
 
 
 def complete(request: HTTPConnection) -> Response:
-    """The response to a client that has had the last event of its stream.
+    """The response to a client that has received the last event of its stream.
 
     204 ends the reconnecting of `EventSource` (WHATWG HTML, 9.2.3). Libraries on top of `fetch` take a 204 for an
     error, since it has no Content-Type, and repeat the request for ever: they get a stream without events that ends
@@ -76,27 +76,29 @@ def _is_fetch(request: HTTPConnection) -> bool:
 
 
 async def departure(receive: Receive) -> None:
-    """Until the client has left."""
+    """Returns when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 class EventStream(Response):
-    """Answers a request with the topics' events.
+    """The response that streams the events of these topics.
 
-    A client that comes back with the last `id:` it had gets exactly what it missed, or one `stream.gap` event that
-    says so. A new client begins after the position `after`, else with the `newest` kept events (in each topic, or by
-    topic), else with what comes from now on; `opening` events come before. In the topics named by `always_new` a
-    client that comes back begins in the same way. Whenever a client comes, again too, it is told first: `hello`, for
-    `stream.hello` (heartbeat interval in seconds, retention, current cursor), then the
-    `greeting` (where that is a function, it is asked when this reader has been counted among those of its topics).
-    `until_final`: end after the topic's final event, and answer 204 to a client that has had it (`EventSource` then
-    stops coming back). `principal`: the reader's, by default the one that `asgi/authentication.py` found; when its
-    token ends, so does the stream. `opened`: the request, where it was read before, and a place taken for the stream.
-    `status_code`: of the response; FastAPI looks for it where a route has `response_class=EventStream`, by which its
-    OpenAPI document says `text/event-stream`. An invalid position or topic name, and a bound on open streams, are
-    answered with a problem document, like a hub that is shutting down.
-    """
+    A client that reconnects with the last `id:` it received gets exactly what it missed, or one `stream.gap` event that
+    says so. A new client begins after the position `after`, else with the `newest` events kept (in each topic, or by
+    topic), else with the next event; it is sent the events `opening` first. In the topics named by `always_new` a
+    client that reconnects begins like a new one. Every client is first sent `stream.hello` (unless `hello` is false:
+    the heartbeat interval in seconds, the retention, the current cursor), then the events of `greeting`; a function is
+    called after this reader was added to those of its topics.
+
+    `until_final`: the stream ends after the topic's final event, and a client that has received it is answered with 204
+    (`EventSource` then stops reconnecting). `principal`: the user of the stream, by default the authenticated one; the
+    stream ends when that user's token expires. `opened`: where the request was read before. `status_code`: for FastAPI,
+    which looks for it where a route has `response_class=EventStream` (its OpenAPI document then says
+    `text/event-stream`).
+
+    `background` runs after the stream has ended. A wrong position or topic name, a limit on open streams, and a hub
+    that is shutting down are answered with a problem document."""
 
     media_type = "text/event-stream"
 
@@ -240,7 +242,7 @@ def _hello_block(encoding: Encoding, heartbeat: float, events: int, seconds: flo
 
 
 class _PortableOutlet:
-    """One slot between the hub, which never waits, and ASGI's `send`, which may."""
+    """One slot between the hub, which never waits, and ASGI's `send`, which may wait."""
 
     chunked = False
 

@@ -1,6 +1,6 @@
-"""A request that is sent again because nobody knows whether it arrived, and must not be done twice.
+"""Requests that a client repeats because it does not know whether the first one arrived: executed once.
 
-The header `Idempotency-Key` of draft-ietf-httpapi-idempotency-key-header-07, for publishing.
+The header `Idempotency-Key` of draft-ietf-httpapi-idempotency-key-header-07.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ REPLAYED = "Idempotency-Replayed"
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
-# Bounds of what is remembered: answers in all, those of one caller, who must not make others' forgotten, and bytes.
+# Bounds of what is remembered: responses in all; of one caller, which must not displace those of others; bytes.
 _MAX_ANSWERS = 20_000
 _MAX_PER_CALLER = 2_000
 _MAX_BYTES = 16 * 1024 * 1024
-# What an answer counts beside its own text.
+# What a response counts beside its own bytes.
 _OVERHEAD = 500
 
-# Whose, and a digest of method, path, query and key: a path may be as long as a head, and would not be counted.
+# The caller, and a digest of method, path, query and key (a path may be as long as a head).
 _Name = tuple[str, bytes]
 
 
@@ -80,7 +80,7 @@ async def request_key_of(request: Request) -> RequestKey | None:
 
 
 class IdempotencyKeys:
-    """Remembers the answers to requests that had a key, for `keep_seconds`, as far as its bounds allow."""
+    """Remembers the responses to requests with a key, for `keep_seconds`, as far as its bounds allow."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class IdempotencyKeys:
         self._max_answers = max_answers
         self._max_per_caller = max_per_caller
         self._max_bytes = max_bytes
-        # The oldest first. As many are under way as there are requests.
+        # The oldest first. There are at most as many under way as there are requests.
         self._answers: dict[_Name, _Answer] = {}
         self._callers: dict[str, dict[_Name, None]] = {}
         self._under_way: dict[_Name, bytes] = {}
@@ -104,16 +104,16 @@ class IdempotencyKeys:
         self.counts: dict[str, int] = {"replayed": 0, "refused": 0}
 
     def __len__(self) -> int:
-        """Answers that are remembered."""
+        """Responses that are remembered."""
         return len(self._answers)
 
     async def once(self, request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
-        """What `answer` answers, or has answered the same caller's same request with this key before; then the header
-        `Idempotency-Replayed: true` says so. Only success is remembered: what failed has done nothing, and may succeed
-        the next time.
+        """The response of `answer`, or the one that the same request of the same caller with this key had before; a
+        header `Idempotency-Replayed: true` then says so. Only success is remembered: a request that failed has changed
+        nothing, and may succeed the next time.
 
-        Raises Problem: 400 for a key that is none, 409 while the first request with it is under way, 422 where that was
-        another request.
+        Raises Problem: 400 for an invalid key, 409 while the first request with it is under way, 422 where the first
+        request had another body.
         """
         key = await request_key_of(request)
         if key is None:
@@ -140,11 +140,15 @@ class IdempotencyKeys:
         first = self._under_way.get(name) if answer is None else answer.digest
         if first is not None and first != digest:
             self.counts["refused"] += 1
-            raise Problem(422, "this Idempotency-Key came with another body: draw a new key for each new request")
+            raise Problem(
+                422, "this Idempotency-Key was used with another body: generate a new key for each new request"
+            )
         if name in self._under_way:
             self.counts["refused"] += 1
             raise Problem(
-                409, "the first request with this Idempotency-Key is under way: wait", headers={"Retry-After": "1"}
+                409,
+                "the first request with this Idempotency-Key is still being processed: wait",
+                headers={"Retry-After": "1"},
             )
         return answer
 
@@ -175,8 +179,8 @@ class IdempotencyKeys:
 
 
 async def once(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
-    """`IdempotencyKeys.once` with those of the application (`app.state.idempotency_keys`); without any, the key is not
-    looked at. `PublishRoute` does this for all POST routes of a router."""
+    """`IdempotencyKeys.once` with the keys of the application (`app.state.idempotency_keys`); an application without
+    any ignores the header. `PublishRoute` calls this for all POST routes of a router."""
     keys: IdempotencyKeys | None = getattr(request.app.state, "idempotency_keys", None)
     return await answer() if keys is None else await keys.once(request, answer)
 

@@ -1,7 +1,7 @@
-"""What OpenAPI says of every route, beyond what each says of itself.
+"""The parts of the OpenAPI document that all routes share.
 
-What stands in front of all routes may refuse a request (`identify.py`, `origins.py`, `hosts.py`, `limits.py`), and
-streams and publishing are alike wherever they are: it is written into the document once, here.
+The gate (`gate.py`) may refuse any request, and streams and publishing work the same way in each route: both are
+written into the document once, here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ PROBLEM: dict[str, Any] = {
                 "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
             },
         },
+        "request_id": {"type": "string", "description": "the id of the request, also in the server's log"},
         "error": {
             "type": "object",
             "required": ["message", "type", "code"],
@@ -44,21 +45,21 @@ PROBLEM: dict[str, Any] = {
 }
 
 _WHEN: dict[int, str] = {
-    400: "The request is not what it says it is: no JSON, no host, or a position that no server wrote.",
-    401: "Nobody knows who asks, or the token is not taken.",
-    403: "The token does not let its user do this, or a page of another site asks.",
-    404: "There is no such thing, or it is not the caller's to know.",
-    408: "The body did not come in time.",
-    409: "Not as things are now: `detail` says what is in the way.",
-    413: "The body, or the event, is larger than may be.",
-    415: "The body is of another content type.",
-    421: "This server is not the one that the `Host` header names.",
-    422: "A field or parameter is not what it has to be: `errors` names it.",
-    429: "Too often, or too many at once: wait for `Retry-After` seconds.",
-    431: "The address and the headers are larger than may be.",
-    502: "Whoever this server asks has failed.",
-    503: "Not now: wait for `Retry-After` seconds.",
-    504: "Whoever this server asks did not answer in time.",
+    400: "Malformed request: the body is not JSON, the `Host` header is missing, or the position is not from this server.",
+    401: "Missing or invalid credentials.",
+    403: "Not permitted for this user, or sent by a page of another site.",
+    404: "Not found, or not readable by this caller.",
+    408: "The request body did not arrive in time.",
+    409: "Conflict with the current state: `detail` says which.",
+    413: "The body, or the event, is too large.",
+    415: "Unsupported content type, charset or content encoding.",
+    421: "This server does not have the name in the `Host` header.",
+    422: "A field or parameter is invalid: `errors` names it.",
+    429: "A rate or a limit was exceeded: wait for `Retry-After` seconds.",
+    431: "The address and the headers are too large.",
+    502: "The upstream server failed.",
+    503: "Temporarily unavailable: wait for `Retry-After` seconds.",
+    504: "The upstream server did not respond in time.",
 }
 
 _WAIT = {"description": "seconds", "schema": {"type": "integer", "minimum": 0}}
@@ -72,15 +73,17 @@ _HEADERS: dict[int, dict[str, Any]] = {
 }
 
 
-# Of a 201 that says where the new thing is.
+# Of a 201: the address of the new resource.
 CREATED: dict[str, Any] = {
-    "headers": {"Location": {"required": True, "description": "where it is found", "schema": {"type": "string"}}}
+    "headers": {
+        "Location": {"required": True, "description": "the address of the new resource", "schema": {"type": "string"}}
+    }
 }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For `responses=` of a route: each of these statuses with a problem document (RFC 9457). Those that any route may
-    answer are added by `asgi/openapi.py`."""
+    send are added by `describe`."""
     return {
         status: {
             "description": _WHEN.get(status, HTTPStatus(status).phrase),
@@ -91,41 +94,41 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-# `openapi_extra=` of routes that answer whoever asks, with a credential or without.
+# `openapi_extra=` of routes that need no credential.
 FOR_ALL: dict[str, Any] = {"security": [{}]}
 
-# A Last-Event-ID (stream/cursor.py) in the regular expressions of JSON Schema; an empty one is none.
-POSITION = r"^((?:[A-Za-z0-9_-]{1,64}\.)?[0-9a-z]{1,32}-(?:0|[1-9][0-9]{0,17}))?$"
+# A Last-Event-ID (stream/cursor.py) as a regular expression of JSON Schema; the empty one means none.
+POSITION = r"^((?:[A-Za-z0-9_-]{1,64}\.)?[0-9a-z]{1,32}-(?:0|[1-9][0-9]{0,17})(?:\.end)?)?$"
 
 _METHODS = frozenset({"get", "post", "put", "patch", "delete"})
 _STREAM = "text/event-stream"
 _PROBLEM = "application/problem+json"
-# What FastAPI says where a route says nothing.
-_UNSAID = "Successful Response"
+# FastAPI's description of a response that has none.
+_DEFAULT = "Successful Response"
 
-_BY_ANY = (400, 401, 403, 421, 431, 503)
+_BY_ANY = (400, 401, 403, 421, 429, 431, 503)
 _BY_BODY = (408, 413, 415, 422)
 
 _LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
-    "description": "The last `id:` that came, to go on after it. `EventSource` sends it by itself.",
+    "description": "The last `id:` received: the stream goes on after it. `EventSource` sends it by itself.",
     "schema": {"type": "string", "pattern": POSITION},
 }
 _LAST_EVENT_ID_IN_QUERY = {
     "name": "lastEventId",
     "in": "query",
-    "description": "The same, for clients that can set no header on their first request.",
+    "description": "The same, for clients that cannot set headers on their first request.",
     "schema": {"type": "string", "pattern": POSITION},
 }
 
 
 def describe(app: FastAPI, *, cookie: str, anonymous: bool, query_tokens: bool) -> None:
-    """Completes the application's document whenever it is made: which answers what stands in front of the routes may
-    give, who may ask, and from where a stream goes on.
+    """Completes the application's document whenever it is generated: the responses of the gate, the ways to
+    authenticate, and the position of streams.
 
-    `cookie`: the name of the one that may hold a token. `anonymous`: whether routes answer without a credential, too,
-    where they do not say so by `openapi_extra=FOR_ALL`. `query_tokens`: whether `?token=` is taken.
+    `cookie`: the name of the cookie that may hold a token. `anonymous`: whether routes without `openapi_extra=FOR_ALL`
+    need no credential either. `query_tokens`: whether `?token=` is accepted.
     """
     make = app.openapi
     completed: dict[str, Any] | None = None
@@ -134,7 +137,7 @@ def describe(app: FastAPI, *, cookie: str, anonymous: bool, query_tokens: bool) 
     def openapi() -> dict[str, Any]:
         nonlocal completed
         document = make()
-        if document is not completed:  # it is made anew where a route was added since
+        if document is not completed:  # it is generated again after a route was added
             _complete(document, schemes, anonymous)
             completed = document
         return document
@@ -154,13 +157,13 @@ def _schemes(cookie: str, query_tokens: bool) -> dict[str, Any]:
             "type": "apiKey",
             "in": "cookie",
             "name": cookie,
-            "description": "The token in a cookie: POST /auth/session sets it, for pages of this server.",
+            "description": "The token in a cookie, for pages of this server: POST /auth/session sets it.",
         },
         "ticket": {
             "type": "apiKey",
             "in": "query",
             "name": "ticket",
-            "description": "For `EventSource`, which can set no header: good for one use. POST /auth/tickets makes it.",
+            "description": "For `EventSource`, which cannot set headers: for one use. POST /auth/tickets issues it.",
         },
     }
     if query_tokens:
@@ -186,7 +189,7 @@ def _complete(document: dict[str, Any], schemes: Mapping[str, Any], anonymous: b
     components["securitySchemes"] = dict(schemes)
     components["responses"] = dict(sorted(answers.items()))
     models = components.setdefault("schemas", {})
-    # What FastAPI says of its own 422, which nobody gets from here.
+    # The models of FastAPI's own 422, which this server never sends.
     for unused in ("HTTPValidationError", "ValidationError"):
         models.pop(unused, None)
     components["schemas"] = dict(sorted({**models, "Problem": PROBLEM}.items()))
@@ -202,7 +205,7 @@ def _complete_operation(method: str, operation: dict[str, Any]) -> None:
         if said is None or _PROBLEM not in said.get("content", {}):
             responses[str(status)] = problems(status)[status]
     for status, response in responses.items():
-        if response.get("description") == _UNSAID:
+        if response.get("description") == _DEFAULT:
             response["description"] = HTTPStatus(int(status)).phrase
     operation["responses"] = dict(sorted(responses.items()))
 
@@ -227,7 +230,7 @@ def _is_stream(responses: Mapping[str, Any]) -> bool:
 
 
 def _share_problems(responses: dict[str, Any], answers: dict[str, Any]) -> None:
-    """Each status's problem document is described once, and referred to."""
+    """Describes the problem document of each status once, and refers to it."""
     for status, response in responses.items():
         if _PROBLEM not in response.get("content", {}) or not status.isdigit():
             continue
