@@ -18,6 +18,7 @@ from yarl import URL
 from ..errors import EventTooLarge, UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamTimeout
 from ..sse import DEFAULT_MAX_EVENT_BYTES, Decoder, Event
 from ..stream.retry import RetryPolicy
+from .body import BodyReader, connector, take_over
 from .request import DEFAULT_MAX_ERROR_BYTES, Opened, Request, close, open_response, stream_headers, tracing
 from .timeouts import Timeouts
 
@@ -52,7 +53,7 @@ def new_session(*, connections: int = 0) -> aiohttp.ClientSession:
     session serves many users.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+        connector=connector(connections, _KEEP_ALIVE_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=_READ_BUFFER_BYTES,
         max_line_size=_MAX_HEADER_BYTES,
@@ -142,7 +143,7 @@ class EventStream:
         self.unterminated: Event | None = None
         self.ignored: list[bytes] = []
         self._response = response
-        self._content = response.content
+        self._content: BodyReader | aiohttp.StreamReader = take_over(response) or response.content
         self._name = name
         self._max_event_bytes = max_event_bytes
         self._decoder = Decoder(last_event_id, max_event_bytes, ignored=self._keep_ignored)
