@@ -37,6 +37,7 @@ from uvicorn.server import ServerState
 
 from ..asgi.errors import FAILED, problem
 from ..asgi.event_stream import DIRECT
+from ..asgi.headers import accepts
 from ..hub import Subscription
 from ..sse import Event
 from .exchange import Exchange, refusal
@@ -678,7 +679,8 @@ def _address(info: Any) -> tuple[str, int | None] | None:
 
 def _is_event_source(exchange: Exchange) -> bool:
     return exchange.scope["method"] == "GET" and any(
-        name == b"accept" and b"text/event-stream" in value for name, value in exchange.scope["headers"]
+        name == b"accept" and accepts(value.decode("latin-1"), "text/event-stream")
+        for name, value in exchange.scope["headers"]
     )
 
 
