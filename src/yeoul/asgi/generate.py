@@ -218,7 +218,7 @@ class _AnswerRoute:
                 await close()
             raise
 
-    async def early_response(self, job: Generation) -> Response | None:
+    def early_response(self, job: Generation) -> None:
         return None
 
     def stream(self, job: Generation, opened: StreamRequest) -> Response:

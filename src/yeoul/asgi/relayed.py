@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -91,9 +91,10 @@ class _RelayRoute:
             request_key=request_key,
         )
 
-    async def early_response(self, job: Relay) -> Response | None:
-        if self.route.errors == "event":
-            return None
+    def early_response(self, job: Relay) -> Coroutine[None, None, Response | None] | None:
+        return self._refusal(job) if self.route.errors == "status" else None
+
+    async def _refusal(self, job: Relay) -> Response | None:
         failure = await job.head(self.route.wait_s)
         return None if failure is None else _failure_response(self.route, failure)
 

@@ -53,8 +53,9 @@ class JobRoute(Protocol[_J]):
         """Starts the job; the key is for `Jobs.launch`. Raises YeoulError."""
         ...
 
-    async def early_response(self, job: _J) -> Response | None:
-        """Awaited for a new job before its response begins: what is answered instead of the stream, if anything."""
+    def early_response(self, job: _J) -> Coroutine[None, None, Response | None] | None:
+        """What is awaited before the response begins, and answered instead of the stream, if anything. None for routes
+        that begin at once."""
         ...
 
     def stream(self, job: _J, opened: StreamRequest) -> Response:
@@ -141,7 +142,8 @@ async def _start(route: JobRoute[_J], request: Request, opened: StreamRequest, s
 
 
 async def _respond(route: JobRoute[_J], request: Request, job: _J, opened: StreamRequest) -> Response:
-    early = await _early_response(request, job, route.early_response(job))
+    waiting = route.early_response(job)
+    early = None if waiting is None else await _early_response(request, job, waiting)
     return route.stream(job, opened) if early is None else early
 
 
