@@ -45,7 +45,7 @@ async def said(process: subprocess.Popen[str], text: str) -> str:
 
 async def test_events_are_shown_with_their_type_id_and_data(server: int) -> None:
     with started("listen", "show/a", YEOUL_URL=f"http://127.0.0.1:{server}") as process:
-        await said(process, "sign of life")
+        await said(process, "heartbeat every")
         id = await publish(server, "show/a", "안녕", type="greeting")
         assert (await line_of(process)).split(" ", 1)[1] == f"greeting {id}  안녕"
         await publish(server, "show/a", "two\nlines")
@@ -55,7 +55,7 @@ async def test_events_are_shown_with_their_type_id_and_data(server: int) -> None
 
 async def test_escape_sequences_in_events_do_not_reach_the_terminal(server: int) -> None:
     with started("listen", "esc/a", "-n", "1", YEOUL_URL=f"http://127.0.0.1:{server}") as process:
-        await said(process, "sign of life")
+        await said(process, "heartbeat every")
         await publish(server, "esc/a", "\x1b[2J\x1b]0;title\x07 \u202e gone\x9b", type="t\x1b[1m")
         line = await line_of(process)
         assert line.isprintable()
@@ -64,7 +64,7 @@ async def test_escape_sequences_in_events_do_not_reach_the_terminal(server: int)
 
 async def test_raw_is_the_data_as_it_came(server: int) -> None:
     with started("listen", "raw/a", "--raw", "-n", "2", YEOUL_URL=f"http://127.0.0.1:{server}") as process:
-        await said(process, "sign of life")
+        await said(process, "heartbeat every")
         await publish(server, "raw/a", "\x1b[1mbold\nnext")
         await publish(server, "raw/a", "last")
         out, _ = await asyncio.to_thread(process.communicate, None, 10)
@@ -88,12 +88,12 @@ async def test_it_comes_back_where_it_was_and_says_so(server: int) -> None:
     fates = iter([Fate(cut_after=700), Fate()])
     async with proxying(server, lambda: next(fates)) as proxy:
         with started("listen", "cut/a", "--raw", "-n", "20", YEOUL_URL=f"http://127.0.0.1:{proxy.port}") as process:
-            await said(process, "sign of life")
+            await said(process, "heartbeat every")
             for number in range(20):
                 await publish(server, "cut/a", f"{number} {'x' * 20}")
             assert "broke off" in await said(process, "the connection was lost")
-            await said(process, "coming back in 0.1 s")
-            await said(process, "back after ")
+            await said(process, "reconnecting in 0.1 s")
+            await said(process, "reconnected after ")
             out, _ = await asyncio.to_thread(process.communicate, None, 10)
             assert process.returncode == 0
     assert [int(line.split()[0]) for line in out.splitlines()] == list(range(20))
@@ -103,7 +103,7 @@ async def test_it_comes_back_where_it_was_and_says_so(server: int) -> None:
 async def test_a_position_that_is_lost_is_told_as_a_gap(server: int) -> None:
     url = f"http://127.0.0.1:{server}"
     with started("listen", "gap/a", "--last-event-id", "0000000000-7", YEOUL_URL=url) as process:
-        assert "GAP: what came after 0000000000-7 is gone (epoch)" in await said(process, "GAP")
+        assert "GAP: events after 0000000000-7 are lost (epoch)" in await said(process, "GAP")
 
 
 async def test_a_server_that_goes_away_and_comes_back_is_waited_for() -> None:
@@ -113,11 +113,11 @@ async def test_a_server_that_goes_away_and_comes_back_is_waited_for() -> None:
         with yeoul_serve("--port", str(port), env=env) as served:
             arguments = ("listen", "t", "--raw", "-n", "1")
             process = stack.enter_context(started(*arguments, YEOUL_URL=f"http://127.0.0.1:{port}"))
-            await said(process, "sign of life")
+            await said(process, "heartbeat every")
             served.signal()
-            await said(process, "the server ends this stream: drain")
+            await said(process, "the server closes this stream: drain")
             await asyncio.to_thread(served.wait)
-        await said(process, "connection refused; trying again")
+        await said(process, "connection refused; retrying")
         with yeoul_serve("--port", str(port), env=env):
             # Another server: the position that it had is no longer one.
             await said(process, "GAP")
@@ -130,7 +130,7 @@ def test_a_stream_that_is_over_ends_it(server: int) -> None:
     done = yeoul("listen", "/sse/chat?message=hi&provider=demo", "--raw", YEOUL_URL=f"http://127.0.0.1:{server}")
     assert done.returncode == 0
     assert done.stdout.endswith("[DONE]\n")
-    assert "the stream is over" in done.stderr
+    assert "the stream is complete" in done.stderr
 
 
 def test_what_is_refused_ends_it(server: int) -> None:
@@ -171,7 +171,7 @@ async def test_a_farewell_for_good_ends_it() -> None:
     async with answering(STREAM + bye, heads := []) as url:
         done = await asyncio.to_thread(yeoul, "listen", "t", YEOUL_URL=url)
     assert done.returncode == 3
-    assert "ends this stream: kicked, and asks not to come back" in done.stderr
+    assert "closes this stream: kicked, and asks not to reconnect" in done.stderr
     assert len(heads) == 1
 
 
@@ -187,7 +187,7 @@ async def test_a_token_goes_to_its_own_server_alone() -> None:
 
 async def test_ctrl_c_ends_it(server: int) -> None:
     with started("listen", "t", YEOUL_URL=f"http://127.0.0.1:{server}") as process:
-        await said(process, "sign of life")
+        await said(process, "heartbeat every")
         process.send_signal(signal.SIGINT)
         _, err = await asyncio.to_thread(process.communicate, None, 10)
         assert (process.returncode, err) == (130, "")
@@ -195,7 +195,7 @@ async def test_ctrl_c_ends_it(server: int) -> None:
 
 async def test_a_reader_of_its_output_that_has_had_enough_ends_it(server: int) -> None:
     with started("listen", "pipe/a", "--raw", YEOUL_URL=f"http://127.0.0.1:{server}") as process:
-        await said(process, "sign of life")
+        await said(process, "heartbeat every")
         await publish(server, "pipe/a", "1")
         assert await line_of(process) == "1"
         assert process.stdout is not None

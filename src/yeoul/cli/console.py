@@ -1,4 +1,8 @@
-"""What commands write for the user who runs them. Results go to stdout, everything else to stderr."""
+"""What commands write for the user who runs them. Results go to stdout, everything else to stderr.
+
+What only some of them need is imported where it is needed: `yeoul serve` starts without rich, `yeoul publish` without
+the settings.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from ..errors import YeoulError
 from ..printable import printable
-from ..settings import complaints
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 __all__ = ["fail", "note", "plain_table", "reporting_errors", "results", "say"]
 
@@ -54,6 +58,10 @@ def _write(fd: int, data: bytes) -> None:
 def reporting_errors(code: int = 1) -> Iterator[None]:
     """Errors of the settings end the command with 2, others that are expected with `code`: a line each, and no
     traceback. Shows no secret."""
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from ..settings import complaints  # noqa: PLC0415
+
     try:
         yield
     except ValidationError as error:
@@ -67,11 +75,15 @@ def reporting_errors(code: int = 1) -> Iterator[None]:
 
 def results() -> Console:
     """A console on stdout."""
+    from rich.console import Console  # noqa: PLC0415
+
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
 def plain_table(*columns: str) -> Table:
     """A table without lines, whose cells are folded where the terminal is narrow."""
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -1,4 +1,4 @@
-"""`yeoul listen`: follows a stream as `EventSource` does, and says what happens to it."""
+"""`yeoul listen`: follows a stream as `EventSource` does, and reports what happens to the connection."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ def listen(
     ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line: id, type, data.")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="The data alone, as it came, escape sequences too.")] = False,
-    newest: Annotated[int, typer.Option(min=0, help="Begin with so many kept events of each topic.")] = 0,
-    last: Annotated[str, typer.Option("--last-event-id", metavar="ID", help="Go on after this event.")] = "",
-    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many events.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing about the connection.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Only the data, unchanged, including escape sequences.")] = False,
+    newest: Annotated[int, typer.Option(min=0, help="Start with this many kept events of each topic.")] = 0,
+    last: Annotated[str, typer.Option("--last-event-id", metavar="ID", help="Continue after this event.")] = "",
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="Exit after this many events.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing about the connection.")] = False,
     url: BaseUrl = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Follow topics, or any stream; comes back after each cut where it was.
+    """Follow topics or any stream; after each cut, reconnect and continue where it was.
 
-    Exit codes: 0 the stream is over, 1 it is refused or cannot be reached, 3 the server has ended it for good, 130
-    Ctrl-C.
+    Exit codes: 0 the stream is complete, 1 it was refused or cannot be reached, 3 the server has closed it for good,
+    130 Ctrl-C.
     """
     if as_json and raw:
-        raise typer.BadParameter("--json and --raw are two ways to write events: choose one")
+        raise typer.BadParameter("--json and --raw exclude each other")
     if not (last.isascii() and last.isprintable()):
-        raise typer.BadParameter("an id is printable ASCII text", param_hint="--last-event-id")
+        raise typer.BadParameter("an event id is printable ASCII text", param_hint="--last-event-id")
     remote, address = _target(what, newest, Remote(url, token))
     show = _show_json if as_json else _show_raw if raw else _show
     logger.addHandler(logging.NullHandler())  # it is told here, in other words
@@ -88,9 +88,9 @@ def _target(what: list[str], newest: int, remote: Remote) -> tuple[Remote, str]:
     first = what[0]
     if first.startswith(("http://", "https://", "/")):
         if len(what) > 1:
-            raise typer.BadParameter("one URL or one path at a time; several topics are fine")
+            raise typer.BadParameter("give one URL, or one path, or any number of topics")
         if newest:
-            raise typer.BadParameter("--newest is for topics: write it into the URL as it wants it")
+            raise typer.BadParameter("--newest is for topics: put a parameter of another stream into its URL")
         if first.startswith("/"):
             return remote, remote.url.rstrip("/") + first
         origin = "/".join(first.split("/", 3)[:3])
@@ -130,7 +130,7 @@ class _Listener:
                     if failed.final or wait is None:
                         note(str(failed))
                         return 1
-                    self._say(f"{failed}; trying again in {wait:.1f} s")
+                    self._say(f"{failed}; retrying in {wait:.1f} s")
                 await asyncio.sleep(wait)
 
     async def _connection(self, session: aiohttp.ClientSession) -> int | None:
@@ -149,12 +149,14 @@ class _Listener:
                 retry=_ONCE,
                 secrets=self.remote.secrets,
             ) as stream:
-                self._say("connected" if not self.connected else f"back after {self.last_event_id or 'no event yet'}")
+                self._say(
+                    "connected" if not self.connected else f"reconnected after {self.last_event_id or 'no event'}"
+                )
                 self.connected = True
                 return await self._read(stream)
         except UpstreamRefused as refused:
             if refused.status == 204:
-                self._say("the stream is over")
+                self._say("the stream is complete")
                 return _OVER
             passing = refused.status is None or refused.status in RETRYABLE_STATUSES
             raise _Failed(self._explained(refused), refused.retry_after, final=not passing) from refused
@@ -192,7 +194,7 @@ class _Listener:
         if bye is not None and bye.get("reconnect") is False:
             return _SENT_AWAY
         if not self._asks_at_once:
-            self._say(f"the connection has ended; coming back in {self.retry:.1f} s")
+            self._say(f"the connection was closed; reconnecting in {self.retry:.1f} s")
         return None
 
     def _take(self, event: Event) -> Mapping[str, object] | None:
@@ -234,14 +236,14 @@ def _fields(event: Event) -> Mapping[str, object]:
 def _told(type: str, said: Mapping[str, object]) -> str:
     match type:
         case "stream.hello":
-            return f"at {said.get('cursor')}, a sign of life every {said.get('heartbeat')} s"
+            return f"at {said.get('cursor')}, heartbeat every {said.get('heartbeat')} s"
         case "stream.gap":
-            return f"GAP: what came after {said.get('requested')} is gone ({said.get('reason')})"
+            return f"GAP: events after {said.get('requested')} are lost ({said.get('reason')})"
         case "stream.bye":
-            back = "" if said.get("reconnect") is not False else ", and asks not to come back"
-            return f"the server ends this stream: {said.get('reason')}{back}"
+            back = "" if said.get("reconnect") is not False else ", and asks not to reconnect"
+            return f"the server closes this stream: {said.get('reason')}{back}"
         case "stream.reauth":
-            return f"the token ends in {said.get('in')} s"
+            return f"the token expires in {said.get('in')} s"
     return f"{type} {dict(said)}"
 
 

@@ -43,7 +43,7 @@ def publish(
     url: BaseUrl = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Publish to a topic; prints the event's id (with --lines, the last id of each request)."""
+    """Publish to a topic, and print the event's id (with --lines, the last id of each request)."""
     remote = Remote(url, token)
     if lines and data not in (None, "-"):
         raise typer.BadParameter("--lines reads stdin: leave DATA out")

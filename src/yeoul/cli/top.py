@@ -36,9 +36,9 @@ def top(
     url: BaseUrl = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Watch a server: streams, topics, rates, lagging readers, answers and bounds. Ctrl-C ends it.
+    """Watch a server live: streams, topics, rates, lagging readers, answers and limits. Ctrl-C exits.
 
-    Exit codes: 0, or 1 where the server is not there (with --once) or does not let an admin in.
+    Exit codes: 0; 1 if the server cannot be reached (with --once) or does not accept the token as an administrator's.
     """
     remote = Remote(url, token)
     try:

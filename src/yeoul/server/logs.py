@@ -18,13 +18,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from queue import Empty, Full, Queue
-from typing import Any, TextIO, cast
-
-import structlog
-from structlog.typing import EventDict, WrappedLogger
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from ..client.refusal import REDACTED, redact
 from ..printable import json_line, printable
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["configure_logs", "redact_secrets", "writing_logs"]
 
@@ -178,21 +178,8 @@ _PLAIN = re.compile(r"[\w.:/@+~-]+")
 def configure_logs(form: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
     """`form`: "text" or "json"; `level`: "debug", "info", "warning" or "error"; `stream`: by default stderr. Replaces
     what has been configured before."""
-    render = _as_json if form == "json" else _as_text
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
-        processors=[
-            structlog.stdlib.add_logger_name,
-            structlog.stdlib.add_log_level,
-            _add_time,
-            structlog.processors.format_exc_info,
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            redact_secrets,
-            render,
-        ],
-    )
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_Formatter(_as_json if form == "json" else _as_text))
     handler.setLevel(level.upper())  # whatever level a library gives its own loggers
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -203,6 +190,36 @@ def configure_logs(form: str = "text", level: str = "info", stream: TextIO | Non
     # They log each start, and what our own lines say already.
     for chatty in ("asyncio", "markdown_it", "uvicorn"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+
+
+class _Formatter(logging.Formatter):
+    """structlog's, which is imported for the first record, by the thread that writes it: the start does not wait."""
+
+    def __init__(self, render: Processor) -> None:
+        super().__init__()
+        self._render = render
+        self._formatter: logging.Formatter | None = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._formatter is None:
+            self._formatter = self._make()
+        return self._formatter.format(record)
+
+    def _make(self) -> logging.Formatter:
+        import structlog  # noqa: PLC0415
+
+        return structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.add_log_level,
+                _add_time,
+                structlog.processors.format_exc_info,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                redact_secrets,
+                self._render,
+            ],
+        )
 
 
 def _add_time(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
