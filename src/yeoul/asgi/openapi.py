@@ -45,7 +45,7 @@ PROBLEM: dict[str, Any] = {
 }
 
 _WHEN: dict[int, str] = {
-    400: "Malformed request: the body is not JSON, the `Host` header is missing, or the position is not from this server.",
+    400: "Malformed request: the body is not JSON, the `Host` header is missing, or the position is of another server.",
     401: "Missing or invalid credentials.",
     403: "Not permitted for this user, or sent by a page of another site.",
     404: "Not found, or not readable by this caller.",
