@@ -72,7 +72,7 @@ class BodyReader:
             body = self._chunks.feed(data)
         except InvalidChunk as error:
             self.set_exception(aiohttp.ClientPayloadError(str(error)))
-            self._protocol.abort()
+            self._protocol.break_off()
             return
         if body:
             self._pending.append(body)
@@ -196,6 +196,10 @@ class StreamProtocol(ResponseHandler):
         """The body has ended: aiohttp, which has seen none of it, is given an empty one."""
         self._reader = None
         super().data_received(b"0\r\n\r\n" + rest)
+
+    def break_off(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def pause_reading_body(self) -> None:
         if self.transport is not None:

@@ -319,7 +319,7 @@ class EventStream:
         # From here on the watchdog does the waiting: aiohttp knows one read time-out, not two.
         connection.protocol.read_timeout = None
         connection.protocol.start_timeout()
-        closed = connection.protocol.closed
+        closed = getattr(connection.protocol, "closed", None)  # not in older versions of aiohttp
         if closed is not None:
             closed.add_done_callback(self._on_connection_closed)
         return closed
