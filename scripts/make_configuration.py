@@ -14,11 +14,11 @@ from yeoul.settings import RetentionRule, Settings, Upstream
 HEAD = """\
 # Configuration
 
-<!-- Written by `make docs` from src/yeoul/settings/. -->
+<!-- Written by `make docs` from src/yeoul/settings.py. -->
 
 Every setting can be given as an environment variable, in `.env`, or in `yeoul.toml` (there in lower case and without
-`YEOUL_`), in this order of precedence; `yeoul serve --host --port --workers --broker` come before all of them. A name
-that ends in `_s` is in seconds, `_ms` in milliseconds, `_bytes` in bytes.
+`YEOUL_`), in this order of precedence; the options of `yeoul serve` come before all of them. A name that ends in `_s`
+is in seconds, `_ms` in milliseconds, `_bytes` in bytes.
 
 ```toml
 # yeoul.toml

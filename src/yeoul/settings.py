@@ -21,17 +21,8 @@ from .asgi.origins import check_origin
 from .asgi.rates import check_rate
 
 __all__ = [
-    "Answers",
-    "Count",
-    "Identification",
-    "Limits",
-    "Listening",
-    "Operation",
     "RetentionRule",
-    "Seconds",
     "Settings",
-    "Streams",
-    "StrictToml",
     "Upstream",
     "complaints",
     "empty_keys",
@@ -48,7 +39,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def environment(name: str) -> str | None:
-    """A variable that is no setting, but that one names: from the environment, else from `.env`."""
+    """A variable that is not a setting, but is named by one (a credential): from the environment, else from `.env`."""
     return os.environ.get(name) or dotenv_values(".env").get(name)
 
 
@@ -72,145 +63,162 @@ class StrictToml(TomlConfigSettingsSource):
         return super().__call__()
 
 
-class Listening(BaseModel):
+class _Server(BaseModel):
+    """Where the server listens, and where it keeps its data."""
+
     host: str = Field(
         "127.0.0.1",
-        description="Address to listen on. Anything but loopback needs a key (`YEOUL_JWT_SECRET` and the like).",
+        description="Address to listen on. Any address but loopback requires a key (`YEOUL_JWT_SECRET` or another "
+        "one).",
     )
-    port: int = Field(8000, ge=0, le=65_535, description="TCP port; 0 lets the system choose, the ready line names it.")
+    port: int = Field(
+        8000, ge=0, le=65_535, description="TCP port; with 0 the system chooses one, which the ready line shows."
+    )
     root_path: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-        description="Path under which a proxy publishes this server, such as `/yeoul`. The proxy may remove it or keep "
-        "it in the address.",
+        description="Path under which a proxy publishes this server, such as `/yeoul`. The proxy may remove it or "
+        "keep it in the address.",
     )
-    workers: int = Field(1, ge=1, le=1, description="Processes. One: the memory broker cannot be shared.")
-    broker: str = Field(
-        "memory://", description="Where events live. `memory://`: in this process, gone when it ends; needs nothing."
+    workers: int = Field(
+        1, ge=1, le=1, description="Number of processes. Only 1, because processes cannot share the memory broker."
     )
+    broker: str = Field("memory://", description="Where events are kept. `memory://`: in this process, until it ends.")
 
     data_dir: Path = Field(
         Path("yeoul-data"),
-        description="Folder of the databases, `yeoul.db` (what people save) and `documents.db` (what can be asked "
-        "about). They are made at the first start. In the working directory, so that each project has its own; on a "
-        "local disk, because SQLite's log needs its locks.",
+        description="Folder of the databases `yeoul.db` (recipes, conversations, revocations) and `documents.db` "
+        "(the index for `/ask`), which are created at the first start. By default in the working directory, so that "
+        "each project has its own. It must be on a local disk: SQLite's log relies on its locks.",
     )
     own_documents: bool = Field(
         True,
-        description="Whether `/ask` answers from Yeoul's own documentation while no other documents were added.",
+        description="Whether `/ask` answers from Yeoul's own documentation until other documents are added.",
     )
 
 
 RateText = Annotated[str, AfterValidator(check_rate)]
 
 
-class Limits(BaseModel):
-    max_connections: Count = Field(1_000, description="Streams open at once; more are refused (429).")
+class _Limits(BaseModel):
+    """What clients may use."""
+
+    max_connections: Count = Field(1_000, description="Open streams; further ones are refused (429).")
     max_connections_per_user: Count | None = Field(
-        None, description="Streams of one user. By default 50; in demo mode, where all are one user, no bound."
+        None,
+        description="Open streams of one user. By default 50; unlimited in demo mode, where all requests are one "
+        "user's.",
     )
     max_connections_per_address: Count | None = Field(
         None,
-        description="Streams of one address (of one /64 in IPv6). By default 200; addresses of this machine have no "
-        "bound unless this is set.",
+        description="Open streams of one address (of one /64 in IPv6). By default 200, and unlimited for the "
+        "addresses of this machine.",
     )
     max_answers_per_user: Count | None = Field(
         None,
-        description="Answers, and relayed streams, being written at once for one user, who must not take all places. "
-        "By default 50; in demo mode, where all are one user, no bound.",
+        description="Running answers, and running relayed streams, of one user. By default 50; unlimited in demo "
+        "mode, where all requests are one user's.",
     )
     publish_rate: RateText | None = Field(
         None,
-        description="Publishes of one user, such as `100/second`. By default that; in demo mode no bound.",
+        description="Publishes of one user. By default `100/second`; unlimited in demo mode.",
     )
     connect_rate: RateText | None = Field(
         None,
-        description="Streams that one user, or one address of nobody known, may open. By default `300/minute`; in demo "
-        "mode no bound.",
+        description="Streams that one user, or one address without a user, may open. By default `300/minute`; "
+        "unlimited in demo mode.",
     )
     auth_failure_rate: RateText | None = Field(
         None,
         description="Wrong tokens that one address (one /64 in IPv6) may send; more are refused unchecked (429). "
-        "Tokens that were verified lately are accepted all the same. By default `300/minute`; in demo mode no bound.",
+        "Tokens that were verified lately are accepted all the same. By default `300/minute`; unlimited in demo "
+        "mode.",
     )
-    max_newest: Count = Field(
-        1_000, description="Kept events that a new reader may ask for (`?newest=`), per topic: how far history is read."
-    )
+    max_newest: Count = Field(1_000, description="Kept events that a new reader may request (`?newest=`), per topic.")
     max_replay_bytes: Count = Field(
         8_388_608,
-        description="Bytes of events that one reader that comes back is given; it is told of a gap for what is before "
-        "the newest that fit. Bounds what a wave of returning readers costs.",
+        description="Bytes of events that one reconnecting reader is sent; where more were missed, it gets a gap "
+        "and then the newest that fit. Bounds the cost of many readers that reconnect at once.",
     )
     header_timeout_s: Seconds = Field(
-        10.0, description="Seconds in which a request's head must be here (under `yeoul serve`), against slow senders."
+        10.0, description="Seconds in which the head of a request must arrive (under `yeoul serve`)."
     )
-    body_timeout_s: Seconds = Field(30.0, description="Seconds in which a request's body must be here.")
+    body_timeout_s: Seconds = Field(30.0, description="Seconds in which the body of a request must arrive.")
     idempotency_keep_s: Seconds = Field(
-        600.0, description="Seconds for which a publish with an `Idempotency-Key` is answered again, not done again."
+        600.0,
+        description="Seconds for which a repeated `Idempotency-Key` gets the first response again, and has no other "
+        "effect.",
     )
 
 
 class RetentionRule(BaseModel):
-    """How long the topics that fit a pattern keep their events."""
+    """How many events the topics that match a pattern keep, and for how long."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pattern: str = Field(min_length=1, description="`*` stands for any characters: `chat/*`")
+    pattern: str = Field(min_length=1, description="`*` matches any characters: `chat/*`")
     events: Count = 1_000
     bytes: Count = 1_048_576
     seconds: Seconds = 600.0
 
 
-class Streams(BaseModel):
+class _Streams(BaseModel):
+    """Streams, and the events that are kept for them."""
+
     heartbeat_s: Seconds = Field(
-        15.0, description="Seconds between comments on a silent stream. Below the shortest proxy idle time-out (30 s)."
+        15.0,
+        description="Seconds between comments on a silent stream. The default is below the shortest usual proxy "
+        "time-out (30 s).",
     )
     send_timeout_s: Seconds = Field(
         60.0,
-        description="Seconds for which a reader's socket may take nothing before the connection is ended. A slow "
-        "reader costs only its cursor, so this is for dead ones; it comes back with its position.",
+        description="Seconds for which a reader's socket may accept no data before its connection is closed. A slow "
+        "reader costs only its cursor, so this is for dead connections; a live client reconnects with its position.",
     )
     max_lifetime_s: Seconds = Field(
         3_600.0,
-        description="Seconds until a stream is ended with `stream.bye` and the reader comes back, shortened at random "
-        "by up to a fifth. Spreads readers over new servers, and bounds what a forgotten tab can hold.",
+        description="Seconds until a stream is closed with `stream.bye` and its client reconnects, shortened at "
+        "random by up to a fifth. Spreads readers over new servers, and bounds the cost of a forgotten tab.",
     )
     retry_ms: int = Field(
-        2_000, ge=0, le=600_000, description="Milliseconds a client waits before it reconnects (the `retry:` field)."
+        2_000,
+        ge=0,
+        le=600_000,
+        description="Milliseconds that clients wait before they reconnect (the `retry:` field).",
     )
-    max_topics_per_stream: Count = Field(50, description="Topics that one stream may follow. Bounds a catch-up's work.")
-    max_event_bytes: Count = Field(
-        262_144, description="Bytes of one event's data. Events are for news; put large things behind a URL."
+    max_topics_per_stream: Count = Field(
+        50, description="Topics that one stream may follow. Bounds the work of a replay."
     )
-    max_body_bytes: Count = Field(1_048_576, description="Bytes of a request body, checked while it arrives.")
-    retention_events: Count = Field(1_000, description="Events kept per topic for those who come back.")
+    max_event_bytes: Count = Field(262_144, description="Bytes of the data of one event. Send large data as a URL.")
+    max_body_bytes: Count = Field(1_048_576, description="Bytes of a request body.")
+    retention_events: Count = Field(1_000, description="Events kept per topic, for readers that reconnect.")
     retention_bytes: Count = Field(1_048_576, description="Bytes of text kept per topic.")
     retention_s: Seconds = Field(
-        600.0, description="Seconds for which an event is kept. Covers a lift, a tunnel, a laptop lid."
+        600.0, description="Seconds for which an event is kept. The default covers a lift, a tunnel, a closed laptop."
     )
     retention: tuple[RetentionRule, ...] = Field(
         (),
-        description="Other bounds by topic pattern, first match wins: a list of `{pattern, events, bytes, seconds}`. "
-        "They come before the built-in ones: `chat/*/presence` 500 events for a minute, `chat/*` 1000 events and 4 MiB "
-        "for a day, `system/status` 5 samples.",
+        description="Other bounds by topic pattern, of which the first match applies: a list of `{pattern, events, "
+        "bytes, seconds}`. They precede the built-in ones: `chat/*/presence` 500 events for a minute, `chat/*` 1000 "
+        "events and 4 MiB for a day, `system/status` 5 samples.",
     )
     memory_max_topics: Count = Field(
         100_000,
-        description="Topics that the memory broker holds at once; over it those go that "
-        "were published to longest ago and that nobody follows.",
+        description="Topics that the memory broker keeps; beyond that, topics without readers that were published "
+        "to longest ago are dropped.",
     )
     memory_max_bytes: Count = Field(
         536_870_912,
-        description="Bytes of text that the memory broker holds in all; over it the topics published to longest ago "
-        "lose theirs first, and their readers get a gap.",
+        description="Bytes of text that the memory broker keeps in all; beyond that, the topics that were published "
+        "to longest ago lose their events, and their readers get a gap.",
     )
 
 
 def _check_proxy(text: str) -> str:
     try:
-        ip_network(text)  # uvicorn would take a mistake for a name, and trust nobody
+        ip_network(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no address or network: write '10.0.0.5' or '10.0.0.0/8'") from error
+        raise ValueError(f"{text!r} is not an address or a network: write '10.0.0.5' or '10.0.0.0/8'") from error
     return text
 
 
@@ -220,32 +228,38 @@ Proxy = Annotated[str, AfterValidator(_check_proxy)]
 Pattern = Annotated[str, Field(min_length=1)]
 
 
-class Identification(BaseModel):
+class _Access(BaseModel):
+    """Who may do what, and from where."""
+
     jwt_secret: SecretStr | None = Field(
         None,
-        description="Secret of HS256 tokens, 32 bytes and more (`openssl rand -base64 48`). With it, a public key or a "
-        "JWKS, the server asks who you are; without any it runs in demo mode, on loopback alone.",
+        description="Secret of HS256 tokens, at least 32 bytes (`openssl rand -base64 48`). With a secret, a public "
+        "key or a JWKS the server authenticates users; without any it runs in demo mode, and only on loopback.",
     )
     jwt_previous_secret: SecretStr | None = Field(
-        None, description="The HS256 secret before: its tokens are still taken while you change over."
+        None, description="The previous HS256 secret, whose tokens are still accepted while you replace it."
     )
     jwt_public_key: str | None = Field(
         None,
-        description="Public keys of RS256, ES256 or EdDSA tokens: PEM text, or a file of it. A key takes tokens of its "
-        "own algorithm alone.",
+        description="Public keys of RS256, ES256 or EdDSA tokens: PEM text, or the path of a PEM file. A key "
+        "verifies only tokens of its own algorithm.",
     )
     jwt_jwks_url: str | None = Field(
-        None, pattern=r"^https?://", description="Where your identity provider publishes its keys (JWKS)."
+        None, pattern=r"^https?://", description="URL where your identity provider publishes its keys (JWKS)."
     )
-    jwt_audience: str | None = Field(None, description="What a token's `aud` must name; without it `aud` is not asked.")
-    jwt_issuer: str | None = Field(None, description="What a token's `iss` must be; without it `iss` is not asked.")
+    jwt_audience: str | None = Field(
+        None, description="Audience that the `aud` claim of a token must contain; without it `aud` is not checked."
+    )
+    jwt_issuer: str | None = Field(
+        None, description="The `iss` claim that a token must have; without it `iss` is not checked."
+    )
     jwt_leeway_s: float = Field(
-        5.0, ge=0, le=300, description="Seconds by which the clock of whoever makes the tokens may differ from ours."
+        5.0, ge=0, le=300, description="Seconds by which the clock of the token's issuer may differ from this server's."
     )
     max_token_s: Seconds = Field(
         2_592_000.0,
-        description="Seconds for which a token may be valid, from its `iat`, or else from now; longer ones are "
-        "refused. A revocation is remembered for as long, so that no token that has an `iat` outlives it.",
+        description="Seconds for which a token may be valid, counted from its `iat`, or else from now; longer ones "
+        "are refused. Revocations are kept for as long, so that no token with an `iat` outlives one.",
     )
     cookie: str = Field(
         "yeoul_token",
@@ -256,48 +270,48 @@ class Identification(BaseModel):
         30.0,
         ge=1,
         le=300,
-        description="Seconds in which a ticket must be used: long enough for a slow phone.",
+        description="Seconds in which a ticket must be used. The default is long enough for a slow phone.",
     )
     query_tokens: bool = Field(
         False,
-        description="Whether a token is taken from `?token=`. Addresses end up in logs and histories: tickets are for "
-        "that. The demo token is taken there in demo mode.",
+        description="Whether a token is accepted in `?token=`. URLs end up in logs and histories: use tickets "
+        "instead. Demo tokens are always accepted there in demo mode.",
     )
     subscribe: tuple[Pattern, ...] = Field(
         ("notifications/{user}", "notifications", "realtime", "realtime/*", "chat/*"),
-        description="Topics that users may follow whose token has no `yeoul` claim. `*` stands for any characters, "
-        "`{user}` for the user.",
+        description="Topics that users without a `yeoul` claim in their token may follow. `*` matches any "
+        "characters, `{user}` is the user.",
     )
     publish: tuple[Pattern, ...] = Field(
         ("notifications/{user}", "chat/*"),
-        description="Topics that users may send to whose token has no `yeoul` claim: here, themselves and chat rooms.",
+        description="Topics that users without a `yeoul` claim in their token may publish to.",
     )
     open_topics: tuple[Pattern, ...] = Field(
-        ("system/status",), description="Topics that everybody may follow, with a token or without."
+        ("system/status",), description="Topics that may be followed without a token."
     )
     open_answers: bool = Field(
         False,
-        description="Whether answers (`/generations`, `/sse`, `/ask`, recipes, challenges, the gateway) need no token "
-        "where the server asks who you are. They cost money.",
+        description="Whether answers (`/generations`, `/sse`, `/ask`, recipes, challenges, the gateway), which cost "
+        "money, are available without a token.",
     )
     cors_origins: tuple[Origin, ...] | None = Field(
         None,
-        description="Origins of the pages that may use this server from elsewhere, exactly: "
-        '`["https://app.example.com"]`. In demo mode ports 3000 and 5173 of localhost by default, else none.',
+        description="Origins of other sites whose pages may use this server, exactly: "
+        '`["https://app.example.com"]`. By default ports 3000 and 5173 of localhost in demo mode, otherwise none.',
     )
     allowed_hosts: tuple[Host, ...] = Field(
         (),
-        description="Names under which this server may be asked for (the `Host` header), without ports. On loopback "
-        "its own names always are, and no others (DNS rebinding); elsewhere all are, unless this is set.",
+        description="Host names that requests may have in their `Host` header, without ports. By default, on "
+        "loopback only the names of this machine (against DNS rebinding), elsewhere any.",
     )
     trusted_proxies: tuple[Proxy, ...] = Field(
         ("127.0.0.1", "::1"),
-        description="Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+        description="Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.",
     )
 
 
 class Upstream(BaseModel):
-    """A model server of one's own."""
+    """A model server of your own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -325,10 +339,12 @@ class Upstream(BaseModel):
     comments_count: bool | None = Field(None, description="in place of `YEOUL_UPSTREAM_COMMENTS_COUNT`")
 
 
-class Answers(BaseModel):
+class _Answers(BaseModel):
+    """Models, answers and relayed streams."""
+
     provider: str | None = Field(
         None,
-        description="Provider used where a request names none. By default `openai` with an OpenAI key, else "
+        description="Provider of requests that name none. By default `openai` with an OpenAI key, else "
         "`huggingface` with a Hugging Face token, else `demo`.",
     )
     openai_api_key: SecretStr | None = Field(
@@ -340,10 +356,12 @@ class Answers(BaseModel):
         "https://api.openai.com/v1",
         pattern=r"^https?://",
         validation_alias=AliasChoices("YEOUL_OPENAI_BASE_URL", "OPENAI_BASE_URL", "openai_base_url"),
-        description="OpenAI's API, or a server that `OPENAI_API_KEY` is for. Also read from `OPENAI_BASE_URL`. Where "
-        "it is not OpenAI's own, `openai-chat` is the default provider: few servers have the Responses API.",
+        description="OpenAI's API, or a server that `OPENAI_API_KEY` is for. Also read from `OPENAI_BASE_URL`. "
+        "Where it is not OpenAI's own, `openai-chat` is the default provider: few servers have the Responses API.",
     )
-    openai_model: str = Field("gpt-4o-mini", description="OpenAI model where a request names none: cheap, and fast.")
+    openai_model: str = Field(
+        "gpt-4o-mini", description="OpenAI model of requests that name none. The default is cheap and fast."
+    )
     openai_models: tuple[str, ...] = Field(
         (), description='Other OpenAI models that requests may name, `["*"]` for any. Each has its own price.'
     )
@@ -356,7 +374,7 @@ class Answers(BaseModel):
         "https://router.huggingface.co/v1", pattern=r"^https?://", description="Hugging Face's router."
     )
     huggingface_model: str = Field(
-        "meta-llama/Llama-3.1-8B-Instruct", description="Hugging Face model where a request names none."
+        "meta-llama/Llama-3.1-8B-Instruct", description="Hugging Face model of requests that name none."
     )
     huggingface_models: tuple[str, ...] = Field(
         (), description='Other Hugging Face models that requests may name, `["*"]` for any.'
@@ -379,8 +397,9 @@ class Answers(BaseModel):
     )
     upstream_comments_count: bool = Field(
         False,
-        description="Whether comments, by which model servers keep a connection open, count as tokens for these times. "
-        "If so, a model that hangs behind a server that sends them is ended by `YEOUL_GENERATIONS_MAX_S` alone.",
+        description="Whether comments, by which model servers keep a connection open, count as tokens for these "
+        "times. If so, a model that hangs behind a server that sends them is ended by `YEOUL_GENERATIONS_MAX_S` "
+        "alone.",
     )
     show_upstream_errors: bool | None = Field(
         None,
@@ -393,8 +412,8 @@ class Answers(BaseModel):
     challenges_max_tokens: Count = Field(4_000, description="Tokens of a list of challenges.")
     generations_max_tokens: Count = Field(
         16_000,
-        description="Tokens of an answer of `POST /generations` where the request sets no `max_tokens`. What a model "
-        "thinks counts too. An answer that is cut there ends with the reason `length`.",
+        description="Tokens of an answer of `POST /generations` where the request sets no `max_tokens`. What a "
+        "model thinks counts too. An answer that is cut there ends with the reason `length`.",
     )
     demo_pace_s: float = Field(0.03, ge=0, le=10, description="Seconds between two tokens of the demo provider.")
     generations_max_running: Count = Field(1_000, description="Answers that may run at once; more are refused (429).")
@@ -409,15 +428,15 @@ class Answers(BaseModel):
         30.0,
         ge=0,
         le=86_400,
-        description="Seconds after which an answer begun by the request that reads it is stopped when nobody does. "
-        "Longer than a browser's reconnect, short enough not to pay for closed tabs.",
+        description="Seconds after which an answer without a reader is stopped, where the request that started it "
+        "also reads it. Longer than a browser's reconnect, short enough not to pay for closed tabs.",
     )
     ai_service_url: str | None = Field(
         None,
         pattern=r"^https?://",
         validation_alias=AliasChoices("YEOUL_AI_SERVICE_URL", "AI_SERVICE_URL", "ai_service_url"),
-        description="Where `/recipes/generate-ai-stream` has its recipes from, by default from this same server. Also "
-        "read from `AI_SERVICE_URL`.",
+        description="Base URL of the server that `/recipes/generate-ai-stream` relays, by default this server "
+        "itself. Also read from `AI_SERVICE_URL`.",
     )
     routes: tuple[dict[str, Any], ...] = Field(
         (), description="The gateway's route table, `[[routes]]` in `yeoul.toml`: see [gateway.md](gateway.md)."
@@ -430,15 +449,17 @@ class Answers(BaseModel):
         description="Relayed streams of one upstream (scheme, host and port) that may run at once, by default four "
         "fifths of all. A route may have a bound of its own.",
     )
-    relays_keep_s: Seconds = Field(600.0, description="Seconds for which a relayed stream that is over can be read.")
+    relays_keep_s: Seconds = Field(600.0, description="Seconds for which a finished relayed stream can still be read.")
     relay_journal_bytes: int = Field(
         4_194_304,
         ge=65_536,
-        description="Bytes kept of each relayed stream. Where all its readers are slow, its upstream is made to wait "
-        "once nobody has read half of that.",
+        description="Bytes kept of each relayed stream. Its upstream is made to wait where even the fastest reader "
+        "has half of that before it.",
     )
     conversation_turns: Count = Field(
-        20, description="Turns (questions and answers) kept per conversation. What models are told again each time."
+        20,
+        description="Turns (question and answer) kept per conversation, which are sent to the model with each "
+        "question.",
     )
     conversation_keep_s: Seconds = Field(86_400.0, description="Seconds for which a turn of a conversation is kept.")
     drain_generations_s: float = Field(
@@ -449,36 +470,40 @@ class Answers(BaseModel):
     )
 
 
-class Operation(BaseModel):
+class _Operations(BaseModel):
+    """Apps, logs and metrics."""
+
     allow_unknown_settings: bool = Field(
         False,
-        description="Whether unknown `YEOUL_*` variables, and unknown names in `yeoul.toml`, are ignored. By default "
-        "the server refuses to start with them: a misspelt setting would have no effect.",
+        description="Whether unknown `YEOUL_*` variables, and unknown names in `yeoul.toml`, are ignored. By "
+        "default the server refuses to start with them: a misspelt setting would have no effect.",
     )
-    chat_history: int = Field(50, ge=0, le=1_000, description="Messages that whoever joins a chat room is shown.")
+    chat_history: int = Field(50, ge=0, le=1_000, description="Messages that a user who joins a chat room is sent.")
     chat_grace_s: float = Field(
         10.0,
         ge=0,
         le=600,
-        description="Seconds after which somebody whose connections are gone has left a chat room. Longer than a "
-        "reconnect, so that a reconnect is no leave.",
+        description="Seconds after which a user without connections has left a chat room. Longer than a reconnect "
+        "takes.",
     )
     status_interval_s: Seconds = Field(
-        2.0, description="Seconds between two samples of `/system/status/stream`; taken only while somebody watches."
+        2.0,
+        description="Seconds between two samples of `/system/status/stream`, which are only taken while it has "
+        "readers.",
     )
     open_metrics: bool = Field(
         True,
-        description="Whether `/metrics` needs no token. It names no user, topic or address, but says how much goes on; "
-        "without it, it is for admins (Prometheus sends a token with `authorization`).",
+        description="Whether `/metrics` is available without a token. It names no user, topic or address. Otherwise "
+        "it is for administrators (Prometheus sends a token with `authorization`).",
     )
-    log_format: Literal["text", "json"] = Field("text", description="`text` for people, `json` for machines.")
+    log_format: Literal["text", "json"] = Field("text", description="`text` for people, `json` for programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="`info` has a line for each stream that ends; `warning` is for trouble alone."
+        "info", description="`info` logs each stream that ends, `warning` only problems."
     )
 
 
-class Settings(Operation, Limits, Identification, Answers, Streams, Listening, BaseSettings):
-    """Descriptions are what docs/configuration.md is made of: unit, and why this default."""
+class Settings(_Operations, _Limits, _Access, _Answers, _Streams, _Server, BaseSettings):
+    """All settings. Their descriptions are the text of docs/configuration.md: the unit, and why this default."""
 
     model_config = SettingsConfigDict(
         env_prefix="YEOUL_",
@@ -488,7 +513,7 @@ class Settings(Operation, Limits, Identification, Answers, Streams, Listening, B
         extra="ignore",
         populate_by_name=True,
         env_ignore_empty=True,
-        hide_input_in_errors=True,  # it may be a key, or stand beside one
+        hide_input_in_errors=True,  # it may be a key, or be next to one
     )
 
     @property
@@ -563,7 +588,7 @@ _JSON_EXAMPLE = 'lists are written ["a", "b"], tables {"name": "value"}'
 
 
 def complaints(error: ValidationError) -> list[str]:
-    """What is wrong with the settings, a sentence each, for whoever has to put it right. Shows no key."""
+    """A sentence for each error in the settings, for the operator who has to correct it. Shows no key."""
     return [_complaint(entry) for entry in error.errors()]
 
 
@@ -572,17 +597,17 @@ def _complaint(entry: ErrorDetails) -> str:
     said = entry["msg"].removeprefix("Value error, ")
     no_json = re.fullmatch(r'error parsing value for field "(\w+)".*', said)
     if no_json:
-        return f"setting {no_json[1]}: it is not JSON: {_JSON_EXAMPLE}"
+        return f"setting {no_json[1]}: not valid JSON: {_JSON_EXAMPLE}"
     if "codec can't decode" in said:
         return f"a file with settings (.env or yeoul.toml) is not UTF-8: {said}"
     if entry["type"] == "tuple_type":
-        return f"setting {name}: it is no list: {_JSON_EXAMPLE}{_shown(name, entry['input'])}"
+        return f"setting {name}: not a list: {_JSON_EXAMPLE}{_shown(name, entry['input'])}"
     return f"setting {name}: {said}{_shown(name, entry['input'])}" if name else said
 
 
 def _shown(name: str, value: object) -> str:
-    """What a setting was given, unless it is a key or may hold one."""
+    """The value of a setting, unless it is a key or may contain one."""
     field = Settings.model_fields.get(name)
     if field is None or isinstance(value, dict | list) or "SecretStr" in str(field.annotation):
         return ""
-    return f" (it is {value!r})"
+    return f" (got {value!r})"

@@ -60,7 +60,7 @@ async def test_ipv4_on_a_socket_for_both_families_is_compared_as_ipv4(dual: int)
 @pytest.mark.parametrize("proxy", ["localhost", "*", "10.0.0.1/8", "10.0.0", ""])
 def test_a_proxy_that_is_no_address_is_refused_at_the_start(proxy: str) -> None:
     with (
-        pytest.raises(AssertionError, match=r"setting trusted_proxies\.0: .* is no address or network"),
+        pytest.raises(AssertionError, match=r"setting trusted_proxies\.0: .* is not an address or a network"),
         yeoul_serve(env={"YEOUL_TRUSTED_PROXIES": json.dumps([proxy])}),
     ):
         pass

@@ -193,7 +193,7 @@ def test_settings_do_not_change() -> None:
     [
         ("yeoul.toml", b"heartbeat = [", "yeoul.toml is not TOML: "),
         ("yeoul.toml", b"heartbeet_s = 1", "unknown setting heartbeet_s in yeoul.toml: did you mean heartbeat_s?"),
-        (".env", b"YEOUL_RETENTION={bad", "setting retention: it is not JSON: "),
+        (".env", b"YEOUL_RETENTION={bad", "setting retention: not valid JSON: "),
         (".env", b"YEOUL_PORT=many", "setting port: "),
         (".env", b"A=\xff", "a file with settings (.env or yeoul.toml) is not UTF-8: "),
     ],
