@@ -29,7 +29,7 @@ def run(
     found: Any = ...
     try:
         origins.check(scope, fields)
-        if origins.is_preflight(scope, fields):
+        if method == "OPTIONS" and origins.is_preflight(fields):
             answer = origins.preflight(fields)
             status, sent = answer.status_code, answer.raw_headers
         else:

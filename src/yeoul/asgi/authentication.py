@@ -37,8 +37,9 @@ __all__ = [
     "caller_of",
     "challenge",
     "cookie_text",
-    "credential_kind",
     "credential_of",
+    "header_kind",
+    "hidden_kind",
     "hide_secrets",
     "pass_cookie",
     "passes_of",
@@ -191,11 +192,14 @@ def hide_secrets(scope: Scope) -> None:
         scope["raw_path"] = path + b"?" + _without_secrets(query)[0]
 
 
-def credential_kind(scope: Scope, headers: RawHeaders) -> str:
-    """How a request says who sends it, before that is checked: for counting, so it raises nothing."""
+def hidden_kind(scope: Scope) -> str | None:
+    """How a request says in its query who sends it, for counting; to be called before `credential_of`."""
     hidden = scope.get(_HIDDEN)
-    if hidden:
-        return "ticket" if hidden[0].kind == "ticket" else "query"
+    return None if not hidden else "ticket" if hidden[0].kind == "ticket" else "query"
+
+
+def header_kind(headers: RawHeaders) -> str:
+    """The same for its header fields."""
     if b"authorization" in headers:
         return "bearer"
     return "cookie" if b"cookie" in headers else "none"
@@ -302,6 +306,8 @@ def _cookies(headers: RawHeaders) -> dict[str, str]:
 # Set by proxies: with one of these on a loopback connection the client can be any machine.
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 
+_CREDENTIALS = frozenset({b"authorization", b"cookie"})
+
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _DEMO_IS_LOCAL = (
@@ -362,6 +368,16 @@ class Authentication:
         if scope["method"] not in _SAFE:
             _check_page(scope, admission.identity)
         return admission
+
+    def admit_without_credential(self, scope: Scope, headers: RawHeaders) -> Admitted | None:
+        """`admit` for most requests, without a step that could wait; None for one that has a credential or a cookie, or
+        that came to a server in demo mode from elsewhere."""
+        demo = self._authenticator.demo
+        if headers.has_any(_CREDENTIALS) or _HIDDEN in scope or (demo and not _came_to_loopback(scope)):
+            return None
+        admitted = self._operator if demo and _is_local(scope, headers) else self._anonymous
+        scope[IDENTITY] = admitted.identity
+        return admitted
 
     def set_cookie(self, scope: Scope, new: Pass) -> bytes:
         """The Set-Cookie header's value for a pass that came of a ticket."""

@@ -226,7 +226,8 @@ class EventStream(Response):
                 events = min(events, kept.events) if some else kept.events
                 seconds = min(seconds, kept.seconds) if some else kept.seconds
                 some = True
-        block = _hello_block(self._encoding, self._hub.heartbeat, events, seconds)
+        encoding = self._encoding
+        block = _hello_block(encoding.control, encoding.id_prefix, self._hub.heartbeat, events, seconds)
         return block.replace(_CURSOR, str(reader.cursor).encode())
 
 
@@ -234,11 +235,13 @@ _CURSOR = b"CURSOR"
 
 
 @lru_cache(256)
-def _hello_block(encoding: Encoding, heartbeat: float, events: int, seconds: float) -> bytes:
+def _hello_block(
+    encode: Callable[[Event], bytes], id_prefix: str, heartbeat: float, events: int, seconds: float
+) -> bytes:
     """`stream.hello`, with `CURSOR` in place of the position."""
     cursor = _CURSOR.decode()
     data = {"heartbeat": heartbeat, "replay": {"events": events, "seconds": seconds}, "cursor": cursor}
-    return encoding.control(Event(json_data(data), "stream.hello", f"{encoding.id_prefix}{cursor}"))
+    return encode(Event(json_data(data), "stream.hello", f"{id_prefix}{cursor}"))
 
 
 class _PortableOutlet:

@@ -21,7 +21,7 @@ from ..auth.tickets import Admitted
 from ..eager import in_task
 from ..errors import InvalidToken, YeoulError
 from ..observe import Tally
-from .authentication import IDENTITY, Authentication, challenge, credential_kind, hide_secrets
+from .authentication import IDENTITY, Authentication, challenge, header_kind, hidden_kind, hide_secrets
 from .body import BodyLimit, BodyRequest
 from .errors import FAILED, Problem, problem, problem_of, request_id_of, with_clear_start
 from .headers import RawHeaders, headers_of
@@ -97,7 +97,8 @@ class Gate:
         self.authentication = authentication
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hide_secrets(scope)
+        if scope["query_string"] or b"?" in (scope.get("raw_path") or b""):
+            hide_secrets(scope)
         headers = headers_of(scope)
         exchange = _Exchange(self, scope, headers, send)
         try:
@@ -118,19 +119,23 @@ class Gate:
             exchange.from_allowed_origin = True
             if not self._app.started:
                 raise Problem(503, _NOT_STARTED)
-            if self.origins.is_preflight(scope, headers):
+            method = scope["method"]
+            if method == "OPTIONS" and self.origins.is_preflight(headers):
                 await self.origins.preflight(headers)(scope, receive, exchange.send)
                 return
-            has_body = scope["method"] not in _WITHOUT_BODY
+            has_body = method not in _WITHOUT_BODY
             if has_body:
                 self._bodies.check(headers)
-            exchange.admission = await self.authentication.admit(scope, headers)
+            exchange.admission = self.authentication.admit_without_credential(scope, headers)
+            if exchange.admission is None:
+                exchange.admission = await self.authentication.admit(scope, headers)
         except (Problem, YeoulError) as error:
             await problem_of(error)(scope, receive, exchange.send)
             return
         if has_body:
             receive = self._bodies.limited(receive)
-        found = None if self._app.user_middleware else self.hot.find(scope["method"], _route_path(scope))
+        path = _route_path(scope) if scope.get("root_path") else scope["path"]
+        found = None if self._app.user_middleware else self.hot.find(method, path)
         if found is None:
             await self._app.pass_on(scope, receive, exchange.send)
         else:
@@ -191,7 +196,7 @@ class _Exchange(PassesBodies):
         self._scope = scope
         self._headers = headers
         self.passed_to = send
-        self._kind = credential_kind(scope, headers)  # now: nothing keeps the credential longer than it must
+        self._kind = hidden_kind(scope)  # now: nothing keeps the credential longer than it must
         self.admission: Admitted | None = None
         self.from_allowed_origin = False
         self.revoked = False
@@ -219,7 +224,7 @@ class _Exchange(PassesBodies):
                 headers.append((b"set-cookie", self._gate.authentication.set_cookie(self._scope, admission.new_pass)))
         if self.from_allowed_origin:
             headers = self._gate.origins.allow(self._headers, headers)
-        self._gate.count(self._scope, self._kind, message["status"])
+        self._gate.count(self._scope, self._kind or header_kind(self._headers), message["status"])
         self.started = True
         return {**message, "headers": headers}
 
@@ -227,8 +232,8 @@ class _Exchange(PassesBodies):
 def _route_path(scope: Scope) -> str:
     """The path without the prefix under which the application is mounted, as Starlette's router has it."""
     path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    return path.removeprefix(root) if root and path[len(root) : len(root) + 1] in ("", "/") else path
+    root: str = scope["root_path"]
+    return path.removeprefix(root) if path[len(root) : len(root) + 1] in ("", "/") else path
 
 
 def _is_stream(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -94,8 +94,9 @@ class Origins:
             raise _refusal(f"this request comes from a page of another origin: {_LINK_ONLY}")
         scope[TRUSTED_PAGE] = trusted
 
-    def is_preflight(self, scope: Scope, headers: RawHeaders) -> bool:
-        return scope["method"] == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
+    def is_preflight(self, headers: RawHeaders) -> bool:
+        """Whether a request with the method OPTIONS is one."""
+        return b"origin" in headers and b"access-control-request-method" in headers
 
     def preflight(self, headers: RawHeaders) -> Response:
         """What a page of an allowed origin may send: any method, and any headers that it asks for (tracing and request

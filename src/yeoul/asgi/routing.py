@@ -239,9 +239,9 @@ class HotRoutes:
         if route is not None:
             return route, {}
         for route in self._by_start.get((method, _start(path)), ()):
-            found = route.regex.match(path)
-            if found is not None:
-                return route, found.groupdict()
+            parameters = route.match(path)
+            if parameters is not None:
+                return route, parameters
         return None
 
 
@@ -278,6 +278,7 @@ class HotRoute:
         "_plain",
         "_publishes",
         "_request",
+        "_rest",
         "path",
         "regex",
         "route",
@@ -288,6 +289,8 @@ class HotRoute:
         self.route = route
         self.path = route.path
         self.regex, _, _ = compile_path(route.path)
+        rest = re.fullmatch(r"([^{}]*)\{(\w+):rest\}", route.path)
+        self._rest = None if rest is None else (rest[1], rest[2])  # what stands before it, its name
         self._endpoint = route.endpoint
         self._checks = [_check_of(dependency) for dependency in dependencies]
         self._publishes = isinstance(route, PublishRoute) and "POST" in (route.methods or ())
@@ -305,6 +308,14 @@ class HotRoute:
         self._plain = Parameter.empty not in self._defaults.values() and all(
             one.text for one in self._parameters if one.in_path
         )
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """The path parameters; None for another path."""
+        if self._rest is not None:
+            before, name = self._rest
+            return {name: path[len(before) :]} if path.startswith(before) else None
+        found = self.regex.match(path)
+        return None if found is None else found.groupdict()
 
     async def respond(self, request: Request) -> Response:
         """What FastAPI would answer. Raises what the endpoint raises, and RequestValidationError."""

@@ -16,9 +16,10 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from ..observe import logger
 from .exchange import refusal
@@ -57,7 +58,6 @@ class Acceptor:
         self._listener = listener
         self._protocol = protocol
         self._turns = turns_of(loop)
-        self._opening: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self._closed = False
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -158,15 +158,19 @@ class Acceptor:
         if self._closed:
             connection.close()
             return
-        task = self._loop.create_task(self._opened(connection))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._advance(self._loop.connect_accepted_socket(self._protocol, connection), connection)
 
-    async def _opened(self, connection: socket.socket) -> None:
+    def _advance(self, opening: Coroutine[Any, Any, object], connection: socket.socket, *_: object) -> None:
+        """Runs the opening of a connection up to its next wait, of which there is one: a task for it would cost more
+        than the opening itself."""
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection)
+            waits_for: asyncio.Future[object] = opening.send(None)
+        except StopIteration:
+            return
         except OSError:
-            connection.close()  # it was reset meanwhile
+            connection.close()  # the client has reset it meanwhile
+        else:
+            waits_for.add_done_callback(partial(self._advance, opening, connection))
 
 
 def _peek(connection: socket.socket) -> bytes:
