@@ -387,7 +387,7 @@ async def test_a_disk_that_was_full_for_a_while_loses_lines_and_not_the_log(tmp_
     process.terminate()
     assert await process.wait() == 0
     lines = log.read_text().splitlines()
-    assert re.search(r"WARNING yeoul: [123] lines could not be written: ", "\n".join(lines))
+    assert re.search(r"WARNING yeoul: [1-9]\d* lines could not be written: ", "\n".join(lines))
     assert "stream ended" in lines[-2], "whole, on a line of its own"
 
 
