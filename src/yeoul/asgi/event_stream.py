@@ -51,7 +51,8 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return list(raw.items())
 
 
-_RAW_HEADERS = _raw(STREAM_HEADERS)
+# A tuple: the gate and the server remember what they make of headers that are always the same.
+_RAW_HEADERS = tuple(_raw(STREAM_HEADERS))
 
 
 def complete(request: HTTPConnection) -> Response:
@@ -124,7 +125,7 @@ class EventStream(Response):
         self.status_code = status_code
         self.background: BackgroundTask | None = None
         self.body = b""
-        self.raw_headers = _raw({**STREAM_HEADERS, **headers}) if headers else list(_RAW_HEADERS)
+        self._raw = _raw({**STREAM_HEADERS, **headers}) if headers else None
         self._hub = hub
         self._topics = [topics] if isinstance(topics, str) else list(topics)
         self._request = request
@@ -138,6 +139,13 @@ class EventStream(Response):
         self._hello = hello
         self._greeting = greeting
         self._opening = opening
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+        """As Starlette has them; they may be changed until the response begins."""
+        if self._raw is None:
+            self._raw = list(_RAW_HEADERS)
+        return self._raw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._answer(scope, receive, send)
@@ -188,11 +196,8 @@ class EventStream(Response):
         self, reader: Subscription, opening: Sequence[Event], scope: Scope, receive: Receive, send: Send
     ) -> None:
         await send(self._start())
-        # Bytes at once, so that every hop commits the response. The `retry` line rides on the first event to come: a
-        # block of its own, without data, would break several readers.
-        first = _COMMENT + b"retry: %d\n" % self._hub.retry_ms
-        if self._hello:
-            first += self._hello_block(reader)
+        # Bytes at once, so that every hop commits the response.
+        first = self._first_bytes(reader)
         detach = self._detachable(scope, send)
         if detach is not None and detach(reader, opening, first):
             return
@@ -211,13 +216,16 @@ class EventStream(Response):
         return detach if getattr(innermost_send(send), "__self__", None) is server else None
 
     def _start(self) -> Message:
-        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        headers = _RAW_HEADERS if self._raw is None else self._raw
+        return {"type": "http.response.start", "status": self.status_code, "headers": headers}
 
     def _first_events(self, is_new: bool) -> list[Event]:
         greeting = self._greeting() if callable(self._greeting) else self._greeting
         return [*greeting, *(self._opening if is_new else ())]
 
-    def _hello_block(self, reader: Subscription) -> bytes:
+    def _first_bytes(self, reader: Subscription) -> bytes:
+        if not self._hello:
+            return _without_hello(self._hub.retry_ms)
         events, some = 0, False
         seconds: float = 0
         for topic in reader.topics:
@@ -226,22 +234,30 @@ class EventStream(Response):
                 events = min(events, kept.events) if some else kept.events
                 seconds = min(seconds, kept.seconds) if some else kept.seconds
                 some = True
-        encoding = self._encoding
-        block = _hello_block(encoding.control, encoding.id_prefix, self._hub.heartbeat, events, seconds)
-        return block.replace(_CURSOR, str(reader.cursor).encode())
+        hub, encoding = self._hub, self._encoding
+        text = _with_hello(hub.retry_ms, encoding.control, encoding.id_prefix, hub.heartbeat, events, seconds)
+        return text.replace(_CURSOR, str(reader.cursor).encode())
 
 
 _CURSOR = b"CURSOR"
 
 
+@lru_cache(16)
+def _without_hello(retry_ms: int) -> bytes:
+    """A comment. The `retry` line rides on the first event to come: a block of its own, without data, would break
+    several readers."""
+    return comment("yeoul") + b"retry: %d\n" % retry_ms
+
+
 @lru_cache(256)
-def _hello_block(
-    encode: Callable[[Event], bytes], id_prefix: str, heartbeat: float, events: int, seconds: float
+def _with_hello(
+    retry_ms: int, encode: Callable[[Event], bytes], id_prefix: str, heartbeat: float, events: int, seconds: float
 ) -> bytes:
-    """`stream.hello`, with `CURSOR` in place of the position."""
+    """The comment and `stream.hello`, with `CURSOR` in place of the position."""
     cursor = _CURSOR.decode()
     data = {"heartbeat": heartbeat, "replay": {"events": events, "seconds": seconds}, "cursor": cursor}
-    return encode(Event(json_data(data), "stream.hello", f"{id_prefix}{cursor}"))
+    hello = encode(Event(json_data(data), "stream.hello", f"{id_prefix}{cursor}"))
+    return _without_hello(retry_ms) + hello
 
 
 class _PortableOutlet:

@@ -8,6 +8,7 @@ module of its own (`authentication`, `hosts`, `origins`, `body`) that raises `Pr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
@@ -213,7 +214,7 @@ class _Exchange(PassesBodies):
         await self.send(message)
 
     def _complete(self, message: Message) -> Message:
-        headers = list(message.get("headers", ()))
+        headers = message.get("headers", ())
         admission = self.admission
         if admission is not None and admission.identity.user is not None:
             # No stream for a user who was revoked while it began. (The hub knows those that have begun, and ends them.)
@@ -221,7 +222,8 @@ class _Exchange(PassesBodies):
                 self.revoked = True
                 raise InvalidToken(_REVOKED)
             if admission.new_pass is not None:
-                headers.append((b"set-cookie", self._gate.authentication.set_cookie(self._scope, admission.new_pass)))
+                cookie = self._gate.authentication.set_cookie(self._scope, admission.new_pass)
+                headers = [*headers, (b"set-cookie", cookie)]
         if self.from_allowed_origin:
             headers = self._gate.origins.allow(self._headers, headers)
         self._gate.count(self._scope, self._kind or header_kind(self._headers), message["status"])
@@ -236,5 +238,5 @@ def _route_path(scope: Scope) -> str:
     return path.removeprefix(root) if path[len(root) : len(root) + 1] in ("", "/") else path
 
 
-def _is_stream(headers: list[tuple[bytes, bytes]]) -> bool:
+def _is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -48,6 +48,9 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _LINK_ONLY = "send it from a page of this server, or add that page's origin to YEOUL_CORS_ORIGINS"
 _SHOWN_CHARS = 200
 
+_Pairs = Sequence[tuple[bytes, bytes]]
+_MAX_KNOWN = 100
+
 # A cache must not answer one page with what was for another.
 _VARY = (b"vary", b"Origin")
 
@@ -64,6 +67,8 @@ class Origins:
 
     def __init__(self, allowed: Collection[str] = ()) -> None:
         """Raises ValueError for an invalid origin."""
+        # Headers that are given as a tuple, which are always the same, and what `allow` makes of them.
+        self._known: dict[_Pairs, tuple[tuple[bytes, bytes], ...]] = {}
         self._allowed = {
             check_origin(origin).encode(): [
                 (b"access-control-allow-origin", origin.encode()),
@@ -119,14 +124,19 @@ class Origins:
         raw.append((b"vary", _PREFLIGHT_VARIES))
         return response
 
-    def allow(self, headers: RawHeaders, response: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    def allow(self, headers: RawHeaders, response: _Pairs) -> _Pairs:
         """The headers of a response, with those that let the page that sent the request read it."""
         origin = headers.get(b"origin")
-        allowed = self._exposed(self._allowed.get(origin, ())) if origin is not None else ()
-        for name, _ in response:
-            if name == b"vary":
-                return [*_with_vary(response), *allowed]
-        return [*response, _VARY, *allowed]
+        if origin is not None:
+            return [*_with_vary(response), *self._exposed(self._allowed.get(origin, ()))]
+        if type(response) is not tuple:
+            return _with_vary(response)
+        known = self._known.get(response)
+        if known is None:
+            known = tuple(_with_vary(response))
+            if len(self._known) < _MAX_KNOWN:
+                self._known[response] = known
+        return known
 
     def _exposed(self, allowed: Collection[tuple[bytes, bytes]]) -> Collection[tuple[bytes, bytes]]:
         return [*allowed, (b"access-control-expose-headers", _EXPOSED)] if allowed else ()
@@ -208,11 +218,14 @@ def check_origin(text: str) -> str:
     return text
 
 
-def _with_vary(response: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    varies = [value for name, value in response if name == b"vary"]
-    if not any(b"origin" in value.lower() for value in varies):
-        varies.append(b"Origin")
-    return [*(pair for pair in response if pair[0] != b"vary"), (b"vary", b", ".join(varies))]
+def _with_vary(response: _Pairs) -> list[tuple[bytes, bytes]]:
+    for name, _ in response:
+        if name == b"vary":
+            varies = [value for name, value in response if name == b"vary"]
+            if not any(b"origin" in value.lower() for value in varies):
+                varies.append(b"Origin")
+            return [*(pair for pair in response if pair[0] != b"vary"), (b"vary", b", ".join(varies))]
+    return [*response, _VARY]
 
 
 def _refusal(detail: str) -> Problem:

@@ -13,7 +13,7 @@ import contextvars
 import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.types import Message, Scope
 
@@ -48,6 +48,7 @@ _MAX_NAMES = 1_000
 
 _CONTENT_LENGTH, _TRANSFER_ENCODING = b"content-length: ", b"transfer-encoding: "
 _CONNECTION, _CONTENT_ENCODING = b"connection: ", b"content-encoding: "
+_CHUNKED, _CLOSES = b"transfer-encoding: chunked\r\n", b"connection: close\r\n"
 
 _WITHOUT_BODY = frozenset({204, 304})
 
@@ -79,6 +80,56 @@ def _checked_name(name: bytes) -> bytes:
     if len(_names) < _MAX_NAMES:
         _names[name] = line
     return line
+
+
+class _Fields(NamedTuple):
+    """The header fields of a response as they are written, and those of them that frame it. `encoded`: its content."""
+
+    lines: bytes
+    length: int | None
+    coding: bytes | None
+    closes: bool
+    encoded: bool
+
+
+# Of headers that are given as a tuple: an application says by it that they are always the same.
+_rendered: dict[tuple[tuple[bytes, bytes], ...], _Fields] = {}
+_MAX_RENDERED = 100
+
+
+def _fields_of(headers: Iterable[tuple[bytes, bytes]]) -> _Fields:
+    """Raises RuntimeError for a name or a value that no header may have."""
+    if type(headers) is not tuple:
+        return _render(headers)
+    fields = _rendered.get(headers)
+    if fields is None:
+        fields = _render(headers)
+        if len(_rendered) < _MAX_RENDERED:
+            _rendered[headers] = fields
+    return fields
+
+
+def _render(headers: Iterable[tuple[bytes, bytes]]) -> _Fields:
+    parts: list[bytes] = []
+    length: int | None = None
+    coding: bytes | None = None
+    closes = encoded = False
+    for name, value in headers:
+        key = _names.get(name) or _checked_name(name)
+        if key == _CONTENT_LENGTH:
+            length = int(value)
+        elif key == _TRANSFER_ENCODING:
+            coding = value.lower()
+        elif key == _CONNECTION:
+            closes = closes or b"close" in value.lower()
+        elif key == _CONTENT_ENCODING:
+            encoded = True
+        parts += (key, value, _CRLF)
+    lines = b"".join(parts)
+    # Each line is of a name, a value and a line end.
+    if lines.translate(None, _FIELD_BYTES) != _CRLF * (len(parts) // 3):
+        raise RuntimeError("a response header has a control character in it")
+    return _Fields(lines, length, coding, closes, encoded)
 
 
 class Exchange:
@@ -240,37 +291,17 @@ class Exchange:
 
     def _write_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         service = self._protocol.service
-        defaults, lines_of_defaults = service.default_lines()
-        parts = [_STATUS_LINES[status], defaults]
-        length: int | None = None
-        coding: bytes | None = None
-        closes = False
-        for name, value in headers:
-            key = _names.get(name) or _checked_name(name)
-            if key == _CONTENT_LENGTH:
-                length = int(value)
-            elif key == _TRANSFER_ENCODING:
-                coding = value.lower()
-            elif key == _CONNECTION:
-                closes = closes or b"close" in value.lower()
-            elif key == _CONTENT_ENCODING:
-                self._encoded = True
-            parts += (key, value, _CRLF)
-        self.keep_alive = self.keep_alive and not closes
-        if self._frame(status, length, coding):
-            parts += (_TRANSFER_ENCODING, b"chunked", _CRLF)
-        if not self.keep_alive and not closes:
-            parts += (_CONNECTION, b"close", _CRLF)
-        parts.append(_CRLF)
-        head = b"".join(parts)
-        # Every part but the first two and the last is one of a name, a value and a line end.
-        if head.translate(None, _FIELD_BYTES) != _CRLF * (2 + lines_of_defaults + (len(parts) - 3) // 3):
-            raise RuntimeError("a response header has a control character in it")
+        fields = _fields_of(headers)
+        self._encoded = fields.encoded
+        self.keep_alive = self.keep_alive and not fields.closes
+        framing = _CHUNKED if self._frame(status, fields.length, fields.coding) else b""
+        closing = b"" if self.keep_alive or fields.closes else _CLOSES
         self.started = True
         self._expects_continue = False
         if service.access_log is not None:
             service.log_access(self.scope, status)
-        self._protocol.write(head)
+        parts = (_STATUS_LINES[status], service.default_lines(), fields.lines, framing, closing, _CRLF)
+        self._protocol.write(b"".join(parts))
 
     def _frame(self, status: int, length: int | None, coding: bytes | None) -> bool:
         """Decides how the body is framed (RFC 9112, 6). True where a header has to say that it is chunked."""

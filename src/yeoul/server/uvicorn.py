@@ -85,7 +85,7 @@ class Service:
         self._state = state
         self._limit = config.limit_concurrency
         self._defaults: list[tuple[bytes, bytes]] | None = None
-        self._default_lines = b"", 0
+        self._default_lines = b""
 
     @property
     def full(self) -> bool:
@@ -93,12 +93,12 @@ class Service:
         limit = self._limit
         return limit is not None and (len(self.connections) >= limit or len(self.tasks) >= limit)
 
-    def default_lines(self) -> tuple[bytes, int]:
-        """The header lines that each response has (uvicorn renews the date once a second), and how many they are."""
+    def default_lines(self) -> bytes:
+        """The header lines that each response has (uvicorn renews the date once a second)."""
         defaults = self._state.default_headers
         if defaults is not self._defaults:
             self._defaults = defaults
-            self._default_lines = b"".join(b"%b: %b\r\n" % pair for pair in defaults), len(defaults)
+            self._default_lines = b"".join(b"%b: %b\r\n" % pair for pair in defaults)
         return self._default_lines
 
     def count_request(self) -> None:
