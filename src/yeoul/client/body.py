@@ -64,7 +64,7 @@ class BodyReader:
         self._paused = False
         self._eof = False
         self._exception: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bytes] | None = None
 
     def feed(self, data: bytes) -> None:
         """Bytes from the connection."""
@@ -74,31 +74,42 @@ class BodyReader:
             self.set_exception(aiohttp.ClientPayloadError(str(error)))
             self._protocol.break_off()
             return
-        if body:
-            self._pending.append(body)
-            self._size += len(body)
-            if self._size > _MAX_PENDING and not self._paused:
-                self._paused = True
-                self._protocol.pause_reading_body()
-        if self._chunks.ended:
-            self._eof = True
-            self._protocol.give_back(self._chunks.rest)
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if body:
+            if waiter is not None and not waiter.done():
+                self._waiter = None
+                waiter.set_result(body)
+            else:
+                self._keep(body)
+        if self._chunks.ended:
+            self._end()
 
     async def readany(self) -> bytes:
+        """What has come, or the next that comes; b"" at the end."""
         if self._exception is not None:
             raise self._exception
-        while not self._pending:
-            if self._eof:
-                return b""
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._take()
+        if self._pending:
+            return self._take()
+        if self._eof:
+            return b""
+        self._waiter = waiter = self._loop.create_future()
+        data: bytes = await waiter
+        return data
+
+    def _keep(self, body: bytes) -> None:
+        """For a reader that does not wait for it."""
+        self._pending.append(body)
+        self._size += len(body)
+        if self._size > _MAX_PENDING and not self._paused:
+            self._paused = True
+            self._protocol.pause_reading_body()
+
+    def _end(self) -> None:
+        self._eof = True
+        self._protocol.give_back(self._chunks.rest)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(b"")
 
     def read_nowait(self) -> bytes:
         if self._exception is not None:

@@ -208,7 +208,10 @@ class EventStream:
                         raise self._broken(error) from error
                 if not data:
                     return self._end()
-                events = self._decode(data)
+                try:
+                    events = self._decoder.feed(data) if self._plain else self._decode(data)
+                except EventTooLarge as error:
+                    events = self._fail(error)
                 if events:
                     return events
                 if self._comments_count:
@@ -269,16 +272,6 @@ class EventStream:
         return UpstreamCut(f"{self._name} broke off: the connection was lost in mid-stream")
 
     def _decode(self, data: bytes) -> list[Event]:
-        try:
-            if self._plain:
-                return self._decoder.feed(data)
-            return self._decode_any(data)
-        except EventTooLarge as error:
-            self._failure = UpstreamGarbage(f"{self._name} sent too much at once: {error}")
-            self._failure.__cause__ = error
-            return error.events
-
-    def _decode_any(self, data: bytes) -> list[Event]:
         """At the beginning, and of a document."""
         self._begun = b""
         if self._undecided:
@@ -292,6 +285,12 @@ class EventStream:
         if len(self._collected) > self._max_event_bytes:
             raise EventTooLarge(len(self._collected), self._max_event_bytes)
         return []
+
+    def _fail(self, error: EventTooLarge) -> list[Event]:
+        """Ends the stream after the events before the one that is too large."""
+        self._failure = UpstreamGarbage(f"{self._name} sent too much at once: {error}")
+        self._failure.__cause__ = error
+        return error.events
 
     def _end(self) -> list[Event]:
         """After a clean end of the body."""

@@ -19,7 +19,7 @@ from ..sse import Event, json_data
 from ..sse.event import checked_event
 from ..stream import Cursor
 from .dialects import DONE, NOTE, Dialect, GenerationInfo, Outcome, State, control_encoder, outcome_events, renderer
-from .provider import Finish, Item, Note
+from .provider import Delta, Finish, Item, Note
 
 __all__ = ["Generation", "GenerationStats"]
 
@@ -78,6 +78,7 @@ class Generation(Job):
         self._finish: Finish | None = None
         self.notes: list[tuple[str, str]] = []
         self._parts: list[str] = []
+        self._chars = 0  # of texts and notes
         self._offsets = array("q")  # of each delta
         self._encodings: dict[tuple[type[Dialect], bool, bool], Encoding] = {}
         self._last_token = 0.0
@@ -95,7 +96,7 @@ class Generation(Job):
     @property
     def text(self) -> str:
         if len(self._parts) > 1:
-            self._parts = ["".join(self._parts)]
+            self._parts[:] = ["".join(self._parts)]
         return self._parts[0] if self._parts else ""
 
     @property
@@ -164,32 +165,45 @@ class Generation(Job):
         return f"<Generation {self.provider}/{self.model} {self.outcome.state} {self.tokens} tokens>"
 
     async def _consume(self) -> None:
-        chars = 0
+        # Each token goes through this loop: what it needs is looked up before.
+        publish, clock, topic, longest = self.hub.publish, self.hub.loop.time, self.topic, self._max_delta
         async for item in self._source:
-            if isinstance(item, Finish):
-                self._finish = item
+            if type(item) is not Delta:
+                await self._take(item)
                 continue
-            text = json_data(item.data) if isinstance(item, Note) else item.text
-            chars += len(text)
-            if chars > self._max_chars:
-                long = f"the answer is longer than {self._max_chars} characters: it was ended there"
-                raise UpstreamError(long, kind="too_long", retryable=False)
-            if isinstance(item, Note):
-                await self._note(item.type, text)
-            elif text:
-                self._note_token()
-                for event in self._events_of(text):
-                    cursor = await self.hub.publish(self.topic, event)
-                    self._parts.append(event.data)
-                    self._offsets.append(cursor.offset)
-                    self._position = cursor
+            text = item.text
+            if not text:
+                continue
+            self._chars += len(text)
+            if self._chars > self._max_chars:
+                raise self._too_long()
+            self._note_token(clock())
+            usual = text.isascii() and len(text) <= longest and text != DONE
+            for event in (checked_event(text, "delta"),) if usual else self._events_of(text):
+                cursor = await publish(topic, event)
+                self._parts.append(event.data)
+                self._offsets.append(cursor.offset)
+                self._position = cursor
 
-    async def _note(self, kind: str, data: str) -> None:
-        self._position = await self.hub.publish(self.topic, Event(data, NOTE + kind))
-        self.notes.append((kind, data))
+    async def _take(self, item: Item) -> None:
+        if isinstance(item, Finish):
+            self._finish = item
+        elif isinstance(item, Note):
+            data = json_data(item.data)
+            self._chars += len(data)
+            if self._chars > self._max_chars:
+                raise self._too_long()
+            self._position = await self.hub.publish(self.topic, Event(data, NOTE + item.type))
+            self.notes.append((item.type, data))
+        else:
+            raise TypeError(f"a source yields Delta, Note and Finish, not {type(item).__name__}")
 
-    def _note_token(self) -> None:
-        now, stats = self.hub.loop.time(), self._stats
+    def _too_long(self) -> UpstreamError:
+        long = f"the answer is longer than {self._max_chars} characters: it was ended there"
+        return UpstreamError(long, kind="too_long", retryable=False)
+
+    def _note_token(self, now: float) -> None:
+        stats = self._stats
         stats.tokens += 1
         if self._last_token:
             stats.token_gap.observe(now - self._last_token)
@@ -199,10 +213,7 @@ class Generation(Job):
         self._last_token = now
 
     def _events_of(self, text: str) -> Sequence[Event]:
-        """One event for nearly every token."""
         if len(text) <= self._max_delta and text != DONE:
-            if text.isascii():
-                return (checked_event(text, "delta"),)
             with suppress(ValueError):  # half of a surrogate pair
                 return (Event(text, "delta"),)
         return [Event(piece, "delta") for piece in _pieces(text, self._max_delta)]

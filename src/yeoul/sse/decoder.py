@@ -29,6 +29,7 @@ class Decoder:
     """
 
     __slots__ = (
+        "_between",
         "_data",
         "_first_line",
         "_id",
@@ -61,6 +62,7 @@ class Decoder:
         self._skip_lf = False
         self._first_line = True
         self._too_large: int | None = None  # the size that passed the bound
+        self._between = False  # nothing of an event, and no line, is under way
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete, in order. A decoded event's `id` is the last event ID string at its
@@ -69,32 +71,23 @@ class Decoder:
         Raises EventTooLarge where the bound is passed, now and on every later call; the events that came before
         it in the same piece are in the exception's `events` attribute.
         """
+        if self._between:
+            # Nearly all pieces of a stream of tokens are one event of one `data` line: read in a third of the time.
+            end = len(data) - 2
+            one_line = data[:6] == b"data: " and data.find(b"\n", 6) == end and data[-1:] == b"\n"
+            if one_line and end <= self._limit and b"\r" not in data:
+                self.last_event_id = self._id
+                return [checked_event(data[6:end].decode(errors="replace"), "message", self._id)]
         if self._too_large is not None:
             raise EventTooLarge(self._too_large, self._limit)
         if self._skip_lf or b"\r" in data:
             data = self._with_lf(data)
-        if not (self._partial or self._data or self._type or self._first_line):
-            events = self._events_of_one_line(data)
-            if events:
-                return events
-        return self._events_of_lines(data)
-
-    def _events_of_one_line(self, data: bytes) -> list[Event]:
-        """The events of a piece that is made of whole events of one `data` line each, as most streams of tokens are;
-        none for any other piece. The same events as those of the general way, in a third of the time."""
-        end = len(data) - 2
-        if data[:6] != b"data: " or data[end:] != b"\n\n":
-            return []
-        if data.find(b"\n", 6) == end and end <= self._limit:  # one event, which is nearly all there is
-            self.last_event_id = self._id
-            return [checked_event(data[6:end].decode(errors="replace"), "message", self._id)]
-        events = []
-        for block in data[:end].split(b"\n\n"):
-            if block[:6] != b"data: " or b"\n" in block or len(block) > self._limit:
-                return []
-            events.append(checked_event(block[6:].decode(errors="replace"), "message", self._id))
-        self.last_event_id = self._id
-        return events
+        try:
+            return self._events_of_lines(data)
+        finally:
+            self._between = not (
+                self._partial or self._data or self._type or self._first_line or self._skip_lf or self._too_large
+            )
 
     def _events_of_lines(self, data: bytes) -> list[Event]:
         *lines, rest = data.split(b"\n")
