@@ -18,6 +18,7 @@ from support.formats import INPUT_TOKENS
 from support.upstream import (
     TOKENS,
     Answer,
+    Exchange,
     Refusal,
     Script,
     Upstream,
@@ -71,7 +72,7 @@ async def _sdk_chat(client: openai.AsyncOpenAI, read: Read) -> None:
         model="m", messages=[{"role": "user", "content": "hi"}], stream=True, stream_options={"include_usage": True}
     ) as stream:
         async for chunk in stream:
-            if chunk.usage is not None:
+            if hasattr(chunk.usage, "prompt_tokens"):  # the SDK does not check what it parses
                 read.usage = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
             if chunk.choices and chunk.choices[0].delta.content:
                 read.texts.append(chunk.choices[0].delta.content)
@@ -222,3 +223,82 @@ async def test_only_ours_reports_a_clean_end_without_a_marker(api: str) -> None:
     theirs, ours = await read_with_sdk(api, script), await read_with_ours(api, script)
     assert (theirs.failure, theirs.reason) == (None, None)  # taken for an answer that is complete
     assert isinstance(ours.failure, UpstreamCut)
+
+
+# --- what the SDK reads on through, an answer here must not be lost over
+
+
+def _chunk(delta: str, rest: str = "") -> bytes:
+    return f'data: {{"id": "x", "choices": [{{"index": 0, "delta": {delta}{rest}}}]}}\n\n'.encode()
+
+
+_LAST = _chunk("{}", ', "finish_reason": "stop"') + b"data: [DONE]\n\n"
+
+ODD: dict[str, bytes] = {
+    "NaN in logprobs": _chunk(
+        '{"content": "a"}', ', "logprobs": {"content": [{"logprob": NaN}]}, "finish_reason": null'
+    ),
+    "false for no reason": _chunk('{"content": "a"}', ', "finish_reason": false'),
+    "false for no refusal": _chunk('{"content": "a", "refusal": false}', ', "finish_reason": null'),
+    "a list for no usage": b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": []}\n\n',
+    "members of the server's own": _chunk('{"content": "a", "x": {"y": [1]}}', ', "z": 7'),
+    "half a character in each chunk": _chunk('{"content": "A\\ud83d"}') + _chunk('{"content": "\\ude00B"}'),
+    "thoughts beside the text": _chunk('{"content": null, "reasoning_content": "hm"}') + _chunk('{"content": "a"}'),
+    "comments and an event of another kind": b": ping\n\n" + _chunk('{"content": "a"}') + b": ping\n\n",
+    "no end of the last event": _chunk('{"content": "a"}'),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_both_read_on_through_odd_fields(name: str) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.chunk(ODD[name])
+        await exchange.chunk(_LAST.rstrip() if name == "no end of the last event" else _LAST)
+        await exchange.end()
+
+    theirs, ours = await read_with_sdk("chat", script), await read_with_ours("chat", script)
+    assert theirs.failure is None
+    assert ours.failure is None
+    # JSON can name halves of characters; the SDK hands them on, and together they are one.
+    joined = "".join(theirs.texts).encode("utf-16", "surrogatepass").decode("utf-16")
+    assert "".join(ours.texts) == joined
+    assert ours.reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (_chunk('{"content": "a"}', ', "finish_reason": null') + b"data: [DONE]\n\n", None),
+        (_chunk('{"content": "a"}', ', "finish_reason": "abort"') + b"data: [DONE]\n\n", "abort"),
+        (b"data: [DONE]\n\n", None),
+    ],
+)
+async def test_only_ours_reports_an_end_that_is_none(body: bytes, reason: str | None) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.chunk(body)
+        await exchange.end()
+
+    theirs, ours = await read_with_sdk("chat", script), await read_with_ours("chat", script)
+    assert (theirs.failure, theirs.reason) == (None, reason)  # taken for an answer that is complete
+    assert isinstance(ours.failure, UpstreamError)
+
+
+async def test_both_ask_for_the_next_answer_where_a_pooled_connection_was_closed() -> None:
+    async def close(exchange: Exchange) -> None:
+        exchange.cut(rst=False)
+
+    async with Upstream(Answer(), close, Answer()) as upstream:
+        provider = OpenAIChat(model="m", base_url=upstream.base_url, retry=RetryPolicy(attempts=1))
+        for _ in range(2):
+            assert isinstance([item async for item in provider.stream(Prompt([Message("user", "hi")]))][-1], Finish)
+        await provider.close()
+        assert len(upstream.requests) == 3
+    async with Upstream(Answer(), close, Answer()) as upstream:
+        async with openai.AsyncOpenAI(base_url=upstream.base_url, api_key=KEY) as client:
+            for _ in range(2):
+                read = Read([])
+                await _sdk_chat(client, read)
+                assert read.texts
+        assert len(upstream.requests) == 3

@@ -1,7 +1,7 @@
-"""A provider without a model and without a network: for trying everything out, and for tests of what is around it.
+"""A provider without a model and without a network: to try everything out, and to test everything else.
 
-Its answers are the same for the same prompt, in the prompt's language (Korean where it has Hangul, else English). It
-says of itself that it is a demo.
+The same prompt always gets the same answer, in the prompt's language (Korean where it has Hangul, else English). Each
+answer says that it is a demo.
 
 The model name asks for a behaviour:
 
@@ -99,7 +99,7 @@ class Demo:
 
     def __init__(self, pace: float = 0.03) -> None:
         if not pace >= 0:
-            raise ValueError(f"a pace is seconds per token, 0 or more, not {pace!r}")
+            raise ValueError(f"invalid pace {pace!r}: give seconds per token, 0 or more")
         self._pace = pace
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Finish, None]:
@@ -122,14 +122,14 @@ class Demo:
         yield Finish("length" if stop < len(tokens) else "stop", Usage(asked, written))
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to close."""
 
 
 def _behaviour(model: str) -> _Behaviour:
     behaviour = _BEHAVIOURS.get(model)
     if behaviour is None:
         known = ", ".join(_BEHAVIOURS)
-        raise UpstreamRefused(f"demo has no model {model[:80]!r}; it has {known}", status=404)
+        raise UpstreamRefused(f"demo has no model {model[:80]!r}: use one of {known}", status=404)
     if behaviour.trouble == "refuse":
         raise UpstreamRefused("demo answered 429 Too Many Requests, because demo-refuse was asked for", status=429)
     return behaviour
@@ -154,7 +154,7 @@ def _answer(prompt: Prompt) -> str:
 
 
 def _said(asked: str) -> str:
-    """What people wrote: the texts in it, where an app hands them on as JSON."""
+    """What the user wrote: the texts in it, where an app passes them on as JSON."""
     try:
         data = json.loads(asked)
     except (ValueError, RecursionError):
@@ -166,7 +166,7 @@ def _said(asked: str) -> str:
 
 
 def _cited(asked: str) -> str | None:
-    """The passages that the prompt brings, quoted around the words of its question; None where it brings none."""
+    """The passages in the prompt, quoted around the words of its question; None where it has none."""
     try:
         data = json.loads(asked)
         question, passages = str(data["question"]), [(int(each["n"]), str(each["text"])) for each in data["passages"]]

@@ -1,7 +1,7 @@
-"""The JSON in a model's answer, taken out as it streams by. Pure.
+"""The JSON in a model's answer, extracted while it streams. Pure.
 
-Models that are asked for JSON put it in a code fence, say something before it, or leave a comma before a closing
-bracket. What has been sent to a reader cannot be taken back, so this is mended on the way, not at the end.
+Models that are asked for JSON put it in a code fence, write something before it, or leave a comma before a closing
+bracket. What has been sent to a reader cannot be taken back, so this is corrected in the stream, not at the end.
 """
 
 from __future__ import annotations
