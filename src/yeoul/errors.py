@@ -3,6 +3,7 @@
 ::
 
     YeoulError
+    ├── BrokerUnavailable                  the broker cannot be reached at the moment
     ├── DatabaseUnavailable                the database cannot be read or written at the moment
     ├── InvalidCursor        (ValueError)  a Last-Event-ID that no Yeoul server wrote
     ├── InvalidParameters    (ValueError)  a request's values are not what its route takes
@@ -37,12 +38,10 @@ would be right, and never hold a secret.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .sse.event import Event
+from typing import Any
 
 __all__ = [
+    "BrokerUnavailable",
     "DatabaseUnavailable",
     "EventTooLarge",
     "HubClosed",
@@ -77,6 +76,10 @@ class YeoulError(Exception):
     """The root: `except YeoulError` catches all of them."""
 
 
+class BrokerUnavailable(YeoulError):
+    """The broker cannot be reached at the moment, or takes nothing: nothing was published. Trying again may help."""
+
+
 class DatabaseUnavailable(YeoulError):
     """The database cannot be read or written at the moment: locked, its disk full or broken. Nothing was changed."""
 
@@ -104,14 +107,14 @@ class InvalidTopic(YeoulError, ValueError):
 class EventTooLarge(YeoulError):
     """One event is larger than the bound in force.
 
-    `events`: what a decoder had decoded from the same piece before it came to this one.
+    `events`: the `Event`s that a decoder had decoded from the same piece before it came to this one.
     """
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(f"an event of at least {size} bytes is over the limit of {limit} bytes")
         self.size = size
         self.limit = limit
-        self.events: list[Event] = []
+        self.events: list[Any] = []
 
 
 class HubClosed(YeoulError):

@@ -104,7 +104,7 @@ async def old_version(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 async def refused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, draw: Random) -> None:
-    writer.write(FOLLOW.replace(b"\r\n\r\n", b"\r\nLast-Event-ID: nonsense\r\n\r\n"))
+    writer.write(FOLLOW.replace(b"topic=a&", b"topic=a%20b&"))
     await reader.readuntil(b"\r\n\r\n")
     reset(writer)
 

@@ -151,8 +151,10 @@ async def _post(port: int, start: int, stop: int, fast: RawStream, process: psut
 async def test_a_reader_that_goes_on_in_time_gets_everything(server: Server) -> None:
     async with stuck(server.port, "/topics/a") as slow:
         for number in range(4_900):
-            await server.hub.publish("a", Event(f"{number} " + "x" * 300))
-        assert server.hub.stats.lagging == 1
+            await server.hub.publish("a", Event(f"{number} " + "x" * 1_500))
+        async with asyncio.timeout(20):
+            while server.hub.stats.lagging != 1:
+                await asyncio.sleep(0)  # its kernel takes some of it
         await server.hub.publish("a", Event("last"))
         await slow.until("last")
         assert check(slow.events, 0) == 0
@@ -196,9 +198,13 @@ async def test_what_a_stuck_reader_holds_in_the_server_is_bounded(server: Server
 @pytest.mark.settings(send_timeout_s=0.5)
 async def test_a_reader_that_takes_nothing_for_too_long_is_let_go(server: Server) -> None:
     async with stuck(server.port, "/topics/a"):
+        lagged = 0
         for number in range(20_000):
             await server.hub.publish("a", Event(f"{number} " + "x" * 300))
-        assert server.hub.stats.lagging == 1
+            lagged = max(lagged, server.hub.stats.lagging)
+            if not server.hub.stats.readers:
+                break  # this machine is slow
+        assert lagged == 1
         async with asyncio.timeout(20):
             while server.hub.stats.readers:
                 await asyncio.sleep(0.01)  # it is let go by a timer of the server's

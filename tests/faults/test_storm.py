@@ -31,7 +31,7 @@ TOPICS = [f"news/{city}" for city in ("seoul", "busan", "jeju", "daegu")]
 # What the service promises those who are not part of the storm (seconds).
 PROMPT = 1.0
 
-_EVENT = re.compile(rb"id: ([^\n]+)\ndata: ([^\n]+)\n\n")
+_EVENT = re.compile(rb"data: (?P<data>[^\n]+)\nid: (?P<id>[^\n]+)\n\n")
 
 # An event as it was published, or as a client got it: its offset and its data.
 Item = tuple[int, str]
@@ -67,7 +67,7 @@ class Client(asyncio.Protocol):
 
     @property
     def items(self) -> list[Item]:
-        return [(Cursor.parse(id.decode()).offset, data.decode()) for id, data in _EVENT.findall(self.body)]
+        return [(Cursor.parse(id.decode()).offset, data.decode()) for data, id in _EVENT.findall(self.body)]
 
     @property
     def has_begun(self) -> bool:
@@ -169,7 +169,7 @@ async def test_five_thousand_who_come_back_at_once_miss_nothing_and_hold_up_nobo
 
         with probing(served, sender) as prober:
             had = [draw.choice(client.items)[0] for client in clients]  # what came after it never arrived
-            epoch = _EVENT.findall(clients[0].body)[0][0].decode().rpartition("-")[0]
+            epoch = _EVENT.findall(clients[0].body)[0][1].decode().rpartition("-")[0]
             for client in clients:
                 client.cut()
             began = time.monotonic()

@@ -26,7 +26,7 @@ async def test_a_silent_stream_says_that_it_is_alive_between_events_only(server:
         await publish(server.port, "a", "x")
         await stream.take(2)
     text = bytes(stream.raw)
-    assert text.endswith(b"\n\n: keep-alive\n: keep-alive\n: keep-alive\n" + text[text.rindex(b"id: ") :])
+    assert text.endswith(b"\n\n: keep-alive\n: keep-alive\n: keep-alive\n" + text[text.rindex(b"data: ") :])
     assert [event.type for event in stream.events] == ["stream.hello", "message"]
 
 
@@ -47,7 +47,7 @@ async def test_the_time_to_wait_before_coming_back_is_told_at_once_and_makes_no_
     async with await open_stream(server.port, "/topics/a") as stream:
         await stream.take(1)
         assert stream.decoder.retry_ms == 1_234
-        assert bytes(stream.raw).startswith(b": yeoul\nretry: 1234\nid: ")
+        assert bytes(stream.raw).startswith(b": yeoul\nretry: 1234\nevent: stream.hello\n")
 
 
 @pytest.mark.settings(max_lifetime_s=0.5, heartbeat_s=0.5, retry_ms=1_000)

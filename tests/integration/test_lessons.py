@@ -194,10 +194,10 @@ async def test_the_wire_of_a_chat_is_these_bytes(port: int, upstream: Upstream) 
     ids = [f"{work}.{epoch}-{int(offset) + n}" for n in range(5)]
     assert raw == (
         ": yeoul\nretry: 2000\n"
-        f"id: {ids[0]}\ndata: \n\n"
-        f"id: {ids[1]}\ndata: 안\n\n"
-        f"id: {ids[2]}\ndata:  a\ndata: b\n\n"
-        f"id: {ids[4]}.end\ndata: [DONE]\n\n"
+        f"data: \nid: {ids[0]}\n\n"
+        f"data: 안\nid: {ids[1]}\n\n"
+        f"data:  a\ndata: b\nid: {ids[2]}\n\n"
+        f"data: [DONE]\nid: {ids[4]}.end\n\n"
     )
 
 

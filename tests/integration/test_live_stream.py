@@ -90,7 +90,7 @@ async def test_a_refused_request_starts_no_source(monkeypatch: pytest.MonkeyPatc
         assert (refused.status, "2/minute" in refused.json()["detail"]) == (429, True)
         app.state.rates = Rates()
         refused = await ask(port, "/of/c")
-        assert (refused.status, "as many streams are open" in refused.json()["detail"]) == (429, True)
+        assert (refused.status, "connection limit reached" in refused.json()["detail"]) == (429, True)
     assert made == ["of/a"]
 
 

@@ -87,7 +87,7 @@ async def test_streams_and_their_events_are_counted(port: int) -> None:
         assert counted["yeoul_connections_opened_total"] == 2
         assert counted["yeoul_published_events_total"] == 1
         assert counted["yeoul_deliveries_total"] == 2
-        assert payload == len(f"id: {id}\ndata: 안녕\n\n".encode())
+        assert payload == len(f"data: 안녕\nid: {id}\n\n".encode())
         assert counted["yeoul_delivered_bytes_total"] >= 2 * payload
         assert counted["yeoul_publish_latency_seconds_count"] == 1
         assert counted["yeoul_publish_latency_seconds_sum"] > 0

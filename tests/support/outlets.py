@@ -18,22 +18,28 @@ WAIT_S = 30.0
 
 @dataclass
 class MemoryOutlet:
-    """Keeps every payload. `full`: says that it wants no more, although it takes all, as `Outlet.write` asks."""
+    """Keeps every payload. `full`: pauses its reader after each write, although it takes all, as `Outlet` asks."""
 
     full: bool = False
     chunked: bool = False
     payloads: list[bytes] = field(default_factory=list)
+    reader: Subscription | None = None
     finished: bool = False
     aborted: bool = False
     on_write: Callable[[bytes], None] = lambda payload: None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def write(self, payload: bytes) -> bool:
+    def write(self, payload: bytes) -> None:
         assert not self.finished, "written to after its end"
         self.payloads.append(payload)
         self._changed.set()
         self.on_write(payload)
-        return not self.full
+        if self.full and self.reader is not None:
+            self.reader.pause()
+
+    @property
+    def deliver(self) -> Callable[[bytes], object]:
+        return self.write
 
     def finish(self, payload: bytes) -> None:
         if payload:
@@ -86,7 +92,7 @@ async def follow(
     """A reader that has begun, and its outlet."""
     options = SubscribeOptions(after, newest, always_new, encoding, until_final, principal)
     reader = await hub.subscribe(topics, options)
-    made = MemoryOutlet(**outlet)
+    made = MemoryOutlet(reader=reader, **outlet)
     reader.start(made, *opening)
     return reader, made
 

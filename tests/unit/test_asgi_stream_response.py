@@ -95,7 +95,7 @@ async def test_head_and_first_bytes_go_at_once_and_events_follow(hub: Hub) -> No
         "x-accel-buffering": "no",
         "x-a": "1",
     }
-    assert client.body.startswith(b": yeoul\nretry: 2000\nid: ")
+    assert client.body.startswith(b": yeoul\nretry: 2000\nevent: stream.hello\n")
     assert hello.type == "stream.hello"
     await hub.publish("t", Event("1"))
     assert (await client.events(2))[1].data == "1"
@@ -141,19 +141,19 @@ async def test_head_subscribes_nobody(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("topics", "headers", "status"),
+    ("topics", "options", "status"),
     [
         (["a b"], {}, 422),
         ([], {}, 422),
         (["t"] * 1 + [f"t{number}" for number in range(50)], {}, 422),
-        (["t"], {"last_event_id": "rubbish"}, 400),
+        (["t"], {"until_final": True}, 400),
     ],
 )
 async def test_what_is_wrong_is_a_problem_before_the_first_byte(
-    hub: Hub, topics: list[str], headers: dict[str, str], status: int
+    hub: Hub, topics: list[str], options: dict[str, Any], status: int
 ) -> None:
-    client = Client(**headers)
-    await end(client.run(EventStream(hub, topics, client.request)))
+    client = Client(last_event_id="rubbish")
+    await end(client.run(EventStream(hub, topics, client.request, **options)))
     assert client.head["status"] == status
     assert json.loads(client.body)["detail"]
     assert hub.stats.readers == 0
@@ -235,7 +235,7 @@ async def test_over_a_bound_the_answer_says_so_and_when_to_come_again() -> None:
         await end(other.run(EventStream(hub, "t", other.request)))
         assert other.head["status"] == 429
         assert (b"retry-after", b"10") in other.head["headers"]
-        assert "as this server takes, 1" in json.loads(other.body)["detail"]
+        assert "1 streams on this server" in json.loads(other.body)["detail"]
         client.leave()
         await end(task)
         task = again.run(EventStream(hub, "t", again.request))

@@ -15,27 +15,27 @@ def of(user: str | None = None, address: str | None = None) -> Principal:
 
 def refused(admission: ConnectionLimits, principal: Principal) -> TooManyConnections:
     with pytest.raises(TooManyConnections) as caught:
-        admission.enter(principal)
+        admission.acquire(principal)
     return caught.value
 
 
 def test_without_bounds_nobody_is_refused_and_nothing_is_kept_of_anybody() -> None:
     admission = ConnectionLimits()
     for _ in range(1_000):
-        admission.enter(of("u", "192.0.2.1"))
+        admission.acquire(of("u", "192.0.2.1"))
     assert (admission.taken, admission.by_user, admission.by_address) == (1_000, {}, {})
 
 
 @pytest.mark.parametrize(
     ("admission", "principal", "bound", "words"),
     [
-        (ConnectionLimits(most=2), of(), "all", ["this server takes, 2", "come back"]),
-        (ConnectionLimits(per_user=2), of("ann"), "user", ["one user may, 2", "close one", "several topics"]),
+        (ConnectionLimits(total=2), of(), "all", ["2 streams on this server", "try again"]),
+        (ConnectionLimits(per_user=2), of("ann"), "user", ["2 streams of one user", "close one", "several topics"]),
         (
             ConnectionLimits(per_address=2),
             of("ann", "192.0.2.1"),
             "address",
-            ["your address as may be, 2", "close one"],
+            ["2 streams from one address", "close one"],
         ),
     ],
     ids=["all", "user", "address"],
@@ -43,21 +43,21 @@ def test_without_bounds_nobody_is_refused_and_nothing_is_kept_of_anybody() -> No
 def test_at_a_bound_the_text_says_which_its_value_and_what_to_do(
     admission: ConnectionLimits, principal: Principal, bound: str, words: list[str]
 ) -> None:
-    admission.enter(principal)
-    admission.enter(principal)
+    admission.acquire(principal)
+    admission.acquire(principal)
     error = refused(admission, principal)
     assert error.bound == bound
     for word in words:
         assert word in str(error)
     assert "ann" not in str(error)
-    admission.leave(principal)
+    admission.release(principal)
     admission.check(principal)
-    admission.enter(principal)
+    admission.acquire(principal)
 
 
 def test_whoever_is_refused_has_taken_nothing() -> None:
-    admission = ConnectionLimits(most=5, per_user=1, per_address=3)
-    admission.enter(of("ann", "192.0.2.1"))
+    admission = ConnectionLimits(total=5, per_user=1, per_address=3)
+    admission.acquire(of("ann", "192.0.2.1"))
     for _ in range(10):
         refused(admission, of("ann", "192.0.2.2"))
     assert admission.taken == 1
@@ -65,18 +65,18 @@ def test_whoever_is_refused_has_taken_nothing() -> None:
 
 
 def test_looking_whether_there_is_room_takes_none() -> None:
-    admission = ConnectionLimits(most=1)
+    admission = ConnectionLimits(total=1)
     for _ in range(3):
         admission.check(ANONYMOUS)
-    admission.enter(ANONYMOUS)
+    admission.acquire(ANONYMOUS)
     with pytest.raises(TooManyConnections):
         admission.check(ANONYMOUS)
 
 
 def test_those_who_are_not_known_have_no_bound_of_a_user() -> None:
     admission = ConnectionLimits(per_user=1)
-    admission.enter(of(address="192.0.2.1"))
-    admission.enter(of(address="192.0.2.1"))
+    admission.acquire(of(address="192.0.2.1"))
+    admission.acquire(of(address="192.0.2.1"))
 
 
 @pytest.mark.parametrize(
@@ -96,34 +96,34 @@ def test_those_who_are_not_known_have_no_bound_of_a_user() -> None:
 )
 def test_an_address_is_counted_as_it_is_and_one_of_ipv6_by_its_network(one: str, other: str, same: bool) -> None:
     admission = ConnectionLimits(per_address=1)
-    admission.enter(of(address=one))
+    admission.acquire(of(address=one))
     if same:
         assert refused(admission, of(address=other)).bound == "address"
     else:
-        admission.enter(of(address=other))
+        admission.acquire(of(address=other))
 
 
 def test_readers_without_an_address_have_no_bound_of_one() -> None:
     admission = ConnectionLimits(per_address=1)
-    admission.enter(ANONYMOUS)
-    admission.enter(ANONYMOUS)
+    admission.acquire(ANONYMOUS)
+    admission.acquire(ANONYMOUS)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"])
 def test_this_machines_own_addresses_are_bounded_only_where_that_is_wanted(address: str) -> None:
     free = ConnectionLimits(per_address=1, limit_loopback=False)
     for _ in range(3):
-        free.enter(of(address=address))
-    free.enter(of(address="192.0.2.1"))
+        free.acquire(of(address=address))
+    free.acquire(of(address="192.0.2.1"))
     refused(free, of(address="192.0.2.1"))
     bound = ConnectionLimits(per_address=1)
-    bound.enter(of(address=address))
+    bound.acquire(of(address=address))
     refused(bound, of(address=address))
 
 
-@pytest.mark.parametrize("bound", ["most", "per_user", "per_address"])
+@pytest.mark.parametrize("bound", ["total", "per_user", "per_address"])
 def test_a_bound_that_lets_nobody_in_is_a_mistake(bound: str) -> None:
-    with pytest.raises(ValueError, match="1 and more, or None"):
+    with pytest.raises(ValueError, match="1 or more, or None"):
         ConnectionLimits(**{bound: 0})
 
 
@@ -157,7 +157,7 @@ class Places(RuleBasedStateMachine):
         if full:
             assert refused(self.admission, principal).bound in full
         else:
-            self.admission.enter(principal)
+            self.admission.acquire(principal)
             self.inside.append(principal)
 
     @precondition(lambda self: self.inside)
@@ -165,7 +165,7 @@ class Places(RuleBasedStateMachine):
     def leave(self, data: st.DataObject) -> None:
         principal = data.draw(st.sampled_from(self.inside))
         self.inside.remove(principal)
-        self.admission.leave(principal)
+        self.admission.release(principal)
 
     @invariant()
     def what_is_kept_is_of_those_inside(self) -> None:

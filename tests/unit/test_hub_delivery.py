@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from support.outlets import MemoryOutlet
-from yeoul.hub import Encoding, Hub, MemoryBroker, SubscribeOptions, Subscription
-from yeoul.hub import delivery as fanout
-from yeoul.hub import position as reading
+from yeoul.hub import Encoding, Hub, MemoryBroker, SubscribeOptions, Subscription, delivery, subscription
+from yeoul.hub import topic as topic_module
 from yeoul.sse import Decoder, Event, encode
 from yeoul.stream import Cursor, Frame, Retention
 from yeoul.stream.retention import Retentions
@@ -66,12 +65,13 @@ class Client:
 class Delivery(RuleBasedStateMachine):
     @initialize(
         slice=st.sampled_from([1, 2, 256]),
+        group=st.sampled_from([1, 2, 3, 256]),
         catch_up=st.sampled_from([1, 300, 65_536]),
         budget=st.sampled_from([None, 250, 600]),
     )
-    def begin(self, slice: int, catch_up: int, budget: int | None) -> None:
-        self.saved = fanout._SLICE, reading._SLICE_BYTES
-        fanout._SLICE, reading._SLICE_BYTES = slice, catch_up
+    def begin(self, slice: int, group: int, catch_up: int, budget: int | None) -> None:
+        self.saved = delivery._SLICE, topic_module._MAX_READERS, subscription._SLICE_BYTES
+        delivery._SLICE, topic_module._MAX_READERS, subscription._SLICE_BYTES = slice, group, catch_up
         self.loop = Loop()
         self.broker = MemoryBroker(Retentions(default=Retention(events=KEPT, seconds=60)), clock=lambda: self.loop.now)
         self.hub = Hub(self.broker, max_replay_bytes=budget)
@@ -122,10 +122,10 @@ class Delivery(RuleBasedStateMachine):
         if newest:
             assert client.reader is not None
             client.position = 0
-            for topic in client.reader.topics:
+            for followed in client.reader.topics:
                 # It did not ask for what was before, nor for what was no longer kept.
-                before = [offset for offset, name in self.published if name == topic.name][:-newest]
-                client.excused[topic.name] = max([topic.journal.evicted, *before[-1:]])
+                before = [offset for offset, name in self.published if name == followed.name][:-newest]
+                client.excused[followed.name] = max([followed.journal.evicted, *before[-1:]])
 
     @precondition(lambda self: self.clients)
     @rule(data=st.data())
@@ -181,7 +181,7 @@ class Delivery(RuleBasedStateMachine):
         finally:
             self.run(self.hub.close())
             self.loop.close()
-            fanout._SLICE, reading._SLICE_BYTES = self.saved
+            delivery._SLICE, topic_module._MAX_READERS, subscription._SLICE_BYTES = self.saved
 
     def all_come_back_and_leave(self) -> None:
         for client in self.clients:
@@ -219,6 +219,7 @@ class Delivery(RuleBasedStateMachine):
         client.reader = self.run(
             self.hub.subscribe(client.topics, SubscribeOptions(after=after, newest=newest, encoding=client.encoding))
         )
+        client.outlet.reader = client.reader
         client.reader.start(client.outlet)
 
     def lost(self, reader: Subscription, gap: Event) -> dict[str, int]:

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from support.outlets import follow, turns
-from yeoul.hub import Encoding, Hub, MemoryBroker
-from yeoul.hub import delivery as fanout
+from yeoul.hub import Encoding, Hub, MemoryBroker, delivery
+from yeoul.hub import topic as topic_module
 from yeoul.sse import Event
 from yeoul.stream import Retention
 from yeoul.stream.retention import Retentions
@@ -74,7 +74,8 @@ async def test_a_reader_of_several_topics_gets_them_in_the_order_of_publishing()
 
 
 async def test_a_round_over_many_readers_gives_the_loop_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "_SLICE", 10)
+    monkeypatch.setattr(delivery, "_SLICE", 10)
+    monkeypatch.setattr(topic_module, "_MAX_READERS", 10)
     order: list[str] = []
     async with Hub() as hub:
         for _ in range(35):
@@ -98,7 +99,8 @@ async def test_what_is_published_during_a_round_keeps_its_order_for_readers_of_s
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Topic b comes last in the round: what it gets while the readers of a are written to must wait, like that of a."""
-    monkeypatch.setattr(fanout, "_SLICE", 1)
+    monkeypatch.setattr(delivery, "_SLICE", 1)
+    monkeypatch.setattr(topic_module, "_MAX_READERS", 1)
     async with Hub() as hub:
         _, both = await follow(hub, "a", "b")
         for _ in range(10):
@@ -116,7 +118,8 @@ async def test_what_is_published_during_a_round_keeps_its_order_for_readers_of_s
 async def test_a_reader_that_joins_in_the_middle_of_a_round_gets_each_event_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fanout, "_SLICE", 1)
+    monkeypatch.setattr(delivery, "_SLICE", 1)
+    monkeypatch.setattr(topic_module, "_MAX_READERS", 1)
     async with Hub() as hub:
         before = await hub.publish("b", Event("0"))
         for _ in range(10):
@@ -138,7 +141,8 @@ async def test_a_reader_that_joins_in_the_middle_of_a_round_gets_each_event_once
 async def test_a_reader_that_leaves_in_the_middle_of_a_round_is_not_written_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fanout, "_SLICE", 1)
+    monkeypatch.setattr(delivery, "_SLICE", 1)
+    monkeypatch.setattr(topic_module, "_MAX_READERS", 1)
     async with Hub() as hub:
         readers = [await follow(hub, "a") for _ in range(10)]
         await hub.publish("a", Event("x"))
@@ -159,7 +163,7 @@ async def test_publishers_wait_while_much_is_waiting_to_be_handed_out() -> None:
             await hub.publish("a", Event(f"{number} " + "x" * 1_000))
         await outlet.take(2_000)
         assert [data.split()[0] for data in outlet.data] == [str(number) for number in range(2_000)]
-        assert max(map(len, outlet.payloads)) < 2 * fanout._MAX_PENDING
+        assert max(map(len, outlet.payloads)) < 2 * delivery._MAX_PENDING
 
 
 async def test_a_publisher_that_never_waits_for_anything_else_leaves_the_loop_to_others() -> None:
@@ -172,7 +176,8 @@ async def test_a_publisher_that_never_waits_for_anything_else_leaves_the_loop_to
 
 
 async def test_a_publisher_cancelled_while_it_waits_has_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "_SLICE", 1)
+    monkeypatch.setattr(delivery, "_SLICE", 1)
+    monkeypatch.setattr(topic_module, "_MAX_READERS", 1)
     async with Hub() as hub:
         for _ in range(10):
             _, outlet = await follow(hub, "a")
@@ -251,14 +256,29 @@ async def test_a_form_that_cannot_tell_of_the_stream_itself_ends_its_own_readers
 
 async def test_an_outlet_that_breaks_ends_its_own_reader_and_nobody_else() -> None:
     async with Hub() as hub:
-        reader, outlet = await follow(hub, "a")
-        other = (await follow(hub, "a"))[1]
 
-        def burst(payload: bytes) -> bool:
+        def burst(payload: bytes) -> None:
             raise OSError("gone")
 
-        outlet.write = burst  # type: ignore[method-assign]
+        before = (await follow(hub, "a"))[1]
+        reader, outlet = await follow(hub, "a", on_write=burst)
+        other = (await follow(hub, "a"))[1]
         await hub.publish("a", Event("x"))
         assert (await other.take(1))[0].data == "x"
+        assert before.data == ["x"]
         assert reader.closed
         assert outlet.aborted
+        assert hub.stats.closed == {"error": 1}
+
+
+async def test_an_outlet_that_breaks_when_its_stream_ends_does_not_hold_up_the_close() -> None:
+    hub = Hub()
+    _, outlet = await follow(hub, "a")
+    _, other = await follow(hub, "a")
+
+    def burst(payload: bytes) -> None:
+        raise OSError("gone")
+
+    outlet.on_write = burst
+    await hub.close()
+    assert other.types == ["stream.bye"]

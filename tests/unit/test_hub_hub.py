@@ -180,7 +180,7 @@ async def test_a_reader_that_is_behind_is_given_everything_before_its_farewell()
 async def test_a_reader_that_takes_nothing_holds_up_the_close_for_a_moment_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("yeoul.hub.drain._PARTING", 0.01)
+    monkeypatch.setattr("yeoul.hub.drain._GRACE", 0.01)
     hub = Hub()
     _, outlet = await follow(hub, "a")
     outlet.full = True

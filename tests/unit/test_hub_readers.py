@@ -19,7 +19,7 @@ BOB = Principal("bob", "Bob", "192.0.2.1")
 
 
 def places(hub: Hub) -> int:
-    return hub._readers._admission.taken
+    return hub._readers._limits.taken
 
 
 # --- who reads
@@ -203,7 +203,7 @@ async def test_a_place_is_given_back_once_however_a_stream_ends() -> None:
                 end(never)
                 never.start(MemoryOutlet())
                 assert places(hub) == 0
-        assert hub._readers._admission.by_user == hub._readers._admission.by_address == {}
+        assert hub._readers._limits.by_user == hub._readers._limits.by_address == {}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from support.outlets import MemoryOutlet, follow, publish, turns
-from yeoul.hub import Hub, MemoryBroker, SubscribeOptions
+from yeoul.hub import Hub, MemoryBroker, SubscribeOptions, subscription
 from yeoul.hub.broker import Sink
 from yeoul.hub.limits import Principal
 from yeoul.hub.reasons import LIFETIME
@@ -167,22 +167,26 @@ async def test_a_gap_in_one_of_several_topics_is_told_once_and_the_others_are_gi
         assert outlet.data[1:] == ["b0", "b1", *(f"a{number}" for number in range(15, 20))]
 
 
-async def test_a_gap_of_one_topic_does_not_hide_a_later_one_of_another() -> None:
+async def test_a_gap_of_one_topic_does_not_hide_a_later_one_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the gap the reader stands far below what topic a let go; what topic b lets go in between is told too."""
+    monkeypatch.setattr(subscription, "_SLICE_BYTES", 1)
     async with Hub(small(5)) as hub:
         start = await publish(hub, "a", "a0")
         await publish(hub, "b", *(f"b{number}" for number in range(5)))
         await publish(hub, "a", *(f"a{number}" for number in range(1, 20)))
         _, outlet = await follow(hub, "a", "b", after=start, full=True)
         await outlet.take(1)
-        assert outlet.types == ["stream.gap"]
+        assert outlet.types == ["stream.gap", "message"]
         reader = next(iter(hub._readers))
         await publish(hub, "b", *(f"b{number}" for number in range(5, 8)))
         outlet.full = False
         reader.resume()
         await outlet.until(lambda outlet: outlet.data[-1] == "b7")
-        assert outlet.types == ["stream.gap", "stream.gap", *["message"] * 10]
-        assert outlet.data[2:] == ["b3", "b4", *(f"a{number}" for number in range(15, 20)), "b5", "b6", "b7"]
+        assert outlet.types == ["stream.gap", "message", "stream.gap", *["message"] * 10]
+        assert (outlet.data[1], outlet.data[3:]) == (
+            "b0",
+            ["b3", "b4", *(f"a{number}" for number in range(15, 20)), "b5", "b6", "b7"],
+        )
 
 
 async def test_what_is_let_go_between_subscribing_and_the_first_byte_is_in_the_gap() -> None:
@@ -331,21 +335,43 @@ async def test_closing_gives_everything_back_once() -> None:
 # --- time
 
 
-async def test_a_silent_stream_gets_a_heartbeat_and_traffic_puts_it_off() -> None:
+async def test_a_silent_group_gets_a_heartbeat_and_traffic_puts_it_off() -> None:
     async with Hub(heartbeat=10) as hub:
         reader, outlet = await follow(hub, "a")
+        [group] = reader.topics[0].all_groups()
         began = reader.touched
-        assert reader.on_time(began + 9) == began + 10
+        assert group.on_time(began + 9) == began + 10
         assert outlet.payloads == []
-        assert reader.on_time(began + 10) == began + 20
+        assert group.on_time(began + 10) == began + 20
         assert outlet.payloads == [b": keep-alive\n"]
-        reader.deliver(b"data: x\n\n", Frame(hub.epoch, 1, 0, Event("x"), 0.0), 1, began + 15)
-        assert reader.on_time(began + 20) == began + 25
+        group.deliver([Frame(hub.epoch, 1, 0, Event("x"), 0.0)], b"data: x\n\n", began + 15)
+        assert group.on_time(began + 20) == began + 25
         assert outlet.payloads == [b": keep-alive\n", b"data: x\n\n"]
         assert hub.stats.heartbeats == 1
 
 
-async def test_a_reader_that_is_full_just_when_it_is_looked_at_has_its_heartbeats_all_the_same() -> None:
+async def test_the_heartbeat_of_a_group_comes_in_time_for_the_reader_that_was_written_to_longest_ago() -> None:
+    async with Hub(heartbeat=10) as hub:
+        one, first = await follow(hub, "a")
+        first.full = True
+        await publish(hub, "a", "1")
+        await first.take(1)
+        wrote = one.touched
+        other, second = await follow(hub, "a")
+        await publish(hub, "a", "2")
+        await second.take(1)
+        first.full = False
+        one.resume()
+        await first.take(2)
+        assert one.live
+        [group] = one.topics[0].all_groups()
+        assert group.touched >= wrote
+        assert group.on_time(group.touched + 10) is not None
+        assert (first.payloads[-1], second.payloads[-1]) == (b": keep-alive\n", b": keep-alive\n")
+        other.end()
+
+
+async def test_a_reader_that_lags_for_a_while_has_its_heartbeat_as_soon_as_it_is_up_to_date() -> None:
     async with Hub(heartbeat=10, send_timeout=60) as hub:
         reader, outlet = await follow(hub, "a")
         outlet.full = True
@@ -353,17 +379,18 @@ async def test_a_reader_that_is_full_just_when_it_is_looked_at_has_its_heartbeat
         await outlet.take(1)
         wrote = reader.touched
         assert reader.lagging
-        assert reader.on_time(wrote + 1) == wrote + 10
         outlet.full = False
         reader.resume()
-        assert reader.on_time(wrote + 10) == wrote + 20
+        [group] = reader.topics[0].all_groups()
+        assert group.on_time(wrote + 10) == wrote + 20
         assert hub.stats.heartbeats == 1
 
 
 async def test_a_heartbeat_is_a_chunk_of_its_own_on_a_socket() -> None:
     async with Hub(heartbeat=10) as hub:
         reader, outlet = await follow(hub, "a", chunked=True)
-        reader.on_time(reader.touched + 10)
+        [group] = reader.topics[0].all_groups()
+        group.on_time(reader.touched + 10)
         assert outlet.payloads == [b"d\r\n: keep-alive\n\r\n"]
 
 
@@ -472,6 +499,12 @@ class DeepBroker:
 
     async def forget(self, topic: str) -> None:
         self._store.pop(topic, None)
+
+    async def newest(self) -> int:
+        return self.head
+
+    def stats(self) -> None:
+        return None
 
     def sweep(self) -> None:
         self._inner.sweep()

@@ -5,9 +5,9 @@ import pytest
 from support.outlets import follow
 from yeoul.errors import InvalidTopic
 from yeoul.hub import Encoding, Hub, check_topic
+from yeoul.hub import topic as topic_module
 from yeoul.hub.topic import MAX_TOPIC_LENGTH
 from yeoul.sse import Event
-from yeoul.stream import Frame
 
 
 @pytest.mark.parametrize(
@@ -69,36 +69,75 @@ def test_names_that_may_not_be_and_the_rule_they_break(name: str, why: str) -> N
     assert "\n" not in str(refused.value)
 
 
-async def test_a_reader_of_one_topic_stands_with_those_of_its_encoding() -> None:
+async def test_readers_of_the_same_topics_and_encoding_stand_in_one_group() -> None:
     shout = Encoding(lambda frame: frame.wire.upper())
     async with Hub() as hub:
         plain, _ = await follow(hub, "a")
+        same, _ = await follow(hub, "a")
         loud, _ = await follow(hub, "a", encoding=shout)
         [topic] = plain.topics
-        assert {encoding: list(group) for encoding, group in topic.groups.items()} == {
-            plain.encoding: [plain],
-            shout: [loud],
-        }
+        assert [group.readers for group in topic.all_groups()] == [[plain, same], [loud]]
+        assert {kind.encoding for kind in topic.groups} == {plain.encoding, shout}
         loud.end()
-        assert shout not in topic.groups
+        assert [group.readers for group in topic.all_groups()] == [[plain, same]]
         plain.end()
+        same.end()
         assert not topic.groups
 
 
-async def test_a_reader_of_several_topics_stands_apart_in_each() -> None:
+async def test_a_reader_of_several_topics_stands_in_a_group_of_its_own_in_each() -> None:
     async with Hub() as hub:
-        reader, _ = await follow(hub, "a", "b")
-        assert [[*topic.mixed.values()] for topic in reader.topics] == [[{reader: None}], [{reader: None}]]
-        reader.end()
-        assert [topic.mixed for topic in reader.topics] == [{}, {}]
+        one, _ = await follow(hub, "a")
+        both, _ = await follow(hub, "a", "b")
+        a, b = both.topics
+        assert [group.readers for group in a.all_groups()] == [[one], [both]]
+        assert [group.readers for group in b.all_groups()] == [[both]]
+        both.end()
+        assert [group.readers for group in a.all_groups()] == [[one]]
+        assert not b.groups
 
 
 async def test_a_reader_whose_outlet_is_full_stands_nowhere() -> None:
     async with Hub() as hub:
         reader, outlet = await follow(hub, "a")
         outlet.full = True
-        reader.deliver(b"x", Frame(hub.epoch, 1, 0, Event("x"), 0.0), 1, hub.loop.time())
+        await hub.publish("a", Event("x"))
+        await outlet.take(1)
         [topic] = reader.topics
         assert not topic.groups
         assert topic.readers == 1
         reader.end()
+
+
+async def test_a_full_group_is_followed_by_another_and_gaps_in_it_are_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topic_module, "_MAX_READERS", 3)
+    async with Hub() as hub:
+        readers = [(await follow(hub, "a"))[0] for _ in range(7)]
+        [topic] = readers[0].topics
+        assert [len(group) for group in topic.all_groups()] == [3, 3, 1]
+        for reader in readers[1:6]:
+            reader.end()
+        assert [len(group) for group in topic.all_groups()] == [1, 1]
+        late, outlet = await follow(hub, "a")
+        assert [len(group) for group in topic.all_groups()] == [3], "small groups become one"
+        await hub.publish("a", Event("x"))
+        await outlet.take(1)
+        assert (late.events, readers[0].events, readers[6].events) == (1, 1, 1)
+
+
+async def test_readers_that_come_while_events_wait_do_not_stay_in_groups_of_their_own() -> None:
+    async with Hub() as hub:
+        outlets = [(await follow(hub, "a"))[1]]
+        [topic] = hub.topics()
+        for number in range(5):
+            await hub.publish("a", Event(str(number)))
+            outlets.append((await follow(hub, "a"))[1])  # has read the event that the others wait for
+        assert len(list(topic.all_groups())) == 6
+        await outlets[0].take(5)
+        outlets.append((await follow(hub, "a"))[1])
+        outlets.append((await follow(hub, "a"))[1])
+        await hub.publish("a", Event("last"))
+        for outlet in outlets:
+            await outlet.until(lambda outlet: outlet.data and outlet.data[-1] == "last")
+        assert len(list(topic.all_groups())) < 6
+        assert [len(outlet.data) for outlet in outlets] == [6, 5, 4, 3, 2, 1, 1, 1]

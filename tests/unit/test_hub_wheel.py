@@ -40,6 +40,8 @@ class Clockwork(asyncio.AbstractEventLoop):
 
 
 class Item:
+    due = 0
+
     def __init__(self, *answers: float | None) -> None:
         self.seen: list[float] = []
         self._answers = list(answers)
@@ -99,6 +101,8 @@ def test_one_item_that_fails_stops_neither_the_others_nor_the_wheel(
     loop: Clockwork, wheel: TimerWheel, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
+        due = 0
+
         def on_time(self, now: float) -> float | None:
             raise RuntimeError("broken")
 

@@ -64,6 +64,10 @@ class Outlet:
         self.written = b""
         self.ended = asyncio.Event()
 
+    @property
+    def deliver(self) -> Callable[[bytes], object]:
+        return self.write
+
     def write(self, payload: bytes) -> bool:
         self.written += payload
         return True
@@ -447,8 +451,8 @@ async def test_a_note_that_is_called_like_an_event_of_the_topic_is_still_a_note(
     generation = await run(hub, Note("end", {"n": 1}), Delta("a"), Finish())
     _, outlet = await read(hub, generation)
     await outlet.ended.wait()
-    assert b'event: end\ndata: {"n": 1}\n\n' in outlet.written
-    assert outlet.written.endswith(b'data: {"done": true}\n\n')
+    assert b'event: end\ndata: {"n": 1}\nid: ' in outlet.written
+    assert b'data: {"done": true}\nid: ' in outlet.written
 
 
 async def test_readers_of_a_dialect_share_one_encoding(hub: Hub) -> None:
@@ -477,7 +481,7 @@ async def test_its_end_is_reached_even_if_it_cannot_be_published(
     monkeypatch.setattr(hub, "publish", broken)
     generation.cancel()
     assert (await end(generation)).state is State.CANCELLED
-    assert "the end of a piece of work could not be published" in caplog.text
+    assert "the end of a job could not be published" in caplog.text
     monkeypatch.setattr(hub, "publish", publish)
 
 

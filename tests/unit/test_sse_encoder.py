@@ -39,10 +39,10 @@ def one_newline(text: str) -> str:
         (Event("여울"), b"data: \xec\x97\xac\xec\x9a\xb8\n\n"),
         (Event("a", "tick"), b"event: tick\ndata: a\n\n"),
         (Event("a", "message"), b"data: a\n\n"),
-        (Event("a", id="1"), b"id: 1\ndata: a\n\n"),
-        (Event("a", id=""), b"id: \ndata: a\n\n"),
+        (Event("a", id="1"), b"data: a\nid: 1\n\n"),
+        (Event("a", id=""), b"data: a\nid: \n\n"),
         (Event("a", retry=0), b"retry: 0\ndata: a\n\n"),
-        (Event("a\nb", "tick", "1", 250), b"id: 1\nevent: tick\nretry: 250\ndata: a\ndata: b\n\n"),
+        (Event("a\nb", "tick", "1", 250), b"event: tick\nretry: 250\ndata: a\ndata: b\nid: 1\n\n"),
     ],
 )
 def test_the_block_of_an_event(event: Event, block: bytes) -> None:
@@ -70,8 +70,8 @@ def test_a_comment_with_a_lone_surrogate_is_refused() -> None:
 
 
 def test_another_id_takes_the_place_of_the_events_own() -> None:
-    assert encode(Event("a", id="1"), id="2") == b"id: 2\ndata: a\n\n"
-    assert encode(Event("a"), id="") == b"id: \ndata: a\n\n"
+    assert encode(Event("a", id="1"), id="2") == b"data: a\nid: 2\n\n"
+    assert encode(Event("a"), id="") == b"data: a\nid: \n\n"
 
 
 @pytest.mark.parametrize("id", ["1\ndata: injected", "1\r", "\0", "\ud800"])

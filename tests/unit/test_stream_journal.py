@@ -38,7 +38,7 @@ def offsets(found: Slice | None) -> list[int] | None:
 
 def test_a_frames_wire_is_its_event_with_its_position_as_id() -> None:
     made = Frame(EPOCH, 1042, 1040, Event("a\nb", "tick", id="ignored", retry=250), 5.0, final=True)
-    assert made.wire == b"id: k3x9q0w2ab-1042\nevent: tick\nretry: 250\ndata: a\ndata: b\n\n"
+    assert made.wire == b"event: tick\nretry: 250\ndata: a\ndata: b\nid: k3x9q0w2ab-1042\n\n"
     assert made.wire is made.wire
     assert (made.offset, made.previous, made.at, made.final) == (1042, 1040, 5.0, True)
     assert repr(made) == "<Frame k3x9q0w2ab-1042 tick final>"
@@ -46,7 +46,7 @@ def test_a_frames_wire_is_its_event_with_its_position_as_id() -> None:
 
 def test_a_received_event_with_a_nul_in_its_type_has_a_wire() -> None:
     [received] = Decoder().feed(b"event: a\0b\ndata: x\n\n")
-    assert Frame(EPOCH, 1, 0, received, 0.0).wire == b"id: k3x9q0w2ab-1\nevent: a\0b\ndata: x\n\n"
+    assert Frame(EPOCH, 1, 0, received, 0.0).wire == b"event: a\0b\ndata: x\nid: k3x9q0w2ab-1\n\n"
 
 
 any_text = st.text(st.characters(codec="utf-8") | st.sampled_from("\r\n"), max_size=30)

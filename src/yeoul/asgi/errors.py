@@ -17,6 +17,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import (
+    BrokerUnavailable,
     DatabaseUnavailable,
     EventTooLarge,
     HubClosed,
@@ -66,6 +67,7 @@ _STATUS: dict[type[Exception], int] = {
     TooManyRevocations: 503,
     TooManyTickets: 503,
     TooManyTopics: 503,
+    BrokerUnavailable: 503,
     HubClosed: 503,
     KeysUnavailable: 503,
     DatabaseUnavailable: 503,
@@ -75,6 +77,7 @@ _STATUS: dict[type[Exception], int] = {
 # revocation ends after days.
 _RETRY_AFTER: dict[type[Exception], int] = {
     DatabaseUnavailable: 5,
+    BrokerUnavailable: 2,
     HubClosed: 1,
     KeysUnavailable: 10,
     TooManyConnections: 10,

@@ -158,7 +158,7 @@ class EventStream(Response):
             await send({"type": "http.response.body"})
             return
         try:
-            opened = self._opened or StreamRequest.of(self._request, self._principal)
+            opened = self._opened or StreamRequest.of(self._request, self._principal, any_id=not self._until_final)
             position = opened.position
             if position is not None and position.final and self._until_final:
                 await complete(self._request)(scope, receive, send)
@@ -175,7 +175,9 @@ class EventStream(Response):
                 reader.end(OVER)
                 await complete(self._request)(scope, receive, send)
                 return
-            await self._stream(reader, self._first_events(position is None), scope, receive, send)
+            await self._stream(
+                reader, self._first_events(position is None and opened.unknown is None), scope, receive, send
+            )
         except BaseException:
             reader.end(ERROR)
             raise
@@ -183,7 +185,7 @@ class EventStream(Response):
     def _options(self, opened: StreamRequest) -> SubscribeOptions:
         position = opened.position
         return SubscribeOptions(
-            after=self._after if position is None else position.cursor,
+            after=position.cursor if position is not None else opened.unknown or self._after,
             newest=self._newest,
             always_new=self._always_new,
             encoding=self._encoding,
@@ -235,7 +237,7 @@ class EventStream(Response):
                 seconds = min(seconds, kept.seconds) if some else kept.seconds
                 some = True
         hub, encoding = self._hub, self._encoding
-        text = _with_hello(hub.retry_ms, encoding.control, encoding.id_prefix, hub.heartbeat, events, seconds)
+        text = _with_hello(hub.retry_ms, hub.heartbeat, (events, seconds), encoding.control, encoding.id_prefix)
         return text.replace(_CURSOR, str(reader.cursor).encode())
 
 
@@ -251,35 +253,53 @@ def _without_hello(retry_ms: int) -> bytes:
 
 @lru_cache(256)
 def _with_hello(
-    retry_ms: int, encode: Callable[[Event], bytes], id_prefix: str, heartbeat: float, events: int, seconds: float
+    retry_ms: int, heartbeat: float, kept: tuple[int, float], encode: Callable[[Event], bytes], id_prefix: str
 ) -> bytes:
     """The comment and `stream.hello`, with `CURSOR` in place of the position."""
     cursor = _CURSOR.decode()
+    events, seconds = kept
     data = {"heartbeat": heartbeat, "replay": {"events": events, "seconds": seconds}, "cursor": cursor}
     hello = encode(Event(json_data(data), "stream.hello", f"{id_prefix}{cursor}"))
     return _without_hello(retry_ms) + hello
 
 
+# Bytes that may wait for `send` before the reader is paused: a few events that come in one turn of the event loop.
+_MAX_PENDING = 64 * 1024
+
+
 class _PortableOutlet:
-    """One slot between the hub, which never waits, and ASGI's `send`, which may wait."""
+    """Stands between the hub, which never waits, and ASGI's `send`, which may."""
 
     chunked = False
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Subscription) -> None:
         self.wake = asyncio.Event()
         self.ended = False
         self.gone = False
         self.sending: asyncio.Timeout | None = None  # while `send` waits for the client
+        self._reader = reader
         self._pending: list[bytes] = []
+        self._size = 0
 
     @property
     def full(self) -> bool:
         return self.sending is not None
 
-    def write(self, payload: bytes) -> bool:
+    def write(self, payload: bytes) -> None:
         self._pending.append(payload)
+        self._size += len(payload)
         self.wake.set()
-        return False  # until the pump has sent it, the reader is only its cursor
+        if self.sending is not None or self._size > _MAX_PENDING:
+            self._reader.pause()
+
+    @property
+    def deliver(self) -> Callable[[bytes], object]:
+        return self.write
+
+    def check(self) -> None:
+        """Called in the turn of the event loop after a `send` has begun: one that still waits is a full socket."""
+        if self.sending is not None:
+            self._reader.pause()
 
     def finish(self, payload: bytes) -> None:
         self.ended = True
@@ -295,6 +315,7 @@ class _PortableOutlet:
         self.wake.clear()
         payload = b"".join(self._pending)
         self._pending.clear()
+        self._size = 0
         return payload
 
 
@@ -302,7 +323,7 @@ async def _pump(
     reader: Subscription, opening: Sequence[Event], receive: Receive, send: Send, send_timeout: float
 ) -> None:
     """One loop per connection: one joined `send` per wake-up, a deadline per send."""
-    outlet = _PortableOutlet()
+    outlet, loop = _PortableOutlet(reader), asyncio.get_running_loop()
     watch = asyncio.create_task(_watch(outlet, receive))
     try:
         reader.start(outlet, *opening)
@@ -311,6 +332,7 @@ async def _pump(
             payload, ended = outlet.take(), outlet.ended
             if outlet.gone:
                 break
+            loop.call_soon(outlet.check)
             async with asyncio.timeout(send_timeout) as outlet.sending:
                 await send({"type": "http.response.body", "body": payload, "more_body": not ended})
             outlet.sending = None

@@ -123,7 +123,7 @@ class _LiveStream:
         opened = None
         if topic not in self._producers and request.method != "HEAD":
             try:
-                opened = StreamRequest.of(request)
+                opened = StreamRequest.of(request, any_id=True)
                 opened.reserve(self.hub)  # before there is a producer: anyone could make many
                 self._produce(topic, values)
             except (Problem, YeoulError) as error:

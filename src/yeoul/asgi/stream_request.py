@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from ..errors import InvalidCursor
 from ..hub import Hub
 from ..hub.limits import Principal, Reservation
-from ..stream import LastEventId
+from ..stream import LastEventId, UnknownId
 from .authentication import principal_of
 from .errors import Problem
 from .headers import headers_of
@@ -24,20 +25,31 @@ _NO_LINK = "a link from a page of another origin opens no stream: read it with E
 
 @dataclass(slots=True)
 class StreamRequest:
-    """Read and counted once per request, by `of`. `position`: what the client has had, None for a new client."""
+    """Read and counted once per request, by `of`. `position`: what the client has had, None for a new client.
+    `unknown`: the id that it brought from another server instead."""
 
     position: LastEventId | None
     principal: Principal
+    unknown: UnknownId | None = None
     reservation: Reservation | None = None
 
     @classmethod
-    def of(cls, request: HTTPConnection, principal: Principal | None = None) -> StreamRequest:
-        """`principal`: by default the one that the request authenticated as. Raises InvalidCursor, and Problem: 403 for
-        a link from a page of another origin, 429 over the rate at which streams may be opened."""
+    def of(cls, request: HTTPConnection, principal: Principal | None = None, *, any_id: bool = False) -> StreamRequest:
+        """`principal`: by default the one that the request authenticated as. `any_id`: an id of another server, which a
+        client that was moved here still has, is taken as `unknown`: to refuse it would end `EventSource` for good.
+        Raises InvalidCursor without that, and Problem: 403 for a link from a page of another origin, 429 over the rate
+        at which streams may be opened."""
         if is_cross_site_navigation(request):
             raise Problem(403, _NO_LINK)
         count_connect(request)
-        return cls(last_event_id(request), principal or principal_of(request))
+        unknown = None
+        try:
+            position = last_event_id(request)
+        except InvalidCursor:
+            if not any_id:
+                raise
+            position, unknown = None, UnknownId(_ids_of(request)[0])
+        return cls(position, principal or principal_of(request), unknown)
 
     def reserve(self, hub: Hub) -> None:
         """Takes a place for the stream before work is started for it. Raises TooManyConnections."""
@@ -54,8 +66,12 @@ def last_event_id(request: HTTPConnection) -> LastEventId | None:
     """The position the client had: the Last-Event-ID header, else `lastEventId` in the query (for clients that cannot
     set headers on a first request). None where there is none. Raises InvalidCursor, also for the one that is not
     used."""
+    positions = [LastEventId.parse(text) for text in _ids_of(request)]
+    return positions[0] if positions else None
+
+
+def _ids_of(request: HTTPConnection) -> list[str]:
     scope = request.scope
     sent = headers_of(scope).text(b"last-event-id")
     asked = request.query_params.get("lastEventId") if scope["query_string"] else None
-    positions = [LastEventId.parse(text) for text in (sent, asked) if text]
-    return positions[0] if positions else None
+    return [text for text in (sent, asked) if text]

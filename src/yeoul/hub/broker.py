@@ -1,4 +1,12 @@
-"""The truth shared by all workers: one Protocol, one contract test suite, several implementations."""
+"""The truth shared by all workers: one Protocol, one contract test suite, several implementations.
+
+What a broker in another process or on disk may do, and one in memory does not:
+
+- `publish`, `attach`, `history` and `open` may take their time, and raise BrokerUnavailable;
+- frames may be pushed after `publish` has returned, so that `head` is behind what other processes have been given;
+- its push channel may lose frames: each frame carries the offset of the one before it in its topic (`Frame.previous`),
+  and the broker fills a hole from its own store before it pushes what follows.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +20,8 @@ from ..stream import Cursor, Frame, Journal, Slice
 __all__ = ["Broker", "BrokerStats", "Sink"]
 
 
-# Where a broker pushes the frames of an attached topic: in order, in one process, on its event loop.
+# Where a broker pushes the frames of an attached topic: in the order of offsets over all topics, in this process, on
+# the event loop that it was opened on.
 Sink = Callable[[str, Sequence[Frame]], None]
 
 
@@ -37,24 +46,32 @@ class Broker(Protocol):
 
     @property
     def head(self) -> int:
-        """The newest offset that this process knows of; 0 before the first event."""
+        """The newest offset up to which this process has been pushed everything; 0 before the first event."""
         ...
 
-    async def open(self, sink: Sink) -> None: ...
+    async def open(self, sink: Sink) -> None:
+        """Connects. Called again after `close`, and on another event loop where the first has ended. Raises
+        BrokerUnavailable."""
+        ...
 
     async def close(self) -> None: ...
 
     async def publish(self, topic: str, events: Sequence[Event], *, final: bool = False) -> Cursor:
         """Appends all the events or none, and returns the last one's cursor. `final`: nothing may follow.
 
-        Raises TopicClosed after a final event, TooManyTopics at that bound.
+        Raises TopicClosed after a final event, TooManyTopics at that bound, BrokerUnavailable.
         """
+        ...
+
+    async def newest(self) -> int:
+        """The newest offset that any process has been given: asked where a reader brings a position after `head`.
+        Raises BrokerUnavailable."""
         ...
 
     async def attach(self, topic: str) -> Journal:
         """Begins to push this topic's frames, and returns the journal that they are in when the sink is called.
 
-        The broker appends to that journal; readers only read it.
+        The broker appends to that journal; readers only read it. Raises TooManyTopics, BrokerUnavailable.
         """
         ...
 
@@ -64,11 +81,11 @@ class Broker(Protocol):
 
     async def history(self, topic: str, after: int, max_bytes: int) -> Slice | None:
         """Frames after an offset from the broker's own store, where the attached journal no longer has them; None
-        where they are gone there too."""
+        where they are gone there too. Raises BrokerUnavailable."""
         ...
 
     async def forget(self, topic: str) -> None:
-        """Lets go of all that a topic holds, now. A position in it is then answered by a gap."""
+        """Deletes all that a topic holds, now. A position in it is then answered by a gap. Raises BrokerUnavailable."""
         ...
 
     def stats(self) -> BrokerStats | None:

@@ -2,8 +2,8 @@
 
 The first event goes at once. Events that come while a round is under way, or right after a long one, are joined and go
 in the next: one write per reader however many they are. The wait is never longer than the last round took, so small
-hubs do not wait at all, and a large one spends at most half of its time joined up. A round over very many readers gives
-the event loop back between slices of them.
+hubs do not wait at all, and a large one spends at most half of its time joining. A round over very many readers gives
+the event loop its turn between groups of them.
 
 Rounds are taken for the whole hub in the order of offsets, because a reader of several topics has one cursor: it
 may not see a later event of one topic before an earlier one of another.
@@ -12,17 +12,17 @@ may not see a later event of one topic before an earlier one of another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 
 from ..observe import HubStats, logger
 from ..stream import Frame
 from .encoding import Encoding
 from .reasons import ERROR
-from .subscription import Subscription
-from .topic import Topic
+from .timer import TimerWheel
+from .topic import Group, Member, ReaderKind, Topic
 
-__all__ = ["Fanout"]
+__all__ = ["Delivery"]
 
 # Readers written to before the event loop gets its turn: about 1.5 ms at 6 µs a write.
 _SLICE = 256
@@ -32,10 +32,16 @@ _MAX_WAIT = 0.005
 _MAX_PENDING = 256 * 1024
 
 
-class Fanout:
-    def __init__(self, loop: asyncio.AbstractEventLoop, stats: HubStats) -> None:
+class Delivery:
+    """`heartbeat`: seconds of silence after which the readers of a group are sent a comment."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, wheel: TimerWheel, stats: HubStats, *, heartbeat: float
+    ) -> None:
         self._loop = loop
+        self._wheel = wheel
         self._stats = stats
+        self._heartbeat = heartbeat
         self._dirty: list[Topic] = []  # topics with pending frames
         self._pending = 0  # bytes of them
         self._waiting: list[asyncio.Future[None]] = []  # publishers, until the next round begins
@@ -45,26 +51,73 @@ class Fanout:
         self._not_before = 0.0
         self._busy = 0.0  # seconds spent in the round under way
 
+    # Readers that are up to date.
+
+    def join(
+        self,
+        reader: Member,
+        write: Callable[[bytes], object],
+        kind: ReaderKind,
+        *,
+        offset: int,
+        head: int,
+        touched: float,
+    ) -> None:
+        """The reader has all frames of its topics up to `offset`, and was written to at `touched`: from now on it is
+        handed each new one. `head`: up to where all frames have been pushed to this process."""
+        newest = kind.topics[0].groups.get(kind)
+        group = newest
+        while group is not None and (group.full or not group.current or max(group.offset, offset) > head):
+            group = group.older
+        if group is None:
+            # The frames that a group waits for, this reader has read from the journal: it needs another group. So does
+            # one that comes from another process, and is ahead of what was pushed to this one.
+            if newest is not None:
+                kind = newest.kind
+            group = Group(
+                kind, offset=offset, touched=touched, older=newest, heartbeat=self._heartbeat, stats=self._stats
+            )
+            for topic in kind.topics:
+                topic.groups[kind] = group
+        else:
+            # Nothing stands between their offsets in any of these topics.
+            group.offset = max(group.offset, offset)
+            group.touched = min(group.touched, touched)
+            if group.older is not None:
+                _compact(group)
+        group.add(reader, write)
+        self._wheel.add(group, group.touched + self._heartbeat)
+
+    def leave(self, reader: Member, group: Group) -> None:
+        """The reader's outlet is full, or it ends."""
+        group.remove(reader)
+        if not group.readers:
+            _unlink(group)
+
+    # Frames.
+
     def push(self, topic: Topic, frames: Sequence[Frame]) -> None:
         """Frames appended to the topic's journal; readers that lag find them there by themselves."""
-        if not topic.groups and not topic.mixed and not topic.pending:
+        if not topic.groups and not topic.pending:
             return
         if not topic.pending:
             if not self._dirty:
                 self._since = perf_counter()
             self._dirty.append(topic)
         topic.pending.extend(frames)
-        self._pending += sum([frame.size for frame in frames])
+        for frame in frames:
+            self._pending += frame.size
         if self._handle is None:
             self._schedule()
 
     @property
-    def crowded(self) -> bool:
+    def congested(self) -> bool:
+        """Whether more is waiting for the next round than may be: publishers wait for `room`."""
         return self._pending > _MAX_PENDING
 
     async def room(self) -> None:
-        """Until less is waiting to be handed out. Rounds never wait for a reader, so this takes milliseconds."""
-        while self.crowded:
+        """Returns when less is waiting. Rounds never wait for a reader, so this takes milliseconds."""
+        while self.congested:
             waiter = self._loop.create_future()
             self._waiting.append(waiter)
             await waiter
@@ -105,104 +158,113 @@ class Fanout:
             self._schedule()
 
     def _deliver(self) -> Iterator[None]:
-        """One round, as a generator that yields when the loop should have its turn."""
-        since, dirty, self._dirty = self._since, self._dirty, []
+        """One round, as a generator that yields when the event loop should have its turn.
+
+        Meanwhile readers may leave the groups that are still to be written to, but none joins them: they are not
+        current. New groups have read from the journal what this round hands out.
+        """
+        since = self._since
         now = self._loop.time()
+        counted = False
         written = 0
-        mixed: dict[Subscription, list[Frame]] = {}
-        # All at once, before the loop has its first turn: what is published during this round must not get into it in
-        # one topic and not in another, or a reader of both would be given the later event first.
-        taken = []
+        parts = self._take()
+        for group, frames, payloads in parts:
+            if written and written + len(group) > _SLICE:
+                written = 0
+                yield
+            if group.readers:
+                written += len(group)
+                counted = counted or not group.kind.internal
+                _deliver_to_group(group, frames, payloads, now)
+        if counted:
+            self._stats.publish_latency.observe(perf_counter() - since)
+
+    def _take(self) -> list[tuple[Group, Sequence[Frame], _Payloads]]:
+        """All that is pending, by group, at once and before the event loop has its first turn: what is published during
+        this round must not get into it in one topic and not in another, or a reader of both would be given the later
+        event first."""
+        dirty, self._dirty = self._dirty, []
+        parts: list[tuple[Group, Sequence[Frame], _Payloads]] = []
+        shared: dict[Group, list[Frame]] = {}
+        # With nothing else in the round, readers of several topics are given the same as those of this one.
+        alone = len(dirty) == 1
         for topic in dirty:
-            taken.append((topic, topic.pending))
-            topic.pending = []
+            frames, topic.pending = topic.pending, []
+            payloads = _Payloads()
+            for group in topic.all_groups():
+                if alone or len(group.kind.topics) == 1:
+                    parts.append((group, frames, payloads))
+                else:
+                    shared.setdefault(group, []).extend(frames)
         self._pending = 0
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiting.clear()
-        # With nothing else in the round, readers of several topics are given the same as those of this one.
-        alone = len(taken) == 1
-        for topic, frames in taken:
-            for encoding, group in [*topic.groups.items(), *(topic.mixed.items() if alone else ())]:
-                for _ in self._deliver_to_group(list(group), _join(encoding, frames), frames, now):
-                    written += 1
-                    if written % _SLICE == 0:
-                        yield
-            for group in () if alone else topic.mixed.values():
-                for reader in group:
-                    mixed.setdefault(reader, []).extend(frames)
-        joined: dict[tuple[Encoding, tuple[int, ...]], bytes | None] = {}
-        for reader, frames in mixed.items():
-            self._deliver_mixed(reader, frames, joined, now)
-            written += 1
-            if written % _SLICE == 0:
-                yield
-        self._stats.publish_latency.observe(perf_counter() - since)
+        # Many readers follow the same set of topics, or have the same part of it in this round: they share the bytes.
+        same: dict[tuple[int, ...], _Payloads] = {}
+        for group, frames in shared.items():
+            frames.sort(key=lambda frame: frame.offset)
+            key = tuple([frame.offset for frame in frames])
+            parts.append((group, frames, same.setdefault(key, _Payloads())))
+        return parts
 
-    def _deliver_to_group(
-        self, readers: list[Subscription], payload: bytes | None, frames: list[Frame], now: float
-    ) -> Iterator[None]:
-        """`payload` None: their encoding is broken."""
-        first, last, joined = frames[0], frames[-1], len(frames)
-        count = size = 0
-        for reader in readers:
-            if reader.live:
-                if payload is None:
-                    reader.end(ERROR)
-                elif reader.offset < first.offset:
-                    count += 1
-                    size += len(payload)
-                    try:
-                        reader.deliver(payload, last, joined, now)
-                    except Exception:
-                        _end_broken(reader)
-                elif reader.offset < last.offset:
-                    reader.catch_up()
-            yield
-        self._stats.delivered(count * joined, size)
 
-    def _deliver_mixed(
-        self,
-        reader: Subscription,
-        frames: list[Frame],
-        joined: dict[tuple[Encoding, tuple[int, ...]], bytes | None],
-        now: float,
-    ) -> None:
-        if not reader.live:
-            return
-        frames.sort(key=lambda frame: frame.offset)
-        if reader.offset >= frames[0].offset:
-            reader.catch_up()
-            return
-        # Many readers follow the same set of topics: they share the bytes.
-        key = (reader.encoding, tuple(frame.offset for frame in frames))
-        if key not in joined:
-            joined[key] = _join(reader.encoding, frames)
-        payload = joined[key]
-        if payload is None:
-            reader.end(ERROR)
-            return
-        self._stats.delivered(len(frames), len(payload))
+class _Payloads(dict[Encoding, "bytes | None"]):
+    """Frames in each encoding, None where that is broken: encoded once, when the first group needs it."""
+
+    def of(self, encoding: Encoding, frames: Sequence[Frame]) -> bytes | None:
         try:
-            reader.deliver(payload, frames[-1], len(frames), now)
-        except Exception:
-            _end_broken(reader)
+            return self[encoding]
+        except KeyError:
+            payload = self[encoding] = _encode(encoding, frames)
+            return payload
 
 
-# A dialect or an outlet that is broken is the trouble of its own readers: they are ended, and may come back. The round
-# goes on, or everybody after them would miss these events in silence.
+def _deliver_to_group(group: Group, frames: Sequence[Frame], payloads: _Payloads, now: float) -> None:
+    if group.offset < frames[0].offset:
+        payload = payloads.of(group.kind.encoding, frames)
+    else:
+        # Its readers have read some of these from the journal before they formed this group.
+        frames = [frame for frame in frames if frame.offset > group.offset]
+        if not frames:
+            return
+        payload = _encode(group.kind.encoding, frames)
+    if payload is None:
+        group.end_all(ERROR)
+    else:
+        group.deliver(frames, payload, now)
 
 
-def _join(encoding: Encoding, frames: Sequence[Frame]) -> bytes | None:
+def _encode(encoding: Encoding, frames: Sequence[Frame]) -> bytes | None:
+    # An encoding that is broken ends its own readers, who may come back. The round goes on, or everyone after them
+    # would miss these events in silence.
     try:
         return encoding.join(frames)
     except Exception:
-        logger.exception("events could not be written in the form of some readers")
+        logger.exception("events could not be encoded for some readers")
         return None
 
 
-def _end_broken(reader: Subscription) -> None:
-    """Where an exception has just come out of it."""
-    logger.exception("a reader could not be written to")
-    reader.end(ERROR)
+def _compact(group: Group) -> None:
+    """Small groups of one kind become one, so that readers who come one by one do not stay in groups of one."""
+    older = group.older
+    if older is not None and older.current and group.fits(older):
+        group.absorb(older)
+        group.older = older.older
+
+
+def _unlink(group: Group) -> None:
+    kind = group.kind
+    newest = kind.topics[0].groups[kind]
+    if newest is not group:
+        while newest.older is not group:
+            assert newest.older is not None
+            newest = newest.older
+        newest.older = group.older
+    elif group.older is not None:
+        for topic in kind.topics:
+            topic.groups[kind] = group.older
+    else:
+        for topic in kind.topics:
+            del topic.groups[kind]

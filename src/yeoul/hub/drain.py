@@ -6,22 +6,24 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 
 from ..observe import logger
 from .reasons import EndReason
 from .subscription import Subscription
 
-__all__ = ["Ending", "Farewell", "before_signals", "end_all"]
+__all__ = ["BeforeClose", "Farewell", "before_signals", "first_of", "run_all"]
 
 
 @contextmanager
 def before_signals(
-    loop: asyncio.AbstractEventLoop, ending: Callable[[], Coroutine[None, None, None]]
+    loop: asyncio.AbstractEventLoop,
+    close: Callable[[], Coroutine[None, None, None]],
+    hurry: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """On SIGTERM and SIGINT, starts `ending` on the loop, then calls the handler that was there before; where there was
-    none, the process ends as it would have, after `ending`.
+    """On SIGTERM and SIGINT, starts `close` on the loop, on each further one calls `hurry`; then calls the handler that
+    was there before. Where there was none, the process ends as it would have, after `close`.
 
     uvicorn and granian begin to shut down by waiting for open responses, which an endless stream never lets them
     finish (uvicorn 0.54: for ever without `--timeout-graceful-shutdown`). Only Python's main thread may set handlers;
@@ -35,8 +37,9 @@ def before_signals(
 
     def end(number: int) -> None:
         if tasks:
+            hurry()
             return
-        task = loop.create_task(ending())
+        task = loop.create_task(close())
         tasks.add(task)
         if previous[signal.Signals(number)] is signal.SIG_DFL:
             task.add_done_callback(lambda task: default(number))
@@ -63,43 +66,54 @@ def before_signals(
                 signal.signal(number, handler)
 
 
-# What is to be done between the two farewells: to endless streams, and to those that end by themselves.
-Ending = Callable[[], Coroutine[None, None, None]]
+# What is awaited between the two farewells: to endless streams, and to those that end by themselves.
+BeforeClose = Callable[[], Coroutine[None, None, None]]
 
 # Seconds for which a reader that is behind may still be given what it has not had, before its farewell in a drain.
-_PARTING = 1.0
+_GRACE = 1.0
 # Readers after which the event loop gets its turn.
 _SLICE = 256
 
 
 class Farewell:
-    def __init__(self) -> None:
-        self._parting: set[Subscription] = set()
-        self._parted = asyncio.Event()
+    """Ends readers, each as soon as it has everything, and all of them after a moment."""
 
-    async def say(self, readers: Iterable[Subscription], reason: EndReason) -> None:
-        """Until they all have it. What has been handed out before is theirs."""
-        self._parting = set(readers)
-        for count, reader in enumerate(list(self._parting), 1):
+    def __init__(self) -> None:
+        self._left: dict[Subscription, None] = {}
+        self._all_ended: asyncio.Event | None = None
+
+    async def end(self, readers: Iterable[Subscription], reason: EndReason, hurry: asyncio.Event) -> None:
+        self._left = dict.fromkeys(readers)
+        self._all_ended = asyncio.Event()
+        for count, reader in enumerate(list(self._left), 1):
             reader.end_when_current(reason)
             if count % _SLICE == 0:
                 await asyncio.sleep(0)
-        if self._parting:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PARTING):
-                    self._parted.clear()
-                    await self._parted.wait()
-        for reader in list(self._parting):
+        if self._left:
+            await first_of(self._all_ended.wait(), hurry.wait(), seconds=_GRACE)
+        self._all_ended = None
+        for reader in list(self._left):
             reader.end(reason)
 
-    def gone(self, reader: Subscription) -> None:
-        self._parting.discard(reader)
-        if not self._parting:
-            self._parted.set()
+    def ended(self, reader: Subscription) -> None:
+        self._left.pop(reader, None)
+        if not self._left and self._all_ended is not None:
+            self._all_ended.set()
 
 
-async def end_all(endings: Iterable[Ending]) -> None:
+async def first_of(*works: Coroutine[None, None, object], seconds: float) -> None:
+    """Returns when one of them is done, after so many seconds at the latest. The others are cancelled."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run_all(callbacks: Iterable[BeforeClose]) -> None:
     # All at once: each may take its grace, and the server that waits for us counts them as one.
-    for failure in await asyncio.gather(*(ending() for ending in endings), return_exceptions=True):
+    for failure in await asyncio.gather(*(callback() for callback in callbacks), return_exceptions=True):
         if isinstance(failure, Exception):
-            logger.error("what was to be done before the hub closes failed", exc_info=failure)
+            logger.error("a callback before the hub's close has failed", exc_info=failure)

@@ -1,9 +1,9 @@
-"""How frames become the bytes of a kind of reader: computed once per kind, shared by all its readers."""
+"""How frames become bytes for a kind of reader: computed once per kind, shared by all its readers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import floor
 
 from ..sse import Event, comment, encode, json_data
@@ -15,7 +15,7 @@ __all__ = ["HEARTBEAT", "WIRE", "Encoding", "bye_event", "gap_event", "reauth_ev
 
 
 def gap_event(gap: Gap) -> Event:
-    """Something that the reader asked for is not given."""
+    """Something that the reader asked for is not given to it."""
     data = {
         "requested": str(gap.requested),
         "oldest": None if gap.oldest is None else str(gap.oldest),
@@ -45,21 +45,35 @@ def _wire(frame: Frame) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """`render` writes a frame (b"" where this kind of reader is shown nothing), `control` an event about the stream
+    """How one kind of reader sees frames. Readers with equal encodings share the bytes: make one for each kind, not one
+    for each reader.
+
+    `render` encodes a frame (b"" where this kind of reader is shown nothing), `control` an event about the stream
     itself (`stream.*`; b"" where such readers could not bear it). `id_prefix` stands before cursors in the ids of
-    control events. `chunked`: the bytes go straight to a socket, as chunks of HTTP/1.1 (RFC 9112, 7.1)."""
+    control events. `chunked`: the bytes go straight to a socket, as chunks of HTTP/1.1 (RFC 9112, 7.1).
+    """
 
     render: Callable[[Frame], bytes] = _wire
     control: Callable[[Event], bytes] = encode
     id_prefix: str = ""
     chunked: bool = False
+    _in_chunks: Encoding | None = field(default=None, init=False, repr=False, compare=False)
+
+    def in_chunks(self) -> Encoding:
+        """The same, chunked. The same object each time."""
+        if self.chunked:
+            return self
+        if self._in_chunks is None:
+            object.__setattr__(self, "_in_chunks", Encoding(self.render, self.control, self.id_prefix, chunked=True))
+        assert self._in_chunks is not None
+        return self._in_chunks
 
     def join(self, frames: Sequence[Frame]) -> bytes:
-        if len(frames) == 1:
-            return self.wrap(self.render(frames[0]))
-        return self.wrap(b"".join(map(self.render, frames)))
+        """The frames as one write."""
+        return self.wrap(self.render(frames[0]) if len(frames) == 1 else b"".join(map(self.render, frames)))
 
     def wrap(self, payload: bytes) -> bytes:
+        """The bytes as they go to the outlet."""
         if self.chunked and payload:
             return b"%x\r\n%b\r\n" % (len(payload), payload)
         return payload

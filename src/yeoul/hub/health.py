@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import zip_longest
 
@@ -118,6 +118,7 @@ class Probe:
         self._failure: str | None = None
         self._count = 0
         self._held = False
+        hub.on_reopen(self._reset)
         # When the first and the last of consecutive probes began that were published and did not arrive.
         self._lost: tuple[float, float] | None = None
 
@@ -156,6 +157,12 @@ class Probe:
             self._running = self._hub.loop.create_future()
             self._hub.spawn(self._run(self._running))
         return self._running
+
+    def _reset(self) -> None:
+        """The event loop that a probe ran on has ended."""
+        self._running = None
+        self._ended = float("-inf")
+        self._lost = None
 
     async def _run(self, outcome: asyncio.Future[str | None]) -> None:
         self._failure = "the probe was ended: this server is shutting down"
@@ -212,10 +219,13 @@ class _Arrival:
         self.seen = asyncio.Event()
         self._line = f"data: {text}\n".encode()
 
-    def write(self, payload: bytes) -> bool:
+    def write(self, payload: bytes) -> None:
         if self._line in payload:
             self.seen.set()
-        return True
+
+    @property
+    def deliver(self) -> Callable[[bytes], object]:
+        return self.write
 
     def finish(self, payload: bytes) -> None:
         """Everybody is sent away: then it does not arrive, and the bound ends the wait."""

@@ -1,4 +1,4 @@
-"""Job: something that is produced into a topic of its own and outlives its readers."""
+"""Jobs: work that produces into a topic of its own and outlives its readers."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ __all__ = ["CANCEL", "CONTINUE", "DisconnectPolicy", "Job", "Jobs"]
 
 @dataclass(frozen=True, slots=True)
 class DisconnectPolicy:
-    """What becomes of work that nobody reads: `cancel_after` seconds without a reader it is stopped; 0 is at once,
-    None never."""
+    """What happens to a job without readers: it is stopped after `cancel_after` seconds; 0 is at once, None never."""
 
     cancel_after: float | None = None
 
     def __post_init__(self) -> None:
         if self.cancel_after is not None and not 0 <= self.cancel_after <= 86_400:
-            raise ValueError("cancel_after is 0 to 86400 seconds, or None")
+            raise ValueError("cancel_after must be 0 to 86400 seconds, or None")
 
 
 CONTINUE = DisconnectPolicy()
 CANCEL = DisconnectPolicy(0)
 
-# A reader that was told to come back, or that was promised by a Location, is given this long (seconds).
+# A reader that was asked to come back, or that was promised by a Location, is given this long (seconds).
 _COME_BACK = 30.0
 
 # Seconds for which the first event may be on its way to a reader.
@@ -51,9 +50,9 @@ _COMPLETE = (FINAL, OVER)
 
 
 class Job(ABC):
-    """One piece of work, run in a task of its own. Its topic is `<kind>/<id>`; the id is unguessable, whoever holds it
-    may read. `upstream` names the server that it reads from. `origin` is the position just before its first event,
-    `delivered` the furthest that any reader has been. Times are Unix seconds.
+    """One job, run in a task of its own. Its topic is `<kind>/<id>`; the id is unguessable, whoever holds it may read.
+    `upstream` names the server that it reads from. `origin` is the position just before its first event, `delivered`
+    the furthest that any reader has been. Times are Unix seconds.
 
     A subclass says what is done (`produce`) and what stands at the end (`conclude`).
     """
@@ -85,7 +84,7 @@ class Job(ABC):
 
     @abstractmethod
     async def produce(self) -> None:
-        """Publishes what there is to publish; cancelled when the work is stopped."""
+        """Publishes what there is to publish; cancelled when the job is stopped."""
 
     @abstractmethod
     async def release(self) -> None:
@@ -148,15 +147,20 @@ class Job(ABC):
             self._wait_for_reader(0.0)
 
     async def ended(self) -> None:
-        """Until it has ended."""
+        """Returns when it is over."""
         await self._over.wait()
 
     def close(self) -> None:
-        """Forgotten: gives back what it holds."""
+        """Gives back what it holds: it is forgotten."""
         if self._hold is not None:
             self._hold.release()
         self.hub.unwatch(self.topic)
         self._cancel_timer()
+
+    def abandon(self) -> None:
+        """Its event loop is gone: nothing of it runs any more."""
+        self._timer = None
+        self.close()
 
     async def _run(self) -> None:
         failure: Exception | None = None
@@ -178,7 +182,7 @@ class Job(ABC):
         try:
             await self.hub.publish(self.topic, *self.conclude(stopped, failure), final=True)
         except Exception:
-            logger.exception("the end of a piece of work could not be published: %r", self)
+            logger.exception("the end of a job could not be published: %r", self)
         self._on_end()
         self._over.set()
 
@@ -187,7 +191,7 @@ class Job(ABC):
             async with asyncio.timeout(_RELEASE):
                 await self.release()
         except Exception:
-            logger.exception("a piece of work could not let go of its source: %r", self)
+            logger.exception("a job could not let go of its source: %r", self)
 
     def _stop(self, reason: str) -> None:
         if self._task is None or not self.running or self._stopped is not None:
@@ -223,23 +227,23 @@ class Job(ABC):
             self._timer = None
 
 
-_W = TypeVar("_W", bound=Job)
+_J = TypeVar("_J", bound=Job)
 
 
 @dataclass(slots=True)
-class _Keyed(Generic[_W]):
+class _Keyed(Generic[_J]):
     """What an idempotency key stands for. `settled`: its job has been started, or could not be."""
 
     content: bytes
-    job: _W | None = None
+    job: _J | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-# Seconds that interrupted work has to let go of its source: a library's `aclose` may wait for its server for ever.
+# Seconds that interrupted jobs have to let go of their source: a library's `aclose` may wait for its server for ever.
 _STOP = 2.0
 
 
-class Jobs(Generic[_W]):
+class Jobs(Generic[_J]):
     """At most `max_running` run at the same time, of these `max_per_owner` for one owner and `max_per_upstream` from
     one upstream, so that one slow server does not take the places of all (None: no bound). `keep_seconds` after its end
     a job is forgotten, sooner where more than `max_kept` have ended. When the hub closes, running jobs are given
@@ -263,21 +267,23 @@ class Jobs(Generic[_W]):
         self._keep_seconds = keep_seconds
         self._max_kept = max_kept
         self._grace_seconds = grace_seconds
-        self._all: dict[str, _W] = {}
-        self._running: dict[str, _W] = {}
-        self._by_request: dict[bytes, list[_W]] = {}
+        self._all: dict[str, _J] = {}
+        self._running: dict[str, _J] = {}
+        self._by_request: dict[bytes, list[_J]] = {}
         self._request_keys: dict[str, bytes] = {}
-        self._keyed: dict[str, _Keyed[_W]] = {}
+        self._keyed: dict[str, _Keyed[_J]] = {}
         self._key_of: dict[str, str] = {}  # by the id of the job
         self._timers: dict[str, asyncio.TimerHandle] = {}  # of those that have ended, oldest first
         self._closed = False
         hub.before_close(self.close)
+        hub.on_reopen(self._forget_all)
 
     async def open(self, owner: str | None = None, upstream: str = "", *, max_per_upstream: int | None = None) -> None:
         """Checks that one more may be started, and opens the hub. `max_per_upstream`: the bound for this upstream,
         instead of the one for all. Raises HubClosed, TooMuchWork."""
         if self._closed or self.hub.draining:
             raise HubClosed("this server is shutting down: try again, another server will answer")
+        await self.hub.open()
         if len(self._running) >= self._max_running:
             raise TooMuchWork(f"{self._max_running} answers are running at the moment, the maximum: try again shortly")
         most = max_per_upstream or self._max_per_upstream
@@ -288,30 +294,30 @@ class Jobs(Generic[_W]):
         most = self._max_per_owner
         if owner is not None and most is not None and sum(job.owner == owner for job in self._running.values()) >= most:
             raise TooMuchWork(f"{most} answers are running for you, the maximum: wait for one of them, or stop it")
-        await self.hub.open()
 
-    async def launch(self, work: _W, first: Event, request_key: str | None = None) -> _W:
-        """Begins the work with its first event. `request_key`: what `find_abandoned` finds it by."""
-        self._all[work.id] = self._running[work.id] = work
+    async def launch(self, job: _J, first: Event, request_key: str | None = None) -> _J:
+        """Begins the job with its first event. `request_key`: what `find_abandoned` finds it by."""
+        self._all[job.id] = self._running[job.id] = job
         if request_key is not None:
-            self._request_keys[work.id] = _key(request_key)
-            self._by_request.setdefault(_key(request_key), []).append(work)
+            key = self._request_keys[job.id] = _digest(request_key)
+            self._by_request.setdefault(key, []).append(job)
 
         def keep() -> None:
-            del self._running[work.id]
-            self._timers[work.id] = self.hub.loop.call_later(self._keep_seconds, self._forget, work.id)
+            if self._running.pop(job.id, None) is None:
+                return  # forgotten with all others
+            self._timers[job.id] = self.hub.loop.call_later(self._keep_seconds, self._forget, job.id)
             while len(self._timers) > self._max_kept:
                 self._forget(next(iter(self._timers)))
 
         try:
-            await work.begin(first, keep)
+            await job.begin(first, keep)
         except BaseException:
-            del self._running[work.id]
-            self._remove(work.id)
+            self._running.pop(job.id, None)
+            self._remove(job.id)
             raise
-        return work
+        return job
 
-    async def once(self, key: str, content: bytes, start: Callable[[], Awaitable[_W]]) -> tuple[_W, bool]:
+    async def once(self, key: str, content: bytes, start: Callable[[], Awaitable[_J]]) -> tuple[_J, bool]:
         """The job that `start` starts, and True; where this key has started a job that is still known, or is starting
         one at the moment, that job, and False. Where a start fails the key has started nothing.
 
@@ -340,63 +346,72 @@ class Jobs(Generic[_W]):
             del self._keyed[key]
         return known.job, True
 
-    def get(self, id: str) -> _W | None:
+    def get(self, id: str) -> _J | None:
         return self._all.get(id)
 
-    def find_abandoned(self, request_key: str) -> _W | None:
-        """The work that the same request began, if its reader was lost: a client that was cut before it had its first
-        event cannot name the work that it started, and must not be billed for it twice."""
-        return next((work for work in self._by_request.get(_key(request_key), ()) if work.abandoned), None)
+    def find_abandoned(self, request_key: str) -> _J | None:
+        """The job that the same request began, if its reader was lost: a client that was cut before it had its first
+        event cannot name the job that it started, and must not be billed for it twice."""
+        return next((job for job in self._by_request.get(_digest(request_key), ()) if job.abandoned), None)
 
-    def running(self) -> list[_W]:
+    def running(self) -> list[_J]:
         return list(self._running.values())
 
     async def close(self) -> None:
-        """Takes no more, gives the running ones their grace, then interrupts them. The hub calls it."""
+        """Starts no more, gives the running jobs their grace, then interrupts them. The hub calls it."""
         self._closed = True
         await self._wait_for(self.running(), self._grace_seconds)
-        for work in self.running():
-            work.interrupt()
-        left = await self._wait_for(self.running(), _STOP)
-        if left:
-            logger.error("%d pieces of work did not let themselves be stopped", left)
+        for job in self.running():
+            job.interrupt()
+        await self._wait_for(self.running(), _STOP, hurry=False)
+        if self._running:
+            logger.error("%d jobs did not stop within %g s after they were cancelled", len(self._running), _STOP)
         for id in list(self._timers):
             self._drop(id)  # their events stay: readers that are behind still have the end to come
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._running)} running, {len(self._timers)} kept>"
 
-    async def _wait_for(self, works: Sequence[_W], seconds: float) -> int:
-        """Until all have ended, or for so long; how many have not."""
-        if not works:
-            return 0
-        ends = [self.hub.loop.create_task(work.ended()) for work in works]
-        _, pending = await asyncio.wait(ends, timeout=seconds)
-        for task in pending:
-            task.cancel()
-        return len(pending)
+    async def _wait_for(self, jobs: Sequence[_J], seconds: float, *, hurry: bool = True) -> None:
+        """Returns when all are over or the time is up; earlier where the hub is to hurry with its close."""
 
-    def _drop(self, id: str) -> _W:
+        async def end() -> None:
+            for job in jobs:
+                await job.ended()
+
+        await self.hub.grace(end(), seconds, hurry=hurry)
+
+    def _drop(self, id: str) -> _J:
         self._timers.pop(id).cancel()
-        work = self._remove(id)
-        work.close()
-        return work
+        job = self._remove(id)
+        job.close()
+        return job
 
-    def _remove(self, id: str) -> _W:
-        work = self._all.pop(id)
+    def _remove(self, id: str) -> _J:
+        job = self._all.pop(id)
         self._keyed.pop(self._key_of.pop(id, ""), None)
         key = self._request_keys.pop(id, None)
         if key is not None:
-            self._by_request[key].remove(work)
+            self._by_request[key].remove(job)
             if not self._by_request[key]:
                 del self._by_request[key]
-        return work
+        return job
 
     def _forget(self, id: str) -> None:
-        work = self._drop(id)
-        self.hub.spawn(self.hub.forget(work.topic))
+        job = self._drop(id)
+        self.hub.spawn(self.hub.forget(job.topic))
+
+    def _forget_all(self) -> None:
+        """The hub is opened again: their event loop is gone, and their tasks and timers with it."""
+        self._closed = False
+        for job in self._all.values():
+            job.abandon()
+        for table in (self._all, self._running, self._by_request, self._request_keys, self._timers):
+            table.clear()
+        self._keyed.clear()
+        self._key_of.clear()
 
 
-def _key(request_key: str) -> bytes:
-    """It is made of a request and may contain a secret: only its digest is kept."""
+def _digest(request_key: str) -> bytes:
+    """The key is made of a request and may contain a secret: only its digest is kept."""
     return blake2b(request_key.encode(errors="surrogatepass"), digest_size=16).digest()

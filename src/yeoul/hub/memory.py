@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -23,7 +24,10 @@ class MemoryBroker:
 
     `retention` says how long each topic's frames are kept. `max_topics` and `max_bytes` (text of all frames) bound
     the whole: over either the topics published to longest ago lose their frames first. A topic more is refused only
-    where all are followed: else whoever may choose names could keep everybody out for as long as events are kept.
+    where all are followed: else anyone who may choose names could keep everyone out for as long as events are kept.
+
+    Each process has its own data. One that was forked from a process with an open broker (gunicorn `--preload`) begins
+    with a new epoch and without events, so that a position of one process is answered by a gap in another.
     """
 
     def __init__(
@@ -34,8 +38,9 @@ class MemoryBroker:
         max_bytes: int = 512 * 1024 * 1024,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.epoch = draw_epoch()
         self.head = 0
+        self._epoch: str | None = None
+        self._process = 0  # whose data it is
         self._retention = retention
         self._max_topics = max_topics
         self._max_bytes = max_bytes
@@ -50,35 +55,46 @@ class MemoryBroker:
         self._last: OrderedDict[str, int] = OrderedDict()
         self._forgotten = 0
 
+    @property
+    def epoch(self) -> str:
+        # Not drawn when the object is made: that may be before a fork, and two sets of data would share the name.
+        if self._epoch is None:
+            self._epoch, self._process = draw_epoch(), os.getpid()
+        return self._epoch
+
     def stats(self) -> BrokerStats:
         return BrokerStats(topics=len(self._journals), bytes=self._bytes)
 
     async def open(self, sink: Sink) -> None:
+        if self._epoch is not None and self._process != os.getpid():
+            self._begin_again()
         self._sink = sink
 
     async def close(self) -> None:
         self._sink = lambda topic, frames: None
 
+    async def newest(self) -> int:
+        return self.head
+
     async def publish(self, topic: str, events: Sequence[Event], *, final: bool = False) -> Cursor:
         journal = self._journal(topic)
         if journal.final:
             raise TopicClosed(f"topic {topic!r} has had its final event: publish to another topic")
-        now = self._clock()
-        before = journal.size
+        epoch, offset, now, before = self._epoch or self.epoch, self.head, self._clock(), journal.size
         frames: list[Frame] = []
         for event in events:
-            self.head += 1
-            is_final = final and len(frames) == len(events) - 1
-            frame = Frame(self.epoch, self.head, journal.last, event, now, final=is_final)
+            offset += 1
+            frame = Frame(epoch, offset, journal.last, event, now, final=final and len(frames) == len(events) - 1)
             journal.append(frame)
             frames.append(frame)
+        self.head = offset
         self._bytes += journal.size - before
         self._journals.move_to_end(topic)
         if self._bytes > self._max_bytes:
             self._make_room(topic)
         if topic in self._attached:
             self._sink(topic, frames)
-        return Cursor(self.epoch, self.head)
+        return Cursor(epoch, offset)
 
     async def attach(self, topic: str) -> Journal:
         journal = self._journal(topic)
@@ -87,10 +103,10 @@ class MemoryBroker:
         return journal
 
     def detach(self, topic: str) -> None:
-        count = self._attached[topic] - 1
-        if count:
+        count = self._attached.get(topic, 0) - 1
+        if count > 0:
             self._attached[topic] = count
-        else:
+        elif count == 0:
             del self._attached[topic]
             self._forget_if_empty(topic)
 
@@ -110,6 +126,13 @@ class MemoryBroker:
 
     def __repr__(self) -> str:
         return f"<MemoryBroker {len(self._journals)} topics, {self._bytes} bytes, head {self.head}>"
+
+    def _begin_again(self) -> None:
+        """What is here was copied from another process by a fork."""
+        self._epoch = None
+        self.head = self._bytes = self._forgotten = 0
+        for table in (self._journals, self._ring, self._attached, self._last):
+            table.clear()
 
     def _journal(self, topic: str) -> Journal:
         journal = self._journals.get(topic)

@@ -16,6 +16,7 @@ __all__ = [
     "FINAL",
     "KICKED",
     "LIFETIME",
+    "LOOP_GONE",
     "OVER",
     "PROBE_DONE",
     "REVOKED",
@@ -66,6 +67,7 @@ BROKER_FAILED = EndReason("broker", patient=True)  # the broker's history could 
 SOURCE_FAILED = EndReason("failed", log_level=logging.WARNING)  # the topic's source yielded what cannot be sent
 SEND_TIMEOUT = EndReason("send timeout", Last.ABORT)  # its socket took nothing for `send_timeout`
 ERROR = EndReason("error", Last.ABORT)  # its encoding or outlet raised an exception
+LOOP_GONE = EndReason("event loop", Last.NOTHING)  # the event loop that it was served on has ended
 PROBE_DONE = EndReason("probe", Last.NOTHING, reconnect=False)  # the health probe's own reader
 
 # Watchers only: the connection was reset right after the stream's end, so that the end may not have arrived.

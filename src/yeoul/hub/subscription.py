@@ -1,59 +1,51 @@
-"""A reader: topics, a cursor, an outlet.
+"""A reader: topics, a position, an outlet.
 
-There is one way to read, `journal.after(cursor)`. A reader that has everything stands with its topics and is handed
-the shared bytes of each new frame; one whose outlet is full is only its cursor, and reads on from it when the outlet
-drains. Replay, reconnect and slowness are the same walk.
+There is one way to read, `Position.next_frames`. A reader that has everything stands in a group (`topic.py`) and is
+written the shared bytes of each new frame. A reader whose outlet is full is only its position, and reads on from it
+when the outlet has room. Replay, reconnect and slowness are the same walk.
+
+    subscribe -> (start) -> reading -> live -> (end)
+                               ^        |
+                               `- pause, resume
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from ..observe import logger
+from ..observe import HubStats, logger
 from ..sse import Event
-from ..stream import Cursor, Frame, Gap, GapReason, Slice
+from ..stream import Cursor, Gap, GapReason, Position, Slice, UnknownId
 from ..stream.retry import jitter
-from .encoding import HEARTBEAT, WIRE, Encoding, bye_event, gap_event, reauth_event
+from .broker import Broker
+from .delivery import Delivery
+from .encoding import WIRE, Encoding, bye_event, gap_event, reauth_event
 from .limits import ANONYMOUS, Principal, Reservation
-from .position import Place, from_history, gap_of, newest_within, next_frames
-from .reasons import (
-    BROKER_FAILED,
-    CLIENT_LEFT,
-    DRAIN,
-    ERROR,
-    EXPIRED,
-    FINAL,
-    LIFETIME,
-    SEND_TIMEOUT,
-    EndReason,
-    Last,
-)
-from .topic import Topic
+from .reasons import BROKER_FAILED, CLIENT_LEFT, DRAIN, ERROR, EXPIRED, FINAL, LIFETIME, SEND_TIMEOUT, EndReason, Last
+from .timer import TimerWheel
+from .topic import Group, ReaderKind, Topic
 
-if TYPE_CHECKING:
-    from .hub import Hub
-
-__all__ = ["Connection", "Lifetime", "Outlet", "SubscribeOptions", "Subscription"]
+__all__ = ["Lifetime", "Outlet", "ReaderHost", "SubscribeOptions", "Subscription"]
 
 
 @dataclass(frozen=True, slots=True)
 class SubscribeOptions:
     """What a reader asks for.
 
-    `after`: the position that it had; without one it begins with the `newest` events kept, in each topic or by topic,
-    and so does a returning reader in the topics named by `always_new`. `until_final`: its stream ends with the topic's
-    final event. `principal`: whom the stream is for; it ends when that expires. `reservation`: the place that
-    `Hub.reserve` took for it. `internal`: a reader of this server itself, which no bound applies to, and which is
-    neither listed nor counted.
+    `after`: the position that it had, or the id that it brought from another server; without one it begins with the
+    `newest` events kept, in each topic or by topic, and so does a returning reader in the topics named by
+    `always_new`. `until_final`: its stream ends with the topic's final event. `principal`: whom the stream is for; it
+    ends when that expires. `reservation`: the place that `Hub.reserve` took for it. `internal`: a reader of this server
+    itself, which no bound applies to, and which is neither listed nor counted.
     """
 
-    after: Cursor | None = None
+    after: Cursor | UnknownId | None = None
     newest: int | Mapping[str, int] = 0
     always_new: Collection[str] = ()
     encoding: Encoding = WIRE
@@ -64,7 +56,8 @@ class SubscribeOptions:
 
 
 class Outlet(Protocol):
-    """Where a reader's bytes go. Calls `Subscription.resume` when it has room again, `end` when its client has left."""
+    """Where a reader's bytes go. It calls the subscription's `pause` when it is full, `resume` when it has room again,
+    and `end` when its client has left."""
 
     @property
     def chunked(self) -> bool:
@@ -76,8 +69,14 @@ class Outlet(Protocol):
         """Whether its client takes nothing at the moment, so that what is written now would wait."""
         ...
 
-    def write(self, payload: bytes) -> bool:
-        """Takes all the bytes; False when it wants no more until it has called `resume`."""
+    def write(self, payload: bytes) -> object:
+        """Takes all the bytes, also when it is full."""
+        ...
+
+    @property
+    def deliver(self) -> Callable[[bytes], object]:
+        """What is called with the bytes of each event while the reader is up to date: `write`, or the function at the
+        bottom of it."""
         ...
 
     def finish(self, payload: bytes) -> None:
@@ -86,6 +85,38 @@ class Outlet(Protocol):
 
     def abort(self) -> None:
         """The end at once, without waiting for the client."""
+        ...
+
+
+class ReaderHost(Protocol):
+    """What a subscription needs of its hub."""
+
+    broker: Broker
+    wheel: TimerWheel
+    stats: HubStats
+    send_timeout: float
+    retry_ms: int
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def delivery(self) -> Delivery: ...
+
+    def spawn(self, work: Coroutine[None, None, None]) -> object:
+        """Runs it in a task that the hub owns."""
+        ...
+
+    def on_progress(self, reader: Subscription) -> None:
+        """It lags, and has been given more."""
+        ...
+
+    def on_end(self, reader: Subscription, reason: EndReason) -> None:
+        """It has ended. Called once."""
+        ...
+
+    def on_reset(self, reader: Subscription) -> None:
+        """The connection was reset right after its end: the end may not have arrived."""
         ...
 
 
@@ -129,58 +160,135 @@ class Lifetime:
         self.reminder = inf
 
 
-class Connection(ABC):
-    """What a reader is beside its place in the topics, which a subclass knows.
+# What a reader that catches up is given in one go, of each topic: large enough to keep a fast socket busy, small enough
+# that thousands of readers take turns on the event loop.
+_SLICE_BYTES = 64 * 1024
 
-    `id` is drawn at random, for those who run the server; `since` is Unix time. `events` of topics and bytes (`sent`)
-    that were written, and `gaps` that were told.
+
+class Subscription:
+    """Made by `Hub.subscribe`; begins with `start`, ends with `end`.
+
+    `since` is Unix time, `gaps` how many it was told of. `closed`: it has ended.
     """
 
     __slots__ = (
+        "_budget",
         "_ending",
-        "_hub",
+        "_events",
+        "_group",
+        "_host",
+        "_id",
+        "_kind",
         "_life",
+        "_offset",
         "_outlet",
-        "_stalled",
+        "_paused_at",
+        "_position",
+        "_reading",
+        "_sent",
+        "_touched",
         "closed",
-        "encoding",
-        "events",
+        "due",
         "gaps",
-        "id",
-        "live",
+        "index",
         "principal",
-        "sent",
         "since",
-        "touched",
     )
 
-    def __init__(self, hub: Hub, principal: Principal, encoding: Encoding) -> None:
-        self.id = token_urlsafe(9)
+    def __init__(
+        self,
+        host: ReaderHost,
+        kind: ReaderKind,
+        position: Position,
+        principal: Principal,
+        *,
+        max_lifetime: float | None = None,
+        max_replay_bytes: int | None = None,
+    ) -> None:
         self.since = time.time()
         self.principal = principal
-        self.encoding = encoding
-        self.events = self.sent = self.gaps = 0
-        self.live = False  # stands with its topics, has all that they have handed out
         self.closed = False
-        self.touched = 0.0  # when it was last written to
-        self._hub = hub
+        self.gaps = 0
+        self.due = 0  # the wheel's
+        self.index = 0  # its group's
+        self._id: str | None = None
+        self._host = host
+        self._kind = kind
+        self._events = self._sent = 0  # less what its group counts
+        self._touched = 0.0  # when it was last written to; not while it is live
+        # One of these: its group while it is live, its position while it reads, and an offset that says all in between.
+        self._group: Group | None = None
+        self._position: Position | None = position
+        self._offset = position.offset
+        self._reading = False  # a step of reading is scheduled, or the broker's history is being read
+        self._budget = max_replay_bytes  # bytes of what it has missed that it is given at most
         self._outlet: Outlet | None = None
-        # Why it ends as soon as it has everything, or has ended before its start.
-        self._ending: EndReason | None = None
-        self._stalled: float | None = None  # since when its outlet has been full
-        self._life = Lifetime(hub.loop.time(), self.since, longest=hub.max_lifetime, expires=principal.expires)
+        self._paused_at: float | None = None
+        self._ending: EndReason | None = None  # why it ends as soon as it has everything, or has ended before its start
+        self._life: Lifetime | None = None
+        if max_lifetime is not None or principal.expires is not None:
+            now = host.loop.time()
+            self._life = Lifetime(now, self.since, longest=max_lifetime, expires=principal.expires)
+
+    # What it is, and how far.
 
     @property
-    @abstractmethod
-    def cursor(self) -> Cursor: ...
+    def id(self) -> str:
+        """Drawn at random when it is first asked for; for those who run the server."""
+        if self._id is None:
+            self._id = token_urlsafe(9)
+        return self._id
 
-    @abstractmethod
-    def _leave(self) -> None:
-        """Stands with its topics no longer. Idempotent."""
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        return self._kind.topics
 
-    @abstractmethod
-    def _release(self, reason: EndReason) -> None:
-        """Gives back what it holds. Called once."""
+    @property
+    def encoding(self) -> Encoding:
+        return self._kind.encoding
+
+    @property
+    def until_final(self) -> bool:
+        return self._kind.until_final
+
+    @property
+    def internal(self) -> bool:
+        return self._kind.internal
+
+    @property
+    def live(self) -> bool:
+        """Whether it has all that its topics have handed out, and is handed each new event."""
+        return self._group is not None
+
+    @property
+    def lagging(self) -> bool:
+        """Whether its outlet is full."""
+        return self._paused_at is not None
+
+    @property
+    def offset(self) -> int:
+        if self._group is not None:
+            return self._group.offset
+        return self._offset if self._position is None else self._position.offset
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self._host.broker.epoch, self.offset)
+
+    @property
+    def events(self) -> int:
+        """Events of its topics that were written."""
+        return self._events if self._group is None else self._events + self._group.events
+
+    @property
+    def sent(self) -> int:
+        """Bytes that were written."""
+        return self._sent if self._group is None else self._sent + self._group.bytes
+
+    @property
+    def touched(self) -> float:
+        """Event loop time of the last write."""
+        return self._touched if self._group is None else self._group.touched
 
     @property
     def age(self) -> float:
@@ -189,40 +297,104 @@ class Connection(ABC):
 
     @property
     def send_timeout(self) -> float:
-        return self._hub.send_timeout
+        return self._host.send_timeout
 
     @property
-    def lagging(self) -> bool:
-        return self._stalled is not None
+    def exhausted(self) -> bool:
+        """Whether its one topic is over and has nothing left to show to this reader."""
+        position = self._position
+        journal = self.topics[0].journal
+        if len(self.topics) > 1 or not journal.final or position is None or position.lost is not None:
+            return False
+        rest = journal.after(position.offset)
+        return rest is not None and not any(map(self.encoding.render, rest.frames))
+
+    # What its outlet calls.
+
+    def start(self, outlet: Outlet, *opening: Event) -> None:
+        """Begins to write to the outlet: the opening events, a gap if not all that it asked for is given, then the
+        rest."""
+        if outlet.chunked:
+            self._kind = self._kind._replace(encoding=self._kind.encoding.in_chunks())
+        if self.closed:
+            # It was ended while this response was being begun.
+            outlet.finish(self.encoding.wrap(self._farewell(self._ending or DRAIN)))
+            return
+        self._outlet = outlet
+        self._touched = self._host.loop.time()
+        if self._life is not None:
+            self._host.wheel.add(self, self._life.due)
+        first = b"".join([self._control(event) for event in opening])
+        gap = self._first_gap()
+        if gap is not None:
+            first += self._skip(gap)
+        self._read(first)
+
+    def pause(self) -> None:
+        """The outlet is full: until `resume` nothing more is written to it."""
+        if self.closed or self._paused_at is not None:
+            return
+        self._leave()
+        now = self._host.loop.time()
+        self._paused_at = now
+        if not self.internal:
+            self._host.stats.lagging += 1
+        self._host.wheel.add(self, now + self._host.send_timeout)
+
+    def resume(self) -> None:
+        """The outlet has room again."""
+        if self._paused_at is None:
+            return
+        self._unpause()
+        if not self._reading:
+            self._read()
+
+    def disconnected(self) -> None:
+        """The connection is gone: nothing is written from now on. `end` follows, perhaps a little later."""
+        self._leave()
+        self._outlet = None
+
+    def connection_reset(self) -> None:
+        """Its connection was reset right after its end."""
+        self._host.on_reset(self)
+
+    # Its end.
 
     def end(self, reason: EndReason = CLIENT_LEFT) -> None:
         """Ends the stream now, as the reason says (`reasons.py`), and gives back all that it held. Idempotent: the
         first reason counts."""
         if self.closed:
             return
-        outlet = self._outlet
-        if outlet is None:
-            if reason.last is Last.FAREWELL:
-                self._ending = reason  # `start` will write it
-            self._close(reason)
-            return
-        last = reason.last
-        if last is Last.FAREWELL and outlet.full and not reason.patient:
-            last = Last.ABORT
-        payload = b""
+        outlet, last, payload = self._outlet, reason.last, b""
         if last is Last.FAREWELL:
-            try:
-                payload = self._farewell(reason)
-            except Exception:
-                # It must not keep the readers after it from their farewell.
-                logger.exception("the farewell of a stream could not be encoded")
+            if outlet is None:
+                self._ending = reason  # `start` will write it
+            elif outlet.full and not reason.patient:
                 last = Last.ABORT
-        self.sent += len(payload)
-        self._close(reason)
-        if last is Last.ABORT:
-            outlet.abort()
-        elif last is not Last.NOTHING:
-            outlet.finish(payload)
+            else:
+                try:
+                    payload = self.encoding.wrap(self._farewell(reason))
+                except Exception:
+                    # It must not keep the readers after it from their farewell.
+                    logger.exception("the farewell of a stream could not be encoded")
+                    last = Last.ABORT
+        self._leave()
+        self._sent += len(payload)
+        self._offset = self.offset
+        self._position = None
+        self._unpause()
+        self.closed = True
+        self._outlet = None
+        self._host.on_end(self, reason)
+        if outlet is None or last is Last.NOTHING:
+            return
+        try:
+            if last is Last.ABORT:
+                outlet.abort()
+            else:
+                outlet.finish(payload)
+        except Exception:
+            logger.exception("a stream could not be ended")
 
     def end_when_current(self, reason: EndReason) -> None:
         """Ends the stream as soon as it has everything that has been published: at once for most."""
@@ -231,269 +403,211 @@ class Connection(ABC):
         else:
             self._ending = reason
 
-    def _close(self, reason: EndReason) -> None:
-        self.closed = True
-        if self._stalled is not None:
-            self._hub.stats.lagging -= 1
-            self._stalled = None
-        self._leave()
-        self._outlet = None
-        self._release(reason)
+    # What the wheel and its group call.
 
     def on_time(self, now: float) -> float | None:
-        """`TimerWheel`: heartbeat, send deadline, lifetime, the end of its token."""
+        """`TimerWheel`: send deadline, lifetime, the end of its token. (Heartbeats are the group's.)"""
         if self.closed:
             return None
-        life = self._life
-        if now >= life.ends:
-            self.end(life.reason)
-            return None
-        if self._stalled is not None:
-            if now - self._stalled >= self._hub.send_timeout:
+        again = inf
+        life, paused = self._life, self._paused_at
+        if life is not None:
+            if now >= life.ends:
+                self.end(life.reason)
+                return None
+            if now >= life.reminder and paused is None:
+                self._remind(life, now)
+            again = max(life.due, now)
+        if paused is not None:
+            deadline = paused + self._host.send_timeout
+            if now >= deadline:
                 self.end(SEND_TIMEOUT)
                 return None
-            # It may have room again at any moment (on the portable outlet right after each write), and then its silence
-            # counts from the last write: to look again at the deadline alone would leave out heartbeats until then.
-            again = max(self.touched + self._hub.heartbeat, now + self._hub.heartbeat / 4)
-            return min(self._stalled + self._hub.send_timeout, again, life.due)
-        if now >= life.reminder:
-            self._remind(life, now)
-        elif self.live and now - self.touched >= self._hub.heartbeat:
-            self._hub.stats.heartbeats += 1
-            if not self._send(self.encoding.wrap(HEARTBEAT), now):
-                self._stall()
-        return min(self.touched + self._hub.heartbeat, life.due)
+            again = min(again, deadline)
+        return None if again == inf else again
 
-    def _stall(self) -> None:
-        self._leave()
-        if self._stalled is None and not self.closed:
-            self._stalled = self._hub.loop.time()
-            self._hub.stats.lagging += 1
+    def joined(self, group: Group, index: int) -> None:
+        self._group = group
+        self._kind = group.kind  # the same object for all of them
+        self.index = index
+        self._events -= group.events
+        self._sent -= group.bytes
 
-    def _remind(self, life: Lifetime, now: float) -> None:
-        assert life.expires is not None
-        life.reminded()
-        if not self._control(reauth_event(life.expires, life.left(now))):
-            self._stall()
-
-    def _farewell(self, reason: EndReason) -> bytes:
-        return self._encode_control(bye_event(reason, retry_ms=self._hub.retry_ms))
-
-    def _control(self, event: Event) -> bool:
-        return self._send(self._encode_control(event), self._hub.loop.time())
-
-    def _encode_control(self, event: Event) -> bytes:
-        if event.id is None:
-            event = replace(event, id=f"{self.encoding.id_prefix}{self.cursor}")
-        return self.encoding.wrap(self.encoding.control(event))
-
-    def _send(self, payload: bytes, now: float) -> bool:
-        if not payload:
-            return True
-        self.touched = now
-        self.sent += len(payload)
-        assert self._outlet is not None
-        return self._outlet.write(payload)
-
-
-class Subscription(Connection):
-    """Made by `Hub.subscribe`; begins with `start`, ends with `end`."""
-
-    __slots__ = ("_budget", "_catching_up", "_floors", "_lost_position", "offset", "topics", "until_final")
-
-    def __init__(
-        self,
-        hub: Hub,
-        topics: Sequence[Topic],
-        options: SubscribeOptions,
-        *,
-        place: Place,
-        budget: int | None,
-    ) -> None:
-        super().__init__(hub, options.principal, options.encoding)
-        self.topics = tuple(topics)
-        self.offset, self._floors, self._lost_position = place
-        self.until_final = options.until_final
-        self._budget = budget  # bytes of what it has missed that it is given at most
-        self._catching_up = False  # a step of it is scheduled, or the broker's history is being read
-
-    @property
-    def cursor(self) -> Cursor:
-        return Cursor(self._hub.epoch, self.offset)
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether its one topic is over and has nothing left to show to this reader."""
-        journal = self.topics[0].journal
-        if len(self.topics) > 1 or not journal.final or self._lost_position is not None:
-            return False
-        rest = journal.after(self.offset)
-        return rest is not None and not any(map(self.encoding.render, rest.frames))
-
-    def start(self, outlet: Outlet, *opening: Event) -> None:
-        """Begins to write to the outlet: the opening events, a gap if not all that it asked for is given, then the
-        rest."""
-        now = self._hub.loop.time()
-        self._outlet = outlet
-        if outlet.chunked:
-            self.encoding = replace(self.encoding, chunked=True)
-        if self.closed:
-            # It was sent away while this response was being begun.
-            self._outlet = None
-            outlet.finish(self._farewell(self._ending or DRAIN))
-            return
-        self.touched = now
-        self._hub.wheel.add(self, now)
-        room = True
-        for event in opening:
-            room = self._control(event)
-        gap = self._first_gap()
-        if gap is not None:
-            room = self._tell(gap)
-        if room:
-            self._catch_up()
-        else:
-            self._stall()
-
-    def resume(self) -> None:
-        """The outlet has room again."""
-        if self._stalled is not None:
-            self._stalled = None
-            self._hub.stats.lagging -= 1
-        if not self.live and not self._catching_up:
-            self._catch_up()
-
-    def deliver(self, payload: bytes, last: Frame, count: int, now: float) -> None:
-        """So many frames that follow on what this reader has, encoded for it, up to `last`."""
-        self.offset = last.offset
-        if payload:
-            self.touched = now
-            self.events += count
-            self.sent += len(payload)
-            outlet = self._outlet
-            assert outlet is not None
-            if not outlet.write(payload):
-                self._stall()
-        if last.final and self.until_final:
-            self.end(FINAL)
-
-    def catch_up(self) -> None:
-        """Leaves the live readers and reads on from its own cursor."""
-        self._leave()
-        self._catch_up()
-
-    def connection_reset(self) -> None:
-        """Its connection was reset right after its end."""
-        self._hub.connection_reset(self)
+    def parted(self) -> None:
+        group = self._group
+        assert group is not None
+        self._group = None
+        self._offset = group.offset
+        self._touched = group.touched
+        self._events += group.events
+        self._sent += group.bytes
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "live" if self.live else "lagging"
         return f"<Subscription {[topic.name for topic in self.topics]} at {self.offset} {state}>"
 
-    def _join(self) -> None:
+    # Reading.
+
+    def _read(self, first: bytes = b"") -> None:
+        """The next slice of what it has not had. `first`: control events, not yet wrapped, to be written before it."""
+        self._reading = False
+        if self.closed or self._outlet is None or self._paused_at is not None:
+            return
+        if self._position is None:
+            self._position = Position([topic.journal for topic in self.topics], self._offset)
+        missing = self._position.missing()
+        if not missing:
+            self._next_slice(self._position, first)
+            return
+        if first and not self._write(first):
+            return
+        self._reading = True
+        self._host.spawn(self._recover(self._position, missing))
+
+    def _next_slice(self, position: Position, first: bytes, history: Mapping[int, Slice] | None = None) -> None:
+        try:
+            frames, more = position.next_frames(_SLICE_BYTES, history)
+            body = b"".join(map(self.encoding.render, frames))
+            if frames:
+                position.advance(frames)
+                if body:
+                    self._events += len(frames)
+                if not self.internal:
+                    self._host.stats.delivered(len(frames), len(body))
+            room = self._write(first + body)
+        except Exception:
+            logger.exception("a reader could not be written to")
+            self.end(ERROR)
+            return
+        if frames:
+            self._host.on_progress(self)
+            if self.until_final and frames[-1].final:
+                self.end(FINAL)
+                return
+        if not room or self.closed:
+            return
+        if more or history:
+            self._reading = True
+            self._host.loop.call_soon(self._read)
+        else:
+            self._join(position)
+
+    def _join(self, position: Position) -> None:
         if self.until_final and len(self.topics) == 1 and self.topics[0].journal.final:
             # Nothing will ever come: its final event was let go, or came before the position that it asked for.
             self.end(FINAL)
         elif self._ending is not None:
             self.end(self._ending)
-        elif not self.live:
-            self.live = True
-            for topic in self.topics:
-                topic.join(self)
+        else:
+            assert self._outlet is not None
+            self._offset = position.settle()
+            self._position = None
+            self._host.delivery.join(
+                self,
+                self._outlet.deliver,
+                self._kind,
+                offset=self._offset,
+                head=self._host.broker.head,
+                touched=self._touched,
+            )
 
     def _leave(self) -> None:
-        if self.live:
-            self.live = False
-            for topic in self.topics:
-                topic.leave(self)
+        if self._group is not None:
+            self._host.delivery.leave(self, self._group)
 
-    def _release(self, reason: EndReason) -> None:
-        self._hub.release(self, reason)
+    def _unpause(self) -> None:
+        if self._paused_at is not None:
+            self._paused_at = None
+            if not self.internal:
+                self._host.stats.lagging -= 1
 
-    def _catch_up(self) -> None:
-        self._catching_up = False
-        if self.closed or self._stalled is not None:
-            return
-        lost = [topic for topic, known in self._known() if topic.journal.evicted > known]
-        if lost:
-            self._catching_up = True
-            self._hub.spawn(self._recover(lost))
-            return
-        self._next_slice({})
-
-    def _next_slice(self, deeper: Mapping[str, Slice], gap: GapReason | None = None) -> None:
-        """`gap`: why one is told first."""
-        try:
-            if gap and not self._tell(gap_of(self._hub.broker, self.cursor, self._known(), gap)):
-                self._stall()
-            else:
-                self._write_slice(deeper)
-        except Exception:
-            logger.exception("a reader could not be written to")
-            self.end(ERROR)
-
-    def _known(self) -> Iterator[tuple[Topic, int]]:
-        """Each topic, and the offset up to which this reader has it or was told that it is lost."""
-        return ((topic, max(self.offset, floor)) for topic, floor in zip(self.topics, self._floors, strict=True))
-
-    def _write_slice(self, deeper: Mapping[str, Slice]) -> None:
-        frames, more = next_frames(self._known(), deeper)
-        if frames:
-            self.offset = frames[-1].offset
-            payload = self.encoding.join(frames)
-            if payload:
-                self.events += len(frames)
-            room = self._send(payload, self._hub.loop.time())
-            self._hub.stats.delivered(len(frames), len(payload))
-            self._hub.moved(self)
-            if self.until_final and frames[-1].final:
-                self.end(FINAL)
-                return
-            if not room:
-                self._stall()
-                return
-        if more or deeper:
-            if not self._catching_up:
-                self._catching_up = True
-                self._hub.loop.call_soon(self._catch_up)
-        else:
-            self._join()
-
-    async def _recover(self, lost: Sequence[Topic]) -> None:
+    async def _recover(self, position: Position, missing: Sequence[int]) -> None:
         """Reads from the broker's own history what the journals no longer have; what is gone there too is a gap."""
         try:
-            deeper, gone = await from_history(self._hub.broker, self._known(), lost)
+            history, gone = await self._from_history(position, missing)
         except Exception:
             logger.exception("a reader could not read the broker's history")
             self.end(BROKER_FAILED)
             return
         finally:
-            self._catching_up = False
-        if self.closed or self._stalled is not None:
-            return  # full since then, by a word about its token: `resume` reads on
+            self._reading = False
+        if self.closed or self._outlet is None or self._paused_at is not None:
+            return  # full since then, by a control event: `resume` reads on
+        gap: GapReason | None = "evicted" if gone else None
         if self._budget is not None:
-            self._budget -= sum(frame.size for part in deeper.values() for frame in part.frames)
+            self._budget -= sum(frame.size for part in history.values() for frame in part.frames)
             if self._budget < 0:
-                self._next_slice({}, "budget")
-                return
-        self._next_slice(deeper, "evicted" if gone else None)
+                gap, history = "budget", {}
+        try:
+            first = b"" if gap is None else self._skip(self._gap(position, self.cursor, gap))
+        except Exception:
+            logger.exception("a gap could not be encoded")
+            self.end(ERROR)
+            return
+        self._next_slice(position, first, history)
+
+    async def _from_history(self, position: Position, missing: Sequence[int]) -> tuple[dict[int, Slice], bool]:
+        """Slices by the topic's index, and whether something is gone there too."""
+        history: dict[int, Slice] = {}
+        gone = False
+        known = [offset for _, offset in position.known()]
+        for index in missing:
+            part = await self._host.broker.history(self.topics[index].name, known[index], _SLICE_BYTES)
+            if part is None or not part.frames:
+                gone = True
+            else:
+                history[index] = replace(part, more=True)
+        return history, gone
+
+    # Gaps.
 
     def _first_gap(self) -> Gap | None:
         """Where not all that it asked for is given: its position is lost, or too much has come since."""
-        lost, beyond = self._lost_position, None
-        self._lost_position = None
+        position = self._position
+        assert position is not None
+        beyond = None
         if self._budget is not None:
-            beyond, self._budget = newest_within(self._known(), self._budget)
-        if lost is None and beyond is None:
-            return None
-        requested, reason = lost or (self.cursor, "budget")
-        return gap_of(self._hub.broker, requested, self._known(), reason, beyond or 0)
+            beyond, self._budget = position.newest_within(self._budget)
+        if position.lost is not None:
+            requested, reason = position.lost
+            return self._gap(position, requested, reason, beyond or 0)
+        return None if beyond is None else self._gap(position, self.cursor, "budget", beyond)
 
-    def _tell(self, gap: Gap) -> bool:
+    def _gap(self, position: Position, requested: Cursor | UnknownId, reason: GapReason, beyond: int = 0) -> Gap:
+        broker = self._host.broker
+        return position.gap(requested, reason, epoch=broker.epoch, head=broker.head, beyond=beyond)
+
+    def _skip(self, gap: Gap) -> bytes:
         """The gap event; its id is the position just before the first frame that follows, so that a reader cut right
         after it loses nothing, and is not told again what it knows."""
-        self._floors = [max(known, topic.journal.evicted) for topic, known in self._known()]
-        self.offset = gap.resume
+        assert self._position is not None
+        self._position.skip(gap)
         self.gaps += 1
-        self._hub.stats.gaps += 1
+        self._host.stats.gaps += 1
         return self._control(gap_event(gap))
+
+    # Bytes.
+
+    def _remind(self, life: Lifetime, now: float) -> None:
+        assert life.expires is not None
+        life.reminded()
+        self._write(self._control(reauth_event(life.expires, life.left(now))))
+
+    def _farewell(self, reason: EndReason) -> bytes:
+        return self._control(bye_event(reason, retry_ms=self._host.retry_ms))
+
+    def _control(self, event: Event) -> bytes:
+        """A control event as bytes, not yet wrapped. Its id is the position, unless it has one."""
+        if event.id is None:
+            event = replace(event, id=f"{self.encoding.id_prefix}{self._host.broker.epoch}-{self.offset}")
+        return self.encoding.control(event)
+
+    def _write(self, payload: bytes) -> bool:
+        """Whether more may be written now."""
+        if payload:
+            assert self._outlet is not None
+            payload = self.encoding.wrap(payload)
+            self._touched = self._host.loop.time()
+            self._sent += len(payload)
+            self._outlet.write(payload)
+        return self._paused_at is None

@@ -1,6 +1,6 @@
-"""One timer for all readers: heartbeats, send deadlines, lifetimes.
+"""One timer for all deadlines of a hub: heartbeats, send time-outs, lifetimes.
 
-A timer per reader would cost a heap operation per delivery. Here a delivery only stores the time, and a reader is
+A timer for each reader would cost a heap operation per delivery. Here a delivery only stores the time, and an item is
 looked at when the first of its deadlines could be due; whatever has moved meanwhile just moves it on.
 """
 
@@ -16,8 +16,12 @@ __all__ = ["Timed", "TimerWheel"]
 
 
 class Timed(Protocol):
+    """`due` belongs to the wheel: the slot in which it looks at this item next, 0 for none."""
+
+    due: int
+
     def on_time(self, now: float) -> float | None:
-        """Do what is due; the answer is when to look again (event loop time), None for never."""
+        """Does what is due. Returns when to look again (event loop time), None for never."""
         ...
 
 
@@ -40,11 +44,18 @@ class TimerWheel:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for items in self._slots.values():
+            for item in items:
+                item.due = 0
         self._slots.clear()
 
     def add(self, item: Timed, when: float) -> None:
+        """Looks at the item at this time, if not before. At most one earlier look at it is forgotten: an item that is
+        moved to an earlier time stays in its old slot, where it is then passed over."""
         slot = max(int(when / self._tick) + 1, self._at + 1)
-        self._slots.setdefault(slot, []).append(item)
+        if not 0 < item.due <= slot:
+            item.due = slot
+            self._slots.setdefault(slot, []).append(item)
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -52,13 +63,18 @@ class TimerWheel:
         while self._at < current:
             self._at += 1
             for item in self._slots.pop(self._at, ()):
-                try:
-                    when = item.on_time(now)
-                except Exception:
-                    # One reader's outlet or dialect is broken: everybody else's deadlines hang on this loop.
-                    logger.exception("a reader's deadline could not be kept")
-                    continue
-                if when is not None:
-                    self.add(item, when)
+                if item.due == self._at:
+                    item.due = 0
+                    self._look(item, now)
         self._timer = loop.call_later(self._tick, self._turn, loop)
         self._on_tick()
+
+    def _look(self, item: Timed, now: float) -> None:
+        try:
+            when = item.on_time(now)
+        except Exception:
+            # One reader's outlet or encoding is broken: the deadlines of all others depend on this loop.
+            logger.exception("a deadline could not be met")
+            return
+        if when is not None:
+            self.add(item, when)

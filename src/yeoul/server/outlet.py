@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 from .exchange import LAST_CHUNK
@@ -50,15 +51,16 @@ class DirectOutlet:
     def full(self) -> bool:
         return self._connection.write_paused
 
-    def write(self, payload: bytes) -> bool:
-        connection = self._connection
-        if connection.direct:
+    def write(self, payload: bytes) -> None:
+        if self._connection.direct:
             self._transport.write(payload)
-        elif connection.lost:
-            return False  # the reader waits for its turn to leave
         else:
-            connection.write(payload)
-        return not connection.write_paused
+            self._connection.write(payload)
+
+    @property
+    def deliver(self) -> Callable[[bytes], object]:
+        # The transport's own method. Where its buffer is full afterwards, it calls `pause_writing`.
+        return self._transport.write
 
     def finish(self, payload: bytes) -> None:
         if self._connection.lost:

@@ -23,6 +23,7 @@ A request that cannot be read is refused with a problem document after the answe
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -39,6 +40,7 @@ from ..asgi.errors import FAILED, problem
 from ..asgi.event_stream import DIRECT
 from ..asgi.headers import accepts
 from ..hub import Subscription
+from ..hub.reasons import CLIENT_LEFT, SEND_TIMEOUT
 from ..sse import Event
 from .exchange import Exchange, refusal
 from .forwarded import TrustedProxies
@@ -238,7 +240,10 @@ class Protocol(asyncio.Protocol):
         service.idle.cancel(self)
         reader, self._reader = self._reader, None
         if reader is not None:
-            service.turns.take(Turn.LEAVING, reader.end)
+            reader.disconnected()  # at once: nothing can be written any more
+            # The kernel ends a connection whose peer acknowledges nothing for `send_timeout`, too.
+            timed_out = isinstance(exc, OSError) and exc.errno == errno.ETIMEDOUT
+            service.turns.take(Turn.LEAVING, partial(reader.end, SEND_TIMEOUT if timed_out else CLIENT_LEFT))
         elif self._finished is not None and exc is not None:
             self._finished.connection_reset()  # what was written was not all taken
         self._finished = None
@@ -253,6 +258,8 @@ class Protocol(asyncio.Protocol):
         self.write_paused = True
         if self._writable is not None:
             self._writable.clear()
+        if self._reader is not None:
+            self._reader.pause()
 
     def resume_writing(self) -> None:
         self.write_paused = False
@@ -656,6 +663,8 @@ class Protocol(asyncio.Protocol):
             reader.start(DirectOutlet(self), *opening)
         finally:
             self.flush()
+        if self.write_paused:
+            reader.pause()  # perhaps since before the stream began
 
     def stream_finished(self) -> None:
         """The response that the hub has written is complete."""

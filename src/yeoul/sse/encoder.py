@@ -13,10 +13,12 @@ __all__ = ["comment", "encode", "encode_fields"]
 
 
 def encode(event: Event, *, id: str | None = None) -> bytes:
-    """The event as one block: `id`, `event`, `retry` where set, a line for each line of data, the blank line.
+    """The event as one block: `event` and `retry` where set, a line for each line of data, `id`, the blank line.
 
-    `id` is written in place of the event's own, and may hold what that may hold (ValueError otherwise). Every event
-    can be encoded, a received one too (`dataclasses.replace` refuses it where its type has a NUL).
+    The `id` comes last: some clients adopt an id as soon as its line is complete, and would not be sent the event again
+    when they are cut inside its block. `id` is written in place of the event's own, and may contain what that may
+    contain (ValueError otherwise). Every event can be encoded, a received one too (`dataclasses.replace` refuses it
+    where its type has a NUL).
     """
     if id is None:
         id = event.id
@@ -28,12 +30,11 @@ def encode(event: Event, *, id: str | None = None) -> bytes:
 def encode_fields(data: str, type: str = "message", *, id: str | None = None, retry: int | None = None) -> bytes:
     """As `encode`, of fields that an `Event` is known to take: nothing is checked here. For what is made of checked
     parts, thousands of times a second."""
-    head = "" if id is None else f"id: {id}\n"
-    if type != "message":
-        head += f"event: {type}\n"
+    head = "" if type == "message" else f"event: {type}\n"
     if retry is not None:
         head += f"retry: {retry}\n"
-    return f"{head}data: {_lines(data, 'data: ')}\n\n".encode()
+    tail = "" if id is None else f"id: {id}\n"
+    return f"{head}data: {_lines(data, 'data: ')}\n{tail}\n".encode()
 
 
 def comment(text: str) -> bytes:

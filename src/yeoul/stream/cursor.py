@@ -15,10 +15,11 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..errors import InvalidCursor
 
-__all__ = ["END_EVENT", "FINAL_MARK", "Cursor", "LastEventId", "draw_epoch", "draw_work_id"]
+__all__ = ["END_EVENT", "FINAL_MARK", "Cursor", "LastEventId", "UnknownId", "draw_epoch", "draw_work_id"]
 
 # Ends the id of the last event of a stream.
 FINAL_MARK = ".end"
@@ -31,6 +32,10 @@ END_EVENT = "stream.end"
 _FORM = re.compile(
     r"(?:(?P<work>[A-Za-z0-9_-]{1,64})\.)?(?P<epoch>[0-9a-z]{1,32})-(?P<offset>0|[1-9][0-9]{0,17})(?P<final>\.end)?"
 )
+_END = 10**18
+_EPOCH = re.compile(r"[0-9a-z]{1,32}")
+# Characters of a foreign id that are repeated to whoever sent it.
+_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Cursor:
     offset: int
 
     def __post_init__(self) -> None:
-        if _FORM.fullmatch(f"{self.epoch}-{self.offset}") is None:
+        if not (_is_epoch(self.epoch) and type(self.offset) is int and 0 <= self.offset < _END):
             raise ValueError(
                 f"a cursor has an epoch of 1 to 32 characters 0-9 a-z and an offset of 1 to 18 digits, not {self!r}"
             )
@@ -83,12 +88,29 @@ class LastEventId:
         """Raises InvalidCursor unless the text is `[<work>.]<epoch>-<offset>[.end]`."""
         form = _FORM.fullmatch(text)
         if form is None:
-            shown = text if len(text) <= 80 else text[:77] + "..."
             raise InvalidCursor(
-                f"Last-Event-ID {shown!r} is not a position of this server: send back the last `id:` you received, "
-                "unchanged (it looks like `k3x9q0w2ab-1042`), or none to start anew"
+                f"Last-Event-ID {str(UnknownId(text))!r} is not a position of this server: send back the last `id:` "
+                "you received, unchanged (it looks like `k3x9q0w2ab-1042`), or none to start anew"
             )
         return cls(Cursor(form["epoch"], int(form["offset"])), form["work"], form["final"] is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownId:
+    """A Last-Event-ID that no Yeoul server wrote, such as that of another server which a client followed before. No
+    position can be read from it, so a reader that brings it is answered by a gap. `str()` of it is what to show."""
+
+    text: str
+
+    def __str__(self) -> str:
+        # A browser may send any text here; what is shown goes into JSON, which holds no lone surrogates.
+        shown = self.text if len(self.text) <= _SHOWN else self.text[: _SHOWN - 1] + "\u2026"
+        return shown.encode(errors="replace").decode()
+
+
+@lru_cache(maxsize=64)
+def _is_epoch(text: str) -> bool:
+    return _EPOCH.fullmatch(text) is not None
 
 
 def draw_epoch() -> str:

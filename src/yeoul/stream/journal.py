@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..sse import Event, encode
-from .cursor import Cursor
+from ..sse import Event
+from ..sse.encoder import encode_fields
+from .cursor import Cursor, UnknownId
 
 __all__ = ["Frame", "Gap", "GapReason", "Journal", "Retention", "Slice"]
 
@@ -45,7 +46,9 @@ class Frame:
         a generation are mostly asked for in a dialect, and never need it."""
         wire = self._wire
         if wire is None:
-            wire = self._wire = encode(self.event, id=f"{self.epoch}-{self.offset}")
+            event = self.event
+            wire = encode_fields(event.data, event.type, id=f"{self.epoch}-{self.offset}", retry=event.retry)
+            self._wire = wire
         return wire
 
     def __repr__(self) -> str:
@@ -84,7 +87,7 @@ class Gap:
     `oldest` is the first frame that follows, `resume` the offset to go on from: reading after it begins there.
     """
 
-    requested: Cursor
+    requested: Cursor | UnknownId
     oldest: Cursor | None
     reason: GapReason
     resume: int
