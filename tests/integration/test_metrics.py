@@ -64,6 +64,21 @@ async def test_streams_that_are_refused_are_counted_by_bound(port: int) -> None:
 
 
 @one_outlet
+async def test_probes_are_not_in_the_numbers_of_events_and_streams(port: int) -> None:
+    for path in ("/readyz", "/livez", "/readyz"):
+        assert (await ask(port, path)).status == 200
+    found = await metrics(port)
+    names = ("published_events", "deliveries", "delivered_bytes", "connections_opened", "gaps")
+    assert {name: found[f"yeoul_{name}_total"] for name in names} == dict.fromkeys(names, 0)
+    async with await open_stream(port, "/topics/a") as stream:
+        await publish(port, "a", "x")
+        await stream.take(2)
+        assert (await ask(port, "/readyz")).status == 200
+        found = await metrics(port)
+    assert (found["yeoul_deliveries_total"], found["yeoul_connections_opened_total"]) == (1, 1)
+
+
+@one_outlet
 @pytest.mark.settings(publish_rate="2/minute")
 async def test_requests_over_a_rate_are_counted_by_kind(port: int) -> None:
     for status in (202, 202, 429):

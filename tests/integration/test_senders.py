@@ -103,6 +103,20 @@ async def test_one_connection_carries_all_of_it_and_comes_back_to_all_of_it(port
         assert contents(stream, "stream.gap") == []
 
 
+async def test_a_position_of_another_server_is_answered_by_a_gap(port: int) -> None:
+    """After a migration: a status other than 200 would end a native `EventSource` for good."""
+    for sender, path in STREAMS.items():
+        await send(port, sender, SENDERS[sender])
+        async with await following(port, path, last_event_id="5") as stream:
+            (gap,) = await received(stream, 1, "stream.gap")
+            assert (gap["requested"], gap["reason"]) == ("5", "unknown"), path
+            await send(port, sender, SENDERS[sender])
+            await stream.until(lambda events: "message" in [event.type for event in events])
+    async with await following(port, "/system/status/stream", last_event_id="5") as stream:
+        await received(stream, 1)
+        assert contents(stream, "stream.gap") == [], "samples that were missed are no loss"
+
+
 @one_outlet
 async def test_each_answer_that_comes_is_documented(port: int) -> None:
     paths = json.loads((await ask(port, "/openapi.json")).body)["paths"]

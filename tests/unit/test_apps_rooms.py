@@ -140,3 +140,14 @@ def test_a_room_has_a_name_of_any_script(name: str) -> None:
 def test_what_is_no_name_of_a_room_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="a room's name"):
         check_room(name)
+
+
+async def test_a_hub_that_is_opened_again_announces_its_members() -> None:
+    hub = Hub()
+    rooms = Rooms(hub, grace=600)
+    for _ in range(2):
+        async with hub:
+            _, outlet = await come(hub, None, "chat/r/presence")
+            await come(hub, "ann")
+            await outlet.until(lambda outlet: told(outlet) == ["+ann"])
+            assert rooms.places == 1

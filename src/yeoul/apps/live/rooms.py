@@ -62,13 +62,11 @@ class Rooms:
 
     def __init__(self, hub: Hub, *, grace: float) -> None:
         self._hub = hub
-        self._presence = Presence(grace=grace)
-        self._timer: asyncio.TimerHandle | None = None
-        self._announcing = False
-        self._pace = AnnouncementPace(_PACE)
-        self._failed: set[str] = set()  # rooms whose last announcement failed: they are sent the whole list
+        self._grace = grace
+        self._reset()
         hub.watch("chat/*", self._on_reader)
         hub.before_close(self._close)
+        hub.on_reopen(self._reset)
 
     @property
     def count(self) -> int:
@@ -89,6 +87,14 @@ class Rooms:
     def greeting(self, room: str) -> Event:
         """For a reader that has just been subscribed."""
         return Event(self.state(room), "presence")
+
+    def _reset(self) -> None:
+        """At the start; and when the hub is opened again: its readers, tasks and timers of before are gone."""
+        self._presence = Presence(grace=self._grace)
+        self._timer: asyncio.TimerHandle | None = None
+        self._announcing = False
+        self._pace = AnnouncementPace(_PACE)
+        self._failed: set[str] = set()  # rooms whose last announcement failed: they are sent the whole list
 
     async def _close(self) -> None:
         if self._timer is not None:
