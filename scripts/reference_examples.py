@@ -1,4 +1,4 @@
-"""The examples of docs/reference.md: each is a function here, which tests/unit/test_reference.py runs.
+"""The examples of docs/reference.md: each is a function here, which tests/unit/test_reference_page.py runs.
 
 What the page shows is the body of the function. One that returns an application is served, and `get` is read from it;
 `url` is the address of such a stream. (No annotation is postponed here: FastAPI could not find names of a function.)
