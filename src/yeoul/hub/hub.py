@@ -12,7 +12,7 @@ from ..sse import Event
 from ..stream import Cursor, Frame
 from .broker import Broker
 from .delivery import Delivery
-from .drain import BeforeClose, Farewell, before_signals, first_of, run_all
+from .drain import BeforeClose, Farewell, before_signals, first_of, run_all, server_exiting
 from .limits import ConnectionLimits, Principal, Reservation
 from .memory import MemoryBroker
 from .readers import Readers
@@ -42,6 +42,11 @@ def check_events(events: Sequence[Event], max_bytes: int) -> None:
 
 
 _DEFAULT_OPTIONS = SubscribeOptions()
+
+_UNMANAGED = (
+    "this hub is used without its lifespan: pass FastAPI(lifespan=hub.lifespan), in the application that the server "
+    "runs; without it, streams notice a shutdown about a second late"
+)
 
 # Publishes after which the event loop gets its turn: one that never waits for anything else would keep it for itself.
 _UNBROKEN = 128
@@ -125,6 +130,8 @@ class Hub:
         self._on_reopen: list[Callable[[], None]] = []
         self._checks: dict[Callable[[object], None], None] = {}
         self._closing: asyncio.Future[None] | None = None
+        self._managed = False  # whether `async with`, and so `lifespan`, closes it
+        self._server_exiting: Callable[[], bool] | None = None
 
     # What it is.
 
@@ -207,6 +214,9 @@ class Hub:
         await self.open()
         if self.draining:
             raise HubClosed("this server is shutting down: connect again, another one will answer")
+        if not self._managed and self._server_exiting is not None:
+            self._managed = True  # said once
+            logger.warning(_UNMANAGED)
         return await self._readers.open(topics, options)
 
     async def hold(self, topic: str) -> TopicHold:
@@ -300,10 +310,7 @@ class Hub:
         """Takes no new readers, says farewell to those of endless streams, waits for what `before_close` named (readers
         of streams that end by themselves stay for that), and ends the rest. Idempotent: a second call waits for the
         first."""
-        if self._closing is None:
-            self.draining = True
-            self._closing = asyncio.ensure_future(self._close())
-        await asyncio.shield(self._closing)
+        await asyncio.shield(self._begin_close())
 
     def hurry(self) -> None:
         """Ends the graces of a `close` that is under way."""
@@ -319,6 +326,7 @@ class Hub:
             self._loop, self._closing = None, None
             self.closed = self.draining = False
             self._call_on_reopen()
+        self._managed = True
         await self.open()
         return self
 
@@ -336,7 +344,16 @@ class Hub:
             check(app)
         async with self:
             with before_signals(self.loop, self.close, self.hurry):
-                yield
+                try:
+                    yield
+                finally:
+                    await self.close()  # in here: a second signal has to find its handler while the graces last
+
+    def _begin_close(self) -> asyncio.Future[None]:
+        if self._closing is None:
+            self.draining = True
+            self._closing = asyncio.ensure_future(self._close())
+        return self._closing
 
     async def _close(self) -> None:
         await self._say_farewell(everyone=False)
@@ -365,6 +382,7 @@ class Hub:
             self._delivery.stop()
         self._delivery = Delivery(loop, self.wheel, self.stats, heartbeat=self.heartbeat)
         self._hurry = asyncio.Event()
+        self._server_exiting = server_exiting()
         self.wheel.start(loop)
         if old is not None:
             self._tasks.clear()
@@ -400,6 +418,8 @@ class Hub:
         now = self.loop.time()
         if now - self._swept >= 1.0:
             self._swept = now
+            if self._closing is None and self._server_exiting is not None and self._server_exiting():
+                self._begin_close()  # the server has begun to shut down without a signal that reached this hub
             try:
                 self.broker.sweep()
             except Exception:

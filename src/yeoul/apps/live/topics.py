@@ -215,8 +215,8 @@ def _parsed(line: bytes, where: str) -> Event:
 
 def _event(data: str, type: str, where: str = "the body") -> Event:
     wrong = None
-    if type == "error":
-        wrong = f"event type {type!r} looks like a lost connection to EventSource: use another one"
+    if type in ("error", "open"):
+        wrong = f"event type {type!r} looks like a change of the connection to EventSource: use another one"
     elif type.startswith("stream."):
         wrong = f"event type {type!r} is reserved: types that begin with 'stream.' belong to the server"
     if wrong is not None:
