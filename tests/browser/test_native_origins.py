@@ -74,7 +74,7 @@ async def test_a_page_that_is_named_streams_publishes_and_comes_back() -> None:
                 let text = "";
                 while (!text.includes("data: two")) text += (await reader.read()).value;
                 await reader.cancel();
-                const refused = await fetch(`${server}/topics/news?lastEventId=nonsense`);
+                const refused = await fetch(`${server}/sse/chat?message=x&lastEventId=nonsense`);
                 return { data, same: again === id, replayed, missed: text.includes("data: one"),
                          status: refused.status, detail: (await refused.json()).detail };
             }""",

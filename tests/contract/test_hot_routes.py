@@ -79,8 +79,6 @@ def shown(answer: Answer) -> tuple[int, Mapping[str, str], Any]:
         ("GET", "/topics/a?newest=", {}, b""),
         ("GET", "/topics/a?newest=101", {}, b""),
         ("GET", "/topics/a?newest=99999999999999999999", {}, b""),
-        ("GET", "/topics/a?lastEventId=x", {}, b""),
-        ("GET", "/topics/a", {"Last-Event-ID": "x"}, b""),
         ("GET", "/topics/relays/a", {}, b""),
         ("GET", "/stream", {}, b""),
         ("GET", "/stream?topic=", {}, b""),

@@ -105,7 +105,7 @@ async def test_a_stream_that_nobody_elsewhere_asked_for_is_not_cached_for_them(p
         ("POST", "/sse/chat", {}, 413),
         ("POST", "/topics/a", {"Content-Type": "image/png"}, 415),
         ("GET", "/stream", {}, 422),
-        ("GET", "/topics/a?lastEventId=nonsense", {}, 400),
+        ("GET", "/sse/chat?message=x&lastEventId=nonsense", {}, 400),
     ],
 )
 async def test_a_page_that_is_named_can_read_why_it_is_refused(
