@@ -321,6 +321,8 @@ def _() -> Any:
     "yeoul.hub.check_topic",
 )
 async def _() -> None:
+    from collections.abc import Callable
+
     from yeoul import Event, Hub
     from yeoul.hub import Encoding, EndReason, SubscribeOptions, check_topic
 
@@ -333,6 +335,10 @@ async def _() -> None:
         def write(self, payload: bytes) -> bool:
             print(payload.decode(), end="")
             return True
+
+        @property
+        def deliver(self) -> Callable[[bytes], object]:
+            return self.write
 
         def finish(self, payload: bytes) -> None:
             print(payload.decode(), end="")

@@ -138,7 +138,7 @@ async def test_what_is_told_back_is_never_a_page(port: int) -> None:
     for path in (
         f"/{script}",
         f"/topics/{script}",
-        f"/topics/a?lastEventId={script}",
+        f"/sse/chat?message=x&lastEventId={script}",
         f"/stream?topic={script}",
         f"/chat/stream?room={script}",
         f"/generations/{script}",
