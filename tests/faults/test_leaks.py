@@ -182,7 +182,7 @@ def held(server: Server) -> dict[str, int]:
         "lagging": server.hub.stats.lagging,
         "followed topics": len(server.hub._topics),
         "attached topics": len(server.hub.broker._attached),  # type: ignore[attr-defined]
-        "watchers": len(server.hub._watchers.by_topic),
+        "watchers": len(server.hub._watchers._by_topic),
     }
 
 
@@ -219,7 +219,7 @@ async def test_what_comes_and_goes_is_given_back(server: Server, caplog: pytest.
 
 async def forgotten(server: Server) -> bool:
     """Answers are kept for a moment after their end."""
-    return not any(topic.startswith("generations/") for topic in server.hub._watchers.by_topic)
+    return not any(topic.startswith("generations/") for topic in server.hub._watchers._by_topic)
 
 
 async def no_more_than(before: dict[str, int], server: Server) -> bool:

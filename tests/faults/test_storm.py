@@ -31,7 +31,8 @@ TOPICS = [f"news/{city}" for city in ("seoul", "busan", "jeju", "daegu")]
 # What the service promises those who are not part of the storm (seconds).
 PROMPT = 1.0
 
-_EVENT = re.compile(rb"data: (?P<data>[^\n]+)\nid: (?P<id>[^\n]+)\n\n")
+# Without a type: what was published. Before its block stands the end of another, or the size of a chunk.
+_EVENT = re.compile(rb"(?:\n\n|\r\n)data: (?P<data>[^\n]+)\nid: (?P<id>[^\n]+)(?=\n\n)")
 
 # An event as it was published, or as a client got it: its offset and its data.
 Item = tuple[int, str]
