@@ -33,6 +33,7 @@ _RETRY = 5.0
 _PERMANENT = frozenset({KICKED, REVOKED})
 
 
+@lru_cache(maxsize=1_024)  # of valid names: an error is not kept
 def check_room(name: str) -> str:
     """The room's name in its composed form (NFC): two names that look the same are one. Raises ValueError for an
     invalid name."""

@@ -11,10 +11,10 @@ __all__ = ["timestamp"]
 
 def timestamp() -> str:
     """The current time as ISO 8601 in UTC with milliseconds: `2026-01-31T09:30:00.125Z`."""
-    return _text(time_ns() // 1_000_000)
+    seconds, rest = divmod(time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1_000_000:03d}Z"
 
 
-@lru_cache(maxsize=8)  # thousands of users may enter a room within a few milliseconds
-def _text(milliseconds: int) -> str:
-    seconds, rest = divmod(milliseconds, 1_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+@lru_cache(maxsize=2)  # many events carry the same second
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
