@@ -332,9 +332,10 @@ async def _() -> None:
         chunked = False
         full = False
 
-        def write(self, payload: bytes) -> bool:
+        def write(self, payload: bytes) -> None:
             print(payload.decode(), end="")
-            return True
+
+        deliver = write
 
         @property
         def deliver(self) -> Callable[[bytes], object]:

@@ -227,3 +227,28 @@ async def test_a_connection_that_falls_silent_is_given_up_and_nothing_is_lost(se
             await follower.until(lambda events: events[-1].data.startswith("29 "))
     assert [data.split()[0] for data in follower.data] == [str(number) for number in range(30)]
     assert follower.connections >= 3
+
+
+async def test_a_reader_whose_connection_is_being_closed_breaks_no_delivery(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It sends what is no request while it reads: the server closes, and its transport takes nothing from then on."""
+    readers = []
+    for _ in range(3):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /topics/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b"stream.hello")
+        readers.append((reader, writer))
+    readers[1][1].write(b"NOT A REQUEST\r\n\r\n")
+    async with asyncio.timeout(20):
+        for number in range(50):
+            await server.hub.publish("a", Event(str(number)))
+            await asyncio.sleep(0.002)  # in rounds of their own, before and after the server has read it
+        for reader, _ in (readers[0], readers[2]):
+            await reader.readuntil(b"data: 49\n")
+        for _, writer in readers:
+            writer.close()
+        while server.hub.stats.readers:
+            await asyncio.sleep(0)
+    assert server.hub.stats.closed.get("error", 0) == 0
+    assert "could not be written to" not in caplog.text

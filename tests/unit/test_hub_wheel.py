@@ -40,7 +40,7 @@ class Clockwork(asyncio.AbstractEventLoop):
 
 
 class Item:
-    due = 0
+    due = place = 0
 
     def __init__(self, *answers: float | None) -> None:
         self.seen: list[float] = []
@@ -101,7 +101,7 @@ def test_one_item_that_fails_stops_neither_the_others_nor_the_wheel(
     loop: Clockwork, wheel: TimerWheel, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        due = 0
+        due = place = 0
 
         def on_time(self, now: float) -> float | None:
             raise RuntimeError("broken")
@@ -132,3 +132,29 @@ def test_a_stopped_wheel_stands_still(loop: Clockwork, wheel: TimerWheel) -> Non
     loop.pass_to(200.0)
     assert item.seen == []
     assert loop.timer is None
+
+
+def test_an_item_that_is_removed_is_not_looked_at_and_not_kept(loop: Clockwork, wheel: TimerWheel) -> None:
+    items = [Item() for _ in range(5)]
+    for item in items:
+        wheel.add(item, 101.0)
+    for item in (items[1], items[4], items[0]):
+        wheel.remove(item)
+        wheel.remove(item)
+    loop.pass_to(110.0)
+    assert [len(item.seen) for item in items] == [0, 0, 1, 1, 0]
+    for item in items:
+        wheel.add(item, 120.0)
+        wheel.remove(item)
+    assert not wheel._slots
+
+
+def test_an_item_is_looked_at_once_at_the_earliest_of_its_times(loop: Clockwork, wheel: TimerWheel) -> None:
+    item, other = Item(), Item()
+    wheel.add(item, 150.0)
+    wheel.add(other, 150.0)
+    wheel.add(item, 120.0)
+    wheel.add(item, 140.0)
+    loop.pass_to(200.0)
+    assert (len(item.seen), len(other.seen)) == (1, 1)
+    assert 120.0 <= item.seen[0] <= 121.0

@@ -84,7 +84,7 @@ class Delivery:
             group.offset = max(group.offset, offset)
             group.touched = min(group.touched, touched)
             if group.older is not None:
-                _compact(group)
+                self._compact(group)
         group.add(reader, write)
         self._wheel.add(group, group.touched + self._heartbeat)
 
@@ -93,6 +93,15 @@ class Delivery:
         group.remove(reader)
         if not group.readers:
             _unlink(group)
+            self._wheel.remove(group)
+
+    def _compact(self, group: Group) -> None:
+        """Small groups of one kind become one, so that readers who come one by one do not stay in groups of one."""
+        older = group.older
+        if older is not None and older.current and group.fits(older):
+            group.absorb(older)
+            group.older = older.older
+            self._wheel.remove(older)
 
     # Frames.
 
@@ -244,14 +253,6 @@ def _encode(encoding: Encoding, frames: Sequence[Frame]) -> bytes | None:
     except Exception:
         logger.exception("events could not be encoded for some readers")
         return None
-
-
-def _compact(group: Group) -> None:
-    """Small groups of one kind become one, so that readers who come one by one do not stay in groups of one."""
-    older = group.older
-    if older is not None and older.current and group.fits(older):
-        group.absorb(older)
-        group.older = older.older
 
 
 def _unlink(group: Group) -> None:

@@ -191,6 +191,7 @@ class Subscription:
         "due",
         "gaps",
         "index",
+        "place",
         "principal",
         "since",
     )
@@ -209,7 +210,7 @@ class Subscription:
         self.principal = principal
         self.closed = False
         self.gaps = 0
-        self.due = 0  # the wheel's
+        self.due = self.place = 0  # the wheel's
         self.index = 0  # its group's
         self._id: str | None = None
         self._host = host
@@ -383,6 +384,7 @@ class Subscription:
         self._offset = self.offset
         self._position = None
         self._unpause()
+        self._host.wheel.remove(self)
         self.closed = True
         self._outlet = None
         self._host.on_end(self, reason)

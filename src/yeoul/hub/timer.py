@@ -16,9 +16,11 @@ __all__ = ["Timed", "TimerWheel"]
 
 
 class Timed(Protocol):
-    """`due` belongs to the wheel: the slot in which it looks at this item next, 0 for none."""
+    """`due` and `place` belong to the wheel: the slot in which it looks at this item next (0 for none), and where in
+    that slot the item stands."""
 
     due: int
+    place: int
 
     def on_time(self, now: float) -> float | None:
         """Does what is due. Returns when to look again (event loop time), None for never."""
@@ -50,22 +52,38 @@ class TimerWheel:
         self._slots.clear()
 
     def add(self, item: Timed, when: float) -> None:
-        """Looks at the item at this time, if not before. At most one earlier look at it is forgotten: an item that is
-        moved to an earlier time stays in its old slot, where it is then passed over."""
+        """Looks at the item at this time, if not before."""
         slot = max(int(when / self._tick) + 1, self._at + 1)
-        if not 0 < item.due <= slot:
-            item.due = slot
-            self._slots.setdefault(slot, []).append(item)
+        if 0 < item.due <= slot:
+            return
+        self.remove(item)
+        items = self._slots.setdefault(slot, [])
+        item.due, item.place = slot, len(items)
+        items.append(item)
+
+    def remove(self, item: Timed) -> None:
+        """Looks at the item no more, and does not keep it in memory."""
+        if not item.due:
+            return
+        items = self._slots[item.due]
+        last = items.pop()
+        if last is not item:
+            items[item.place] = last
+            last.place = item.place
+        elif not items:
+            del self._slots[item.due]
+        item.due = 0
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         current = int(now / self._tick)
         while self._at < current:
             self._at += 1
-            for item in self._slots.pop(self._at, ()):
-                if item.due == self._at:
-                    item.due = 0
-                    self._look(item, now)
+            items = self._slots.pop(self._at, ())
+            for item in items:
+                item.due = 0
+            for item in items:
+                self._look(item, now)
         self._timer = loop.call_later(self._tick, self._turn, loop)
         self._on_tick()
 

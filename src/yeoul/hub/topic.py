@@ -100,6 +100,7 @@ class Group:
         "kind",
         "offset",
         "older",
+        "place",
         "readers",
         "touched",
     )
@@ -119,7 +120,7 @@ class Group:
         self.touched = touched
         self.older = older
         self.events = self.bytes = 0
-        self.due = 0
+        self.due = self.place = 0
         self.readers: list[Member] = []
         self._writes: list[Callable[[bytes], object]] = []
         self._heartbeat = heartbeat

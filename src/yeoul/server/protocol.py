@@ -618,6 +618,8 @@ class Protocol(asyncio.Protocol):
         self._closing = self._last = True
         self.service.heads.cancel(self)
         self.service.idle.cancel(self)
+        if self._reader is not None:
+            self._reader.disconnected()  # its outlet takes nothing from here on
         transport = self.transport
         if sends and not self._shutting_down and transport.can_write_eof() and not transport.is_closing():
             transport.write_eof()
