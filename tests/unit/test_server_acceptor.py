@@ -38,7 +38,7 @@ class Greeter(asyncio.Protocol):
 
 @contextmanager
 def accepting(said: list[bytes], listener: socket.socket) -> Iterator[int]:
-    acceptor = Acceptor(asyncio.get_running_loop(), listener, lambda: Greeter(said))
+    acceptor = Acceptor(asyncio.get_running_loop(), listener, lambda client, server: Greeter(said))
     try:
         yield listener.getsockname()[1]
     finally:
@@ -121,7 +121,7 @@ async def test_closed_it_listens_no_more_and_lets_go_of_those_that_wait() -> Non
     port = listener.getsockname()[1]
     waiting = connected(port, b"waiting\r\n")
     loop = asyncio.get_running_loop()
-    acceptor = Acceptor(loop, listener, lambda: Greeter(said))
+    acceptor = Acceptor(loop, listener, lambda client, server: Greeter(said))
     acceptor._accept()  # taken, and its turn has not come yet
     acceptor.close()
     with pytest.raises(ConnectionRefusedError):

@@ -49,10 +49,13 @@ _NO_FILES = refusal(
 
 class Acceptor:
     """Opens the connections of a listening socket until it is closed. It owns the socket. What it has accepted and not
-    opened yet is bounded by the files that the process may have."""
+    opened yet is bounded by the files that the process may have.
+
+    `protocol` is called with the addresses of the client and of the server (None where only the connection knows it).
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]
+        self, loop: asyncio.AbstractEventLoop, listener: socket.socket, protocol: Callable[[Any, Any], asyncio.Protocol]
     ) -> None:
         self._loop = loop
         self._listener = listener
@@ -67,6 +70,9 @@ class Acceptor:
         self._spare = _spare_file()
         self._refused = 0  # since the last log line
         self._logged = float("-inf")
+        server = listener.getsockname()
+        # On all addresses each connection has a server address of its own, which the protocol asks for.
+        self._server = server if isinstance(server, tuple) and server[0] not in ("0.0.0.0", "::") else None
         listener.setblocking(False)
         loop.add_reader(listener, self._accept)
 
@@ -84,7 +90,7 @@ class Acceptor:
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
             try:
-                connection, _ = self._listener.accept()
+                connection, client = self._listener.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
@@ -96,11 +102,10 @@ class Acceptor:
                     raise
                 self._pause(error)
                 return
-            connection.setblocking(False)
             if connection.fileno() >= self._highest:
                 self._refuse(connection)
             else:
-                self._turns.take(Turn.LOOK, partial(self._look, connection))
+                self._turns.take(Turn.LOOK, partial(self._look, connection, client))
 
     def _refuse_with_spare_file(self) -> bool:
         """Where even accepting needs a file: the spare one. False where that does not help."""
@@ -114,16 +119,17 @@ class Acceptor:
             connection, _ = self._listener.accept()
         except OSError:
             return False
-        connection.setblocking(False)
         self._refuse(connection)
         self._spare = _spare_file()
         return True
 
     def _refuse(self, connection: socket.socket) -> None:
         with suppress(OSError):
-            connection.recv(_PEEKED)  # a request that stays unread would turn the answer into a reset
+            connection.recv(
+                _PEEKED, socket.MSG_DONTWAIT
+            )  # a request that stays unread would turn the answer into a reset
         with suppress(OSError):
-            connection.send(_NO_FILES)
+            connection.send(_NO_FILES, socket.MSG_DONTWAIT)
         connection.close()
         self._refused += 1
         now = self._loop.time()
@@ -145,20 +151,22 @@ class Acceptor:
         self._loop.remove_reader(self._listener)
         self._resume = self._loop.call_later(_PAUSE, self._loop.add_reader, self._listener, self._accept)
 
-    def _look(self, connection: socket.socket) -> None:
+    def _look(self, connection: socket.socket, client: Any) -> None:
         request = _peek(connection)
         if not request:  # nothing to do but to wait for it
-            self._open(connection)
+            self._open(connection, client)
             return
         returning = b"last-event-id:" in request.lower() or b"lastEventId=" in request
         kind = Turn.RETURNING_CONNECTION if returning else Turn.CONNECTION
-        self._turns.take(kind, partial(self._open, connection))
+        self._turns.take(kind, partial(self._open, connection, client))
 
-    def _open(self, connection: socket.socket) -> None:
+    def _open(self, connection: socket.socket, client: Any) -> None:
         if self._closed:
             connection.close()
             return
-        self._advance(self._loop.connect_accepted_socket(self._protocol, connection), connection)
+        connection.setblocking(False)
+        protocol = partial(self._protocol, client, self._server)
+        self._advance(self._loop.connect_accepted_socket(protocol, connection), connection)
 
     def _advance(self, opening: Coroutine[Any, Any, object], connection: socket.socket, *_: object) -> None:
         """Runs the opening of a connection up to its next wait, of which there is one: a task for it would cost more
@@ -176,7 +184,7 @@ class Acceptor:
 def _peek(connection: socket.socket) -> bytes:
     """What the client has sent so far."""
     try:
-        return connection.recv(_PEEKED, socket.MSG_PEEK)
+        return connection.recv(_PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except OSError:
         return b""
 

@@ -102,7 +102,7 @@ class Protocol(asyncio.Protocol):
 
     `header_timeout`: seconds for a complete head, however it trickles in. `proxies`: whose `X-Forwarded-*` is believed;
     None where uvicorn's own middleware sees to it. `bounded`: the listening socket has the options that bound a stream
-    (outlet.py), which its connections inherit.
+    (outlet.py), which its connections inherit. `client` and `server`: their addresses, where they are known already.
     """
 
     __slots__ = (
@@ -152,6 +152,8 @@ class Protocol(asyncio.Protocol):
         header_timeout: float = 10.0,
         proxies: TrustedProxies | None = None,
         bounded: bool = False,
+        client: Any = None,
+        server: Any = None,
     ) -> None:
         self.service: Service = service_of(
             config, server_state, app_state, _loop, header_timeout=header_timeout, proxies=proxies
@@ -160,6 +162,8 @@ class Protocol(asyncio.Protocol):
         self.write_paused = False
         self.lost = False
         self._bounded = bounded
+        self._client = client
+        self._server = server
         self._writable: asyncio.Event | None = None  # made for the first one that waits
         self._pending: list[bytes] | None = None  # what goes out together
         self._pending_bytes = 0
@@ -192,8 +196,8 @@ class Protocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         info = transport.get_extra_info
-        self._client = _address(info("peername"))
-        self._server = _address(info("sockname"))
+        self._client = _address(self._client or info("peername"))
+        self._server = _address(self._server or info("sockname"))
         self._scheme = "https" if info("sslcontext") else "http"
         self.service.connections.add(self)
         self.service.heads.start(self)

@@ -191,10 +191,14 @@ class Server(uvicorn.Server):
             self.force_exit = True
         super().handle_exit(sig, frame)
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self, client: Any, server: Any) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class
         protocol: asyncio.Protocol = make(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            client=client,
+            server=server,
         )
         return protocol
 
