@@ -8,7 +8,7 @@ module of its own (`authentication`, `hosts`, `origins`, `body`) that raises `Pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
 from fastapi import FastAPI
@@ -165,9 +165,10 @@ class Gate:
         return response
 
     def count(self, scope: Scope, kind: str, status: int) -> None:
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+        method = scope["method"]
         route = scope.get("route")
-        self._requests.add(method, "none" if route is None else getattr(route, "path", "none"), str(status))
+        path = "none" if route is None else getattr(route, "path", "none")
+        self._requests.add(method if method in _METHODS else "other", path, str(status))
         identity: Identity | None = scope.get(IDENTITY)
         if identity is not None and (identity.user is not None or identity.is_admin):
             self._identifications.add(identity.way, "known")
@@ -203,10 +204,10 @@ class _Exchange(PassesBodies):
         self.revoked = False
         self.started = False
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             message = self._complete(message)
-        await self.passed_to(message)
+        return self.passed_to(message)
 
     async def send_again(self, message: Message) -> None:
         """For the response that replaces one that was not started after all."""

@@ -42,13 +42,15 @@ class StreamRequest:
         if is_cross_site_navigation(request):
             raise Problem(403, _NO_LINK)
         count_connect(request)
-        unknown = None
-        try:
-            position = last_event_id(request)
-        except InvalidCursor:
-            if not any_id:
-                raise
-            position, unknown = None, UnknownId(_ids_of(request)[0])
+        scope = request.scope
+        position = unknown = None
+        if scope["query_string"] or b"last-event-id" in headers_of(scope):  # most clients are new
+            try:
+                position = last_event_id(request)
+            except InvalidCursor:
+                if not any_id:
+                    raise
+                unknown = UnknownId(_ids_of(request)[0])
         return cls(position, principal or principal_of(request), unknown)
 
     def reserve(self, hub: Hub) -> None:

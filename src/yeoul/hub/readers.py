@@ -121,6 +121,8 @@ class Readers:
     async def _position(self, topics: Sequence[Topic], options: SubscribeOptions) -> Position:
         broker, newest = self._host.broker, options.newest
         journals = [topic.journal for topic in topics]
+        if options.after is None and newest == 0:
+            return Position(journals, broker.head)  # as `of_new_reader` finds, for most readers
         counts = [newest if isinstance(newest, int) else newest.get(topic.name, 0) for topic in topics]
         if options.after is None:
             return Position.of_new_reader(journals, counts, broker.head)

@@ -316,7 +316,8 @@ class Subscription:
         """Begins to write to the outlet: the opening events, a gap if not all that it asked for is given, then the
         rest."""
         if outlet.chunked:
-            self._kind = self._kind._replace(encoding=self._kind.encoding.in_chunks())
+            topics, encoding, until_final, internal = self._kind
+            self._kind = ReaderKind(topics, encoding.in_chunks(), until_final, internal)
         if self.closed:
             # It was ended while this response was being begun.
             outlet.finish(self.encoding.wrap(self._farewell(self._ending or DRAIN)))
@@ -457,6 +458,9 @@ class Subscription:
             return
         if self._position is None:
             self._position = Position([topic.journal for topic in self.topics], self._offset)
+        if not first and self._position.current:
+            self._join(self._position)
+            return
         missing = self._position.missing()
         if not missing:
             self._next_slice(self._position, first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ..observe import logger
 from .reasons import EndReason
@@ -55,12 +55,15 @@ class Watchers:
         if not self._by_topic and not self._by_kind:
             return
         for topic in reader.topics:
-            for watcher in self._of(topic.name):
-                try:
-                    watcher(topic.name, reader, reason)
-                except Exception:
-                    # It must not keep a reader from joining, or what the reader held from being given back.
-                    logger.exception("a watcher of topic %r raised an exception", topic.name)
+            name = topic.name
+            exact = self._by_topic.get(name)
+            if exact is not None:
+                _call(exact, name, reader, reason)
+            if self._by_kind:
+                kind, _, below = name.partition("/")
+                watcher = self._by_kind.get(kind) if below else None
+                if watcher is not None:
+                    _call(watcher, name, reader, reason)
 
     def notify_progress(self, reader: Subscription) -> None:
         if self._progress:
@@ -69,15 +72,6 @@ class Watchers:
                 if moved is not None:
                     moved()
 
-    def _of(self, topic: str) -> Iterator[Watcher]:
-        exact = self._by_topic.get(topic)
-        if exact is not None:
-            yield exact
-        if self._by_kind:
-            kind, _, below = topic.partition("/")
-            if below and kind in self._by_kind:
-                yield self._by_kind[kind]
-
     def _table(self, name: str) -> tuple[dict[str, Watcher], str]:
         kind = name.removesuffix(_BELOW)
         if kind == name:
@@ -85,3 +79,11 @@ class Watchers:
         if "/" in kind:
             raise ValueError(f"{name!r} cannot be watched: watch a topic, or all below its first part, as in 'chat/*'")
         return self._by_kind, kind
+
+
+def _call(watcher: Watcher, topic: str, reader: Subscription, reason: EndReason | None) -> None:
+    try:
+        watcher(topic, reader, reason)
+    except Exception:
+        # It must not keep a reader from joining, or what the reader held from being given back.
+        logger.exception("a watcher of topic %r raised an exception", topic)

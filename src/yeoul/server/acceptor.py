@@ -21,6 +21,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from ..addresses import parse_address
 from ..observe import logger
 from .exchange import refusal
 from .turns import Turn, turns_of
@@ -71,8 +72,9 @@ class Acceptor:
         self._refused = 0  # since the last log line
         self._logged = float("-inf")
         server = listener.getsockname()
-        # On all addresses each connection has a server address of its own, which the protocol asks for.
-        self._server = server if isinstance(server, tuple) and server[0] not in ("0.0.0.0", "::") else None
+        address = parse_address(server[0])
+        # Listening on all addresses, each connection has one of its own, which the protocol asks for.
+        self._server = None if address is None or address.is_unspecified else server
         listener.setblocking(False)
         loop.add_reader(listener, self._accept)
 

@@ -71,6 +71,15 @@ class Position:
         offset = after.offset if lost is None and isinstance(after, Cursor) else 0
         return cls(journals, offset, floors, lost)
 
+    @property
+    def current(self) -> bool:
+        """Whether the reader has all that there is, as most new ones do."""
+        offset, floors = self.offset, self._floors
+        for index, journal in enumerate(self.journals):
+            if journal.last > offset and (floors is None or journal.last > floors[index]):
+                return False
+        return self.lost is None
+
     def known(self) -> Iterator[tuple[Journal, int]]:
         """Each journal, and the offset up to which the reader has it, did not ask for it, or knows that it is lost."""
         offset = self.offset
