@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -104,7 +105,7 @@ async def test_a_post_is_answered_like_a_get(port: int, body: dict[str, Any]) ->
     assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     assert answer.text.count("event: sources\n") == 1
     assert f'data: {{"content": "{TOKENS[0]}"}}' in answer.text
-    assert answer.text.endswith('data: {"done": true}\n\n')
+    assert re.search(r'\n\ndata: {"done": true}\nid: \S+\n\n\Z', answer.text)
 
 
 async def test_the_first_stage_comes_while_the_search_still_runs(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +260,7 @@ async def test_what_is_in_no_document_is_said_in_the_questions_language_without_
     assert answer.status == 200
     assert 'event: sources\ndata: {"sources": []}\n' in answer.text
     assert words in answer.text
-    assert answer.text.endswith('data: {"done": true}\n\n')
+    assert re.search(r'\n\ndata: {"done": true}\nid: \S+\n\n\Z', answer.text)
     assert upstream.requests == []
 
 
