@@ -32,8 +32,10 @@ _START, _END = "relay.start", "relay.end"
 _LAST = "relay.last."
 _RESERVED = ("stream.", "relay.")
 
-# Events of one publish: one read of the upstream's socket may bring thousands of tiny ones.
+# Of one publish, since one read of the upstream's socket may bring thousands of tiny events or a few huge ones: events,
+# and the part of the bytes that may be unread. A publish as large as the journal would push out its own beginning.
 _BATCH = 128
+_BATCH_PART = 8
 # What a frame counts for beside its text: the cursor and the names of the fields.
 _FRAME = 128
 # How long, after its end marker, the upstream may take to end its answer, in seconds: then its connection is used
@@ -88,6 +90,7 @@ class Relay(Job):
         self._begun = False  # the upstream has begun to stream
         self._complete = False  # its end marker has come
         self._pace = Pace(max_unread)
+        self._batch_bytes = max_unread // _BATCH_PART
         self._moved = asyncio.Event()
         self._head = asyncio.Event()
 
@@ -203,7 +206,7 @@ class Relay(Job):
             copy = _copy_of(self._clean(event.type), self._clean(event.data))
             over = any(marker.matches(event) for marker in self.route.upstream.end)
             copies.append(_as_last(copy) if over else copy)
-            if over or len(copies) == _BATCH:
+            if over or len(copies) == _BATCH or size >= self._batch_bytes:
                 await self._publish(copies, size)
                 copies, size = [], 0
             if over:
