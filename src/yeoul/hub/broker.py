@@ -40,6 +40,11 @@ class Broker(Protocol):
     """
 
     @property
+    def shared(self) -> bool:
+        """Whether processes that are given the same settings have the same data."""
+        ...
+
+    @property
     def epoch(self) -> str:
         """Drawn when the data was created: cursors of another epoch mean nothing here."""
         ...

@@ -6,15 +6,14 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
 
 from ..observe import logger
 from .reasons import EndReason
 from .subscription import Subscription
 
-__all__ = ["BeforeClose", "Farewell", "before_signals", "first_of", "run_all", "server_exiting"]
+__all__ = ["BeforeClose", "Farewell", "before_signals", "first_of", "run_all"]
 
 
 @contextmanager
@@ -50,7 +49,8 @@ def before_signals(
         signal.raise_signal(number)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(end, number)
+        with suppress(RuntimeError):  # the loop may have ended
+            loop.call_soon_threadsafe(end, number)
         handler = previous[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)
@@ -65,23 +65,6 @@ def before_signals(
         for number, handler in previous.items():
             if signal.getsignal(number) is handle:
                 signal.signal(number, handler)
-
-
-def server_exiting() -> Callable[[], bool] | None:
-    """Says whether the server that runs this process has begun to shut down; None where no such server is found.
-
-    uvicorn, and gunicorn's workers of it, may begin without a signal: `limit_max_requests`, `should_exit`. They tell
-    nothing to the application, and wait for open responses; but their handler of SIGTERM is a method of the server.
-    """
-    server: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    if not hasattr(server, "should_exit"):
-        return None
-
-    def exiting() -> bool:
-        limit = getattr(server, "limit_max_requests", None)
-        return bool(server.should_exit or (limit is not None and server.server_state.total_requests >= limit))
-
-    return exiting
 
 
 # What is awaited between the two farewells: to endless streams, and to those that end by themselves.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 from ..errors import EventTooLarge, HubClosed
 from ..observe import HubStats, logger
@@ -12,11 +12,13 @@ from ..sse import Event
 from ..stream import Cursor, Frame
 from .broker import Broker
 from .delivery import Delivery
-from .drain import BeforeClose, Farewell, before_signals, first_of, run_all, server_exiting
+from .drain import BeforeClose, Farewell, before_signals, first_of, run_all
 from .limits import ConnectionLimits, Principal, Reservation
 from .memory import MemoryBroker
+from .other_workers import OtherWorkers
 from .readers import Readers
 from .reasons import CONNECTION_RESET, DRAIN, LOOP_GONE, EndReason
+from .running_server import RunningServer, find_server
 from .subscription import SubscribeOptions, Subscription
 from .timer import TimerWheel
 from .topic import Topic, TopicHold, Topics, check_topic
@@ -45,8 +47,16 @@ _DEFAULT_OPTIONS = SubscribeOptions()
 
 _UNMANAGED = (
     "this hub is used without its lifespan: pass FastAPI(lifespan=hub.lifespan), in the application that the server "
-    "runs; without it, streams notice a shutdown about a second late"
+    "runs, not only in one that is mounted in it"
 )
+
+_SEVERAL_WORKERS = (
+    "several worker processes serve the same socket, each with a hub in its own memory: an event reaches only the "
+    "readers of the worker that it was published in. Run one worker, or use a broker that the workers share"
+)
+
+# Seconds for which a worker that ends and the one that follows it may serve the same socket.
+_HANDOVER = 5.0
 
 # Publishes after which the event loop gets its turn: one that never waits for anything else would keep it for itself.
 _UNBROKEN = 128
@@ -131,7 +141,10 @@ class Hub:
         self._checks: dict[Callable[[object], None], None] = {}
         self._closing: asyncio.Future[None] | None = None
         self._managed = False  # whether `async with`, and so `lifespan`, closes it
-        self._server_exiting: Callable[[], bool] | None = None
+        self._looked_for_server = False
+        self._server: RunningServer | None = None
+        self._others: OtherWorkers | None = None
+        self._signals = ExitStack()  # where no lifespan listens for them
 
     # What it is.
 
@@ -214,9 +227,8 @@ class Hub:
         await self.open()
         if self.draining:
             raise HubClosed("this server is shutting down: connect again, another one will answer")
-        if not self._managed and self._server_exiting is not None:
-            self._managed = True  # said once
-            logger.warning(_UNMANAGED)
+        if not self._looked_for_server and not options.internal:
+            self._look_for_server()
         return await self._readers.open(topics, options)
 
     async def hold(self, topic: str) -> TopicHold:
@@ -365,6 +377,7 @@ class Hub:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._let_go_of_server()
         if self._loop is not None:
             await self.broker.close()
 
@@ -382,13 +395,32 @@ class Hub:
             self._delivery.stop()
         self._delivery = Delivery(loop, self.wheel, self.stats, heartbeat=self.heartbeat)
         self._hurry = asyncio.Event()
-        self._server_exiting = server_exiting()
+        self._let_go_of_server()
         self.wheel.start(loop)
         if old is not None:
             self._tasks.clear()
             self._call_on_reopen()
             self._readers.end_all(LOOP_GONE)
             self._topics.reset()
+
+    def _look_for_server(self) -> None:
+        """With the first stream: by then the server has its sockets."""
+        self._looked_for_server = True
+        self._server = server = find_server(self.loop)
+        if server is None:
+            return
+        if server.socket_id is not None and not self.broker.shared:
+            self._others = OtherWorkers(server.socket_id, handover=_HANDOVER)
+        if not self._managed:
+            logger.warning(_UNMANAGED)
+            self._signals.enter_context(before_signals(self.loop, self.close, self.hurry))
+
+    def _let_go_of_server(self) -> None:
+        self._looked_for_server, self._server = False, None
+        self._signals.close()
+        if self._others is not None:
+            self._others.close()
+            self._others = None
 
     def _call_on_reopen(self) -> None:
         for callback in self._on_reopen:
@@ -418,8 +450,10 @@ class Hub:
         now = self.loop.time()
         if now - self._swept >= 1.0:
             self._swept = now
-            if self._closing is None and self._server_exiting is not None and self._server_exiting():
-                self._begin_close()  # the server has begun to shut down without a signal that reached this hub
+            if self._server is not None and self._server.is_exiting():
+                self._begin_close()  # without a signal that reached this hub
+            if self._others is not None and self._others.found():
+                logger.warning(_SEVERAL_WORKERS)
             try:
                 self.broker.sweep()
             except Exception:

@@ -30,6 +30,8 @@ class MemoryBroker:
     with a new epoch and without events, so that a position of one process is answered by a gap in another.
     """
 
+    shared = False
+
     def __init__(
         self,
         retention: Callable[[str], Retention] = DEFAULT_RETENTIONS,
