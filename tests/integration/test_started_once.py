@@ -18,6 +18,7 @@ from support.settings import make_settings
 from support.tokens import bearer, demo_token
 from support.upstream import TOKENS, Answer, Refusal, Upstream, stall
 from yeoul.app import create_app
+from yeoul.asgi.resume import Completions
 
 TEXT = "".join(TOKENS)
 RECIPE = {"ingredients": ["양파"]}
@@ -265,7 +266,7 @@ async def test_a_person_who_asks_again_gets_a_new_answer(
 
 @one_outlet
 async def test_a_library_that_opens_a_new_stream_after_the_end_starts_no_new_answer(
-    port: int, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    port: int, upstream: Upstream
 ) -> None:
     async def opened(last_event_id: str = "", path: str = "/sse/chat?message=hi") -> RawStream:
         stream = await open_stream(port, path, last_event_id=last_event_id)
@@ -278,6 +279,25 @@ async def test_a_library_that_opens_a_new_stream_after_the_end_starts_no_new_ans
     assert [(await opened()).status for _ in range(3)] == [204] * 3
     other = await opened(path="/sse/chat?message=hi&again=1")
     assert (other.status, len(upstream.requests)) == (200, 2)
+
+
+@one_outlet
+async def test_a_moment_after_the_end_the_same_question_is_a_new_one_again(
+    port: int, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Completions, "WINDOW", 0.2)
+    stream = await open_stream(port, "/sse/chat?message=hi")
+    await whole(stream)
+    assert (
+        await whole(await open_stream(port, "/sse/chat?message=hi", last_event_id=stream.last_event_id))
+    ).status == 204
+
+    # As a person does who reloads the page, and tries again while nothing comes.
+    async def answered() -> bool:
+        return (await whole(await open_stream(port, "/sse/chat?message=hi"))).status == 200
+
+    await eventually(answered)
+    assert len(upstream.requests) == 2
 
 
 @one_outlet

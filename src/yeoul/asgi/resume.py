@@ -5,8 +5,8 @@ A request is recognised by what it brings:
 - a `Last-Event-ID` that names the job: its stream goes on. Such a request never starts anything.
 - an `Idempotency-Key`: the job that the same key has started, whether or not it has ended.
 - neither, and a GET: the running job of the same request, where the reader of that was lost before it can have had an
-  `id:`; and no job for a moment after the same request was told that its stream is complete (some libraries open a new
-  stream whenever one ends).
+  `id:`; and no job for five seconds after the same request was told that its stream is complete (some libraries open a
+  new stream whenever one ends).
 - all other requests start a job, if a person or a program asked for it: browsers and link previews fetch addresses on
   their own, and jobs cost money.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
@@ -35,7 +36,7 @@ from .origins import require_deliberate
 from .rates import count_connect
 from .stream_request import StreamRequest
 
-__all__ = ["JobRoute", "find_job", "finite_stream", "resume_or_start", "start_once"]
+__all__ = ["Completions", "JobRoute", "find_job", "finite_stream", "resume_or_start", "start_once"]
 
 _J = TypeVar("_J", bound=Job)
 
@@ -88,7 +89,8 @@ async def resume_or_start(route: JobRoute[_J], request: Request) -> Response:
                 response.headers[REPLAYED] = "true"
             return response
         same = _fingerprint(request)
-        if same is not None and _Completions.of(route.jobs.hub).is_recent(same):
+        hub = route.jobs.hub
+        if same is not None and Completions.of(hub).repeats(same, hub.loop.time()):
             return complete(request)
         abandoned = route.jobs.find_abandoned(same) if same is not None else None
         job = await _start(route, request, opened, same) if abandoned is None else abandoned
@@ -157,13 +159,14 @@ def _resume(route: JobRoute[_J], request: Request, opened: StreamRequest, positi
     if position.final:
         same = _fingerprint(request)
         if same is not None:
-            _Completions.of(route.jobs.hub).note(same)
+            hub = route.jobs.hub
+            Completions.of(hub).note(same, hub.loop.time())
         if job is None:
             return complete(request)
     if job is not None:
         return route.stream(job, opened)
-    # The server was restarted, or the job is no longer kept. To start it again would cost money that nobody has
-    # agreed to, and to send nothing would let the reader wait.
+    # The server was restarted, or the job is no longer kept. To start it again would cost money without being
+    # asked for, and to send nothing would let the reader wait.
     return finite_stream(route.lost(), position.work)
 
 
@@ -213,48 +216,61 @@ def _fingerprint(request: Request) -> str | None:
     return repr((*who, request.url.path, request.url.query))
 
 
-class _Completions:
+class Completions:
     """Requests that were answered with "this stream is complete" a moment ago.
 
-    `EventSource` stops then. Some libraries open a new one instead, which would start the same work again and again:
-    htmx after 0.5 s, 1 s, 2 s and so on, others within 3 s. For that long the new request is answered like the last.
+    `EventSource` stops then. Some libraries open a new one instead, which would start the same job again and again. So
+    the same request is answered in the same way for `WINDOW` seconds. htmx tries again after 0.5 s, 1 s, 2 s and so on:
+    whatever comes in pauses that double each time comes from a timer, and not from a person who asks again.
     """
 
-    _FIRST = 4.0  # seconds
-    _LONGEST = 200.0
-    _GROWTH = 3.0  # a client that doubles its wait comes within this many times the last one
+    WINDOW = 5.0
+    _DOUBLE = (1.6, 2.4)  # what counts as twice the last pause
     _MOST = 10_000
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        # When each was answered last, and for how long that holds; the oldest first.
-        self._recent: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, _Completion] = OrderedDict()  # the last answered at the end
 
     @classmethod
-    def of(cls, hub: Hub) -> _Completions:
+    def of(cls, hub: Hub) -> Completions:
         found = hub.components.get(cls)
         if not isinstance(found, cls):
-            found = hub.components[cls] = cls(hub)
+            found = hub.components[cls] = cls()
         return found
 
-    def note(self, fingerprint: str) -> None:
-        self._set(_digest(fingerprint), self._FIRST)
-
-    def is_recent(self, fingerprint: str) -> bool:
+    def note(self, fingerprint: str, now: float) -> None:
+        """The request's stream was found complete at `now` (seconds, of a clock that does not go back)."""
         digest = _digest(fingerprint)
-        at, holds = self._recent.get(digest, (0.0, 0.0))
-        gap = self._hub.loop.time() - at
-        if gap >= holds:
-            self._recent.pop(digest, None)
+        self._known[digest] = _Completion(now, now)
+        self._known.move_to_end(digest)
+        while len(self._known) > self._MOST:
+            self._known.popitem(last=False)
+
+    def repeats(self, fingerprint: str, now: float) -> bool:
+        """Whether the request, which names no stream, is answered like the last one. False: it is a new question."""
+        digest = _digest(fingerprint)
+        known = self._known.get(digest)
+        if known is None:
             return False
-        self._set(digest, min(self._LONGEST, max(self._FIRST, self._GROWTH * gap)))
+        pause = now - known.last
+        doubles = self._DOUBLE[0] * known.pause <= pause <= self._DOUBLE[1] * known.pause
+        if now - known.since >= self.WINDOW and not (doubles and known.doubles):
+            del self._known[digest]
+            return False
+        known.last, known.pause, known.doubles = now, pause, doubles
+        self._known.move_to_end(digest)
         return True
 
-    def _set(self, digest: bytes, holds: float) -> None:
-        self._recent[digest] = (self._hub.loop.time(), holds)
-        self._recent.move_to_end(digest)
-        while len(self._recent) > self._MOST:
-            self._recent.popitem(last=False)
+
+@dataclass(slots=True)
+class _Completion:
+    """`since`: when the stream was found complete. `last`: when the same was answered last, `pause` seconds after the
+    time before. `doubles`: whether that was about twice as long as the pause before it."""
+
+    since: float
+    last: float
+    pause: float = 0.0
+    doubles: bool = False
 
 
 def _digest(fingerprint: str) -> bytes:

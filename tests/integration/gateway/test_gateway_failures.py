@@ -277,6 +277,13 @@ async def test_a_client_of_a_relay_may_ask_for_a_named_last_event(port: int, ups
         stream = await reading(port, path)
         assert (stream.events[-1].type, json.loads(stream.data[-1])) == ("stream.end", {"state": state})
         assert [(event.id or "").endswith(".end") for event in stream.events].count(True) == 1
+        # Another server, which knows nothing of it.
+        routes = [route(upstream, "/relay"), route(upstream, "/told")]
+        async with serving(create_app(make_settings(routes=routes))) as other:
+            again = await open_stream(other, path, last_event_id=stream.last_event_id)
+            assert again.status == 204
+            again.cut()
+    assert len(upstream.requests) == 3
 
 
 # --- what upstreams get wrong, and is read all the same
