@@ -201,6 +201,8 @@ def test_a_reason_with_every_chunk_is_proven_only_by_done_or_a_clean_end() -> No
     assert isinstance(end(chat(), *every, chunk(reason="stop"), clean=False, broken=True), UpstreamCut)
     assert end(chat(), *every, DONE, clean=False, broken=True) == Finish("stop")
     assert end(chat(), *every, clean=True) == Finish("stop")
+    assert isinstance(end(chat(), chunk("a", "stop"), chunk("", "stop"), clean=False, broken=True), UpstreamCut)
+    assert end(chat(), chunk("a", "stop"), chunk("", "stop"), DONE, clean=False, broken=True) == Finish("stop")
 
 
 def test_a_reason_that_is_followed_by_more_is_forgotten() -> None:
@@ -289,6 +291,16 @@ CHAT_ERRORS: list[tuple[Event, str]] = [
         Event('{"choices": [{"delta": {}, "finish_reason": "error", "error": {"message": "x"}}]}'),
         "its finish reason was 'error': x",
     ),
+    (Event('{"choices": [{"delta": {}, "error": {"message": "x"}}]}'), "x"),
+    (Event('{"choices": [{"delta": {}, "finish_reason": "stop", "error": {"message": "x"}}]}'), "x"),
+    (Event('{"errors": [{"message": "x"}]}'), "x"),
+    (Event('{"message": "x"}'), "x"),
+    (Event('{"message": "x", "success": false}'), "x"),
+    (Event("it broke", "exception"), "it broke"),
+    (Event('{"message": "x"}', "stream.failed"), "x"),
+    (Event(chunk(reason="ERROR")), "its finish reason was 'ERROR'"),
+    (Event(chunk(reason="network_error")), "its finish reason was 'network_error'"),
+    (Event(chunk(reason="MALFORMED_FUNCTION_CALL")), "its finish reason was 'MALFORMED_FUNCTION_CALL'"),
 ]
 
 
@@ -325,6 +337,16 @@ def test_errors_beside_the_format_are_recognised(line: bytes, said: str) -> None
         with pytest.raises(UpstreamError) as caught:
             parser.feed_ignored([b"progress: 5", line])
         assert caught.value.detail == said
+
+
+@pytest.mark.parametrize("indent", [0, 2])
+def test_an_error_on_several_lines_beside_the_format_is_recognised(indent: int) -> None:
+    parser = chat()
+    *before, last = json.dumps({"error": {"message": "x"}}, indent=indent).encode().splitlines()
+    parser.feed_ignored([b"{", b"progress: 5", *before])
+    with pytest.raises(UpstreamError) as caught:
+        parser.feed_ignored([last])
+    assert caught.value.detail == "x"
 
 
 def test_other_lines_beside_the_format_are_no_error() -> None:

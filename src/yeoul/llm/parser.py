@@ -5,8 +5,8 @@ An answer is done only where the upstream proved it:
 - A chunk with a `finish_reason` and no text proves the end. A connection that is lost later loses nothing.
 - A chunk that has the member `finish_reason`, even as null, promises a reason: `[DONE]` without one is then no proof.
   Where no chunk has the member, `[DONE]` proves the end, unless the body breaks off after it.
-- A reason with text, or with text after it, is provisional: some servers send one with every chunk. Then `[DONE]` or a
-  clean end of the body must follow.
+- A reason with text, or with text after it, is provisional, and so are those that follow: some servers send one with
+  every chunk. Then `[DONE]` or a clean end of the body must follow.
 - An answer without text, tool call or reason is never done.
 
 What is not needed is not checked, because servers that imitate OpenAI leave out fields, send null or another type, and
@@ -57,10 +57,16 @@ _REASONS: Mapping[str, str | None] = {
     "tool_use": "tool_calls",
 }
 
-# Reasons that say that the answer was not finished.
-_FAILED_REASONS = frozenset(
-    {"abort", "aborted", "cancelled", "canceled", "error", "failed", "insufficient_system_resource", "timeout"}
+# What reasons contain that say that the answer was not finished.
+_FAILED_REASON = re.compile(
+    r"abort|cancel|error|exception|fail|insufficient|interrupt|malformed|time_?out", re.IGNORECASE
 )
+
+# Names of events that report an error.
+_ERROR_EVENT = re.compile(r"error|exception|fail", re.IGNORECASE)
+
+# The members of an object that reports an error and has nothing else.
+_ERROR_MEMBERS = frozenset({"message", "param", "request_id", "requestId", "timestamp"})
 
 # What codes and types of errors contain that the same request meets again.
 _PERMANENT = re.compile(r"invalid|context_length|quota|billing|policy|content_filter|not_found|auth|permission")
@@ -68,6 +74,9 @@ _PERMANENT = re.compile(r"invalid|context_length|quota|billing|policy|content_fi
 # Members of a delta that are known; a text in any other is one that cannot be read.
 _KNOWN_DELTA = frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call", "annotations"})
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text", "reasoning_details", "thinking")
+
+# JSON beside the format that is looked at, in characters: enough for an error, on several lines too.
+_MAX_IGNORED = 8_192
 
 # Output items of a response that are kept where their text has not come as deltas.
 _MAX_ITEMS = 100
@@ -98,6 +107,7 @@ class AnswerParser(ABC):
         self._calls_tools = False
         self._half = ""  # the first half of a surrogate pair, whose second half may begin the next text
         self._unread = ""  # the first thing that could not be read, and did not have to be
+        self._ignored = ""  # lines that may be the beginning of a JSON object
 
     @abstractmethod
     def feed(self, event: Event) -> str:
@@ -110,15 +120,29 @@ class AnswerParser(ABC):
     def feed_ignored(self, lines: Sequence[bytes]) -> None:
         """Lines that are not in the format of an event stream. Raises UpstreamError where one reports an error."""
         for line in [] if self.proven else lines:
-            text = line.decode(errors="replace").strip()
+            text = line.decode(errors="replace").rstrip()
             field, _, value = text.partition(":")
-            bare = _loads(text)
-            if isinstance(bare, dict) and (bare.get("error") or bare.get("detail")):
+            bare = self._ignored_object(text)
+            if bare is not None and _error_in(bare, None) is not None:
                 raise self._reported(bare)
             if field.strip().lower() == "error":
                 parsed = _loads(value)
                 raise self._reported(value.strip() if parsed is None else parsed)
             self._skip(text)
+
+    def _ignored_object(self, line: str) -> dict[str, Any] | None:
+        """The JSON object that this line is, or ends."""
+        if line.startswith("{"):
+            self._ignored = line
+        elif self._ignored:
+            self._ignored += f"\n{line}"
+        if len(self._ignored) > _MAX_IGNORED:
+            self._ignored = ""
+        value = _loads(self._ignored) if line.endswith("}") else None
+        if not isinstance(value, dict):
+            return None
+        self._ignored = ""
+        return value
 
     def feed_unterminated(self, event: Event) -> str:
         """As `feed`, of an event that no blank line ended before the end of the body: it counts where it is whole."""
@@ -152,7 +176,7 @@ class AnswerParser(ABC):
         """The event's JSON object, None where there is nothing to read in it."""
         data = event.data.strip()
         value = _loads(data) if data else None
-        if event.type == "error" and data:
+        if data and _ERROR_EVENT.search(event.type):
             if self.proven:
                 return None
             raise self._reported(data if value is None else value)
@@ -235,6 +259,7 @@ class ChatParser(AnswerParser):
         super().__init__(name, readable)
         self._promised = False  # a chunk had the member `finish_reason`
         self._repeats = False  # a reason was followed by more of the answer
+        self._together = False  # a reason came with a part of the answer
         self._thought = False
         self._garbage: UpstreamGarbage | None = None  # after the first reason
         self._usual = True  # nothing has come that the usual chunk would have to be put together with
@@ -268,7 +293,7 @@ class ChatParser(AnswerParser):
             return Finish(reason, self._usage)
         if reason is not None:
             raise self._cut(
-                "the connection was lost, and its finish reasons were provisional: more text had followed them"
+                "the connection was lost, and its finish reasons were provisional: they came with text or before it"
             )
         if not self.over:
             raise self._cut("neither a finish reason nor an end marker came")
@@ -317,10 +342,12 @@ class ChatParser(AnswerParser):
 
     def _read_choice(self, choice: dict[str, Any]) -> str:
         reason = _reason_of(choice.get("finish_reason"))
-        if reason in _FAILED_REASONS:
+        if reason is not None and _FAILED_REASON.search(reason):
             if not self.proven:
                 raise self._failed(reason, choice)
             reason = None
+        elif choice.get("error") and not self.proven:
+            raise self._reported(choice["error"])
         self._promised = self._promised or "finish_reason" in choice
         text = self._text_in(choice, at_the_end=reason is not None)
         parts = [part for part in (choice.get("delta"), choice.get("message")) if isinstance(part, dict)]
@@ -340,8 +367,9 @@ class ChatParser(AnswerParser):
             self._skip(choice)
         if reason is not None:
             self._reason = reason
+            self._together = self._together or more
             begun = self._has_text or self._calls_tools or self._thought
-            self.proven = begun and not more and not self._repeats
+            self.proven = begun and not (self._repeats or self._together)
         return text
 
     def _text_in(self, choice: dict[str, Any], *, at_the_end: bool) -> str:
@@ -554,14 +582,19 @@ def _error_in(chunk: dict[str, Any], choice: object) -> object:
         return chunk
     if choice is not None or chunk.get("choices"):
         return None
-    if chunk.get("detail"):
-        return chunk
-    return chunk if isinstance(chunk.get("message"), str) and _has_bad_code(chunk) else None
+    errors = chunk.get("errors")
+    if chunk.get("detail") or errors:
+        return errors or chunk
+    said = chunk.get("message")
+    if not isinstance(said, str) or not said:
+        return None
+    return chunk if _has_bad_code(chunk) or chunk.keys() <= _ERROR_MEMBERS else None
 
 
 def _has_bad_code(chunk: dict[str, Any]) -> bool:
     codes = [chunk.get(name) for name in ("code", "statusCode", "status_code")]
-    bad = any(code not in (None, "", 0, 200, "0", "200", "ok", "success") for code in codes)
+    good = (None, "", 0, 200, "0", "200", "ok", "success")
+    bad = chunk.get("success") is False or any(code not in good for code in codes)
     status = chunk.get("status")
     return bad or (isinstance(status, int) and status >= 400)
 
