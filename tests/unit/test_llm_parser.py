@@ -472,8 +472,37 @@ def test_what_came_in_deltas_is_not_read_again_from_the_end() -> None:
     assert read(parser, delta, done, closed(output=[message(TEXT)])) == ["all of it"]
 
 
+PART = json.dumps({"type": "response.content_part.done", "part": TEXT})
+
+
+@pytest.mark.parametrize(
+    "rest", [[], [PART], [json.dumps({"type": "response.output_item.done", "item": message(TEXT)})]]
+)
+def test_a_part_is_read_once_whatever_comes_before_or_after_it(rest: list[str]) -> None:
+    texts = ["all of it"] * (1 + rest.count(PART))
+    assert read(responses(), PART, *rest, closed(output=[message(TEXT)])) == texts
+    delta = json.dumps({"type": "response.output_text.delta", "delta": "all of it"})
+    done = json.dumps({"type": "response.output_text.done", "text": "all of it"})
+    assert read(responses(), delta, done, PART, *rest, closed(output=[message(TEXT)])) == ["all of it"]
+
+
 def test_a_response_whose_text_cannot_be_read_is_not_done() -> None:
     assert isinstance(end(responses(), closed(output=[message({"type": "poem", "lines": ["a"]})])), UpstreamGarbage)
+    unknown, thought = (
+        json.dumps({"type": f"response.{kind}.delta", "delta": "a"}) for kind in ("text", "reasoning_text")
+    )
+    assert isinstance(end(responses(), unknown, closed()), UpstreamGarbage)
+    assert end(responses(), thought, closed()) == Finish("stop")
+
+
+def test_the_state_in_a_response_counts_more_than_the_name_of_its_event() -> None:
+    def completed(**response: Any) -> str:
+        return json.dumps({"type": "response.completed", "response": response})
+
+    cut = completed(status="incomplete", incomplete_details={"reason": "max_output_tokens"})
+    assert end(responses(), cut) == Finish("length")
+    for failed in (completed(status="failed"), completed(status="cancelled"), completed(error={"message": "bad"})):
+        assert type(end(responses(), failed)) is UpstreamError
 
 
 @pytest.mark.parametrize("data", [[DONE], [chunk("a"), DONE], ['{"type": "response.created"}'], []])
@@ -491,6 +520,7 @@ def test_what_does_not_end_a_response(data: Sequence[str]) -> None:
         (Event('{"detail": "bad"}'), "bad"),
         (Event('{"type": "response.failed", "response": {"error": {"code": "x", "message": "bad"}}}'), "bad"),
         (Event('{"type": "response.failed"}'), "it did not say what"),
+        (Event('{"type": "response.failed", "response": {"error": {"message": "bad"}}}', "response.failed"), "bad"),
         (Event('{"type": "response.cancelled"}'), "response.cancelled"),
         (Event('{"object": "response", "status": "in_progress"}'), "response.in_progress"),
     ],

@@ -62,8 +62,8 @@ _FAILED_REASON = re.compile(
     r"abort|cancel|error|exception|fail|insufficient|interrupt|malformed|time_?out", re.IGNORECASE
 )
 
-# Names of events that report an error.
-_ERROR_EVENT = re.compile(r"error|exception|fail", re.IGNORECASE)
+# Names of events that report an error. (`response.failed` is one of the format's own.)
+_ERROR_EVENT = re.compile(r"(?!response\.).*(error|exception|fail)", re.IGNORECASE)
 
 # The members of an object that reports an error and has nothing else.
 _ERROR_MEMBERS = frozenset({"message", "param", "request_id", "requestId", "timestamp"})
@@ -176,7 +176,7 @@ class AnswerParser(ABC):
         """The event's JSON object, None where there is nothing to read in it."""
         data = event.data.strip()
         value = _loads(data) if data else None
-        if data and _ERROR_EVENT.search(event.type):
+        if data and _ERROR_EVENT.match(event.type):
             if self.proven:
                 return None
             raise self._reported(data if value is None else value)
@@ -411,6 +411,12 @@ class _TextDelta(msgspec.Struct, gc=False):
 
 _text_delta = msgspec.json.Decoder(_TextDelta).decode
 
+# Pieces of something that is no text of the answer: thoughts, calls of tools, sound.
+_NO_TEXT = re.compile(r"reasoning|arguments|_call|\.mcp|audio|image|annotation")
+
+# What a response that is complete may say of its state.
+_COMPLETED = ("completed", "complete", "done", "in_progress", "")
+
 _INCOMPLETE_REASONS = {"max_output_tokens": "length", "max_tokens": "length", "content_filter": "content_filter"}
 
 # What the text of an item's part is called, by its type.
@@ -424,6 +430,7 @@ class ResponsesParser(AnswerParser):
         super().__init__(name, readable)
         self._delta_came = False  # since the last part that was done
         self._items: list[Any] = []  # that were done, until there is text
+        self._from_parts = False  # all text came in parts that were done
 
     def feed(self, event: Event) -> str:
         if not self._half and not self.over:
@@ -458,11 +465,14 @@ class ResponsesParser(AnswerParser):
             kind = named
         match kind:
             case "response.output_text.delta" | "response.refusal.delta":
-                return self._note_text(_text(value.get("delta")), delta=True)
+                return self._note_delta(_text(value.get("delta")))
             case "response.output_text.done":
                 return self._part_done(_text(value.get("text")))
             case "response.refusal.done":
                 return self._part_done(_text(value.get("refusal")))
+            case "response.content_part.done" if self._from_parts or not self._has_text:
+                self._from_parts = True
+                return self._note_text(_text_of_items([{"type": "message", "content": [value.get("part")]}])[0])
             case "response.output_item.done":
                 self._note_item(value.get("item"))
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
@@ -478,19 +488,31 @@ class ResponsesParser(AnswerParser):
                     raise self._reported(error)
                 self._skip(value)
             case _ if kind.endswith(".delta"):
-                self.alive = True  # reasoning, a tool's arguments
+                self._note_other(kind, value)
         return ""
 
-    def _note_text(self, text: str, *, delta: bool) -> str:
+    def _note_text(self, text: str) -> str:
         if text:
             self.alive = self._has_text = True
-            self._delta_came = self._delta_came or delta
         return text
+
+    def _note_delta(self, text: str) -> str:
+        if text:
+            self._delta_came, self._from_parts = True, False
+        return self._note_text(text)
 
     def _part_done(self, text: str) -> str:
         """A part's whole text: new only where it did not come in deltas."""
         came, self._delta_came = self._delta_came, False
-        return "" if came else self._note_text(text, delta=False)
+        if came or not text:
+            return ""
+        self._from_parts = False
+        return self._note_text(text)
+
+    def _note_other(self, kind: str, value: dict[str, Any]) -> None:
+        self.alive = True
+        if not _NO_TEXT.search(kind):
+            self._skip(value)
 
     def _note_item(self, item: object) -> None:
         self.alive = True
@@ -498,17 +520,21 @@ class ResponsesParser(AnswerParser):
             self._items.append(item)
 
     def _close(self, kind: str, response: dict[str, Any]) -> str:
-        if kind == "response.failed":
+        status = response.get("status")
+        if kind == "response.completed" and isinstance(status, str) and status not in _COMPLETED:
+            kind = f"response.{status}"
+        if kind == "response.failed" or response.get("error"):
             raise self._reported(response.get("error") or "it did not say what")
         if kind not in ("response.completed", "response.incomplete"):
             raise UpstreamError(f"{self._name} ended its answer without finishing it", detail=kind)
         items = response.get("output") or self._items
         text, unknown = ("", False) if self._has_text else _text_of_items(items)
-        self._note_text(text, delta=False)
+        self._note_text(text)
         if unknown and not self._has_text:
             self._skip(items)
-            raise self._unreadable()
         self._reason = self._reason_of(kind, response, items)
+        if self._unread and not self._has_text and self._reason == "stop":
+            raise self._unreadable()
         usage = response.get("usage")
         if isinstance(usage, dict) and usage:
             self._usage = _usage(usage, "input_tokens", "output_tokens")
