@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
+CLIENT := clients/ts
+CLIENT_READY := $(CLIENT)/node_modules/.ready
 
-.PHONY: run test check unit bench fuzz docs lock clean help
+.PHONY: run test check client unit bench fuzz docs lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,7 +15,7 @@ help: ## this list
 run: $(RUN_READY) ## serve on http://127.0.0.1:8000 (ARGS="--port 9000")
 	@exec $(BIN)/yeoul serve $(ARGS)
 
-test: check unit ## everything: style, types, layers, all tests
+test: check client unit ## everything: style, types, layers, all tests
 
 check: $(TEST_READY) ## style, types, layers
 	$(BIN)/ruff check .
@@ -21,8 +23,12 @@ check: $(TEST_READY) ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+client: $(CLIENT_READY) ## types and tests of the TypeScript client
+	npm run --silent --prefix $(CLIENT) check
+	npm run --silent --prefix $(CLIENT) test
+
 # Two at a time, since most of them wait; then those that measure or load the machine, one after the other.
-unit: $(TEST_READY) ## all tests (ARGS="-k name" for some)
+unit: $(TEST_READY) $(CLIENT_READY) ## all tests (ARGS="-k name" for some)
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
@@ -41,11 +47,11 @@ docs: $(TEST_READY) ## write docs/configuration.md and docs/reference.md from th
 	$(BIN)/python scripts/make_configuration.py
 	$(BIN)/python scripts/make_reference.py
 
-lock: ## write lock/*.txt anew with the newest versions that fit
+lock: ## write lock/*.txt and package-lock.json anew with the newest versions that fit
 	sh scripts/lock.sh
 
 clean: ## forget everything that was installed or built
-	rm -rf $(VENV) bench/out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENT)/node_modules $(CLIENT)/dist bench/out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(RUN_READY): lock/run.txt pyproject.toml scripts/install.sh
 	sh scripts/install.sh $(VENV) lock/run.txt
@@ -55,3 +61,7 @@ $(TEST_READY): lock/test.txt pyproject.toml scripts/install.sh scripts/system.sh
 	sh scripts/system.sh
 	sh scripts/install.sh $(VENV) lock/test.txt
 	@touch $@ $(RUN_READY)
+
+$(CLIENT_READY): $(CLIENT)/package-lock.json $(CLIENT)/package.json scripts/node.sh
+	sh scripts/node.sh $(CLIENT)
+	@touch $@

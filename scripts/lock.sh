@@ -1,5 +1,5 @@
 #!/bin/sh
-# Resolves pyproject.toml anew into lock/run.txt and lock/test.txt. Names versions only, never where they came from.
+# Resolves pyproject.toml anew into lock/run.txt and lock/test.txt, and the package-lock.json of the TypeScript client. Names versions only, never where they came from.
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -17,3 +17,5 @@ freeze lock/run.txt serve
 $pip install --quiet --upgrade pip
 $pip install --quiet --group test --group bench
 freeze lock/test.txt "test, check and measure"
+
+npm update --prefix clients/ts --package-lock-only --ignore-scripts --no-audit --no-fund

@@ -70,6 +70,37 @@ async def test_whoever_asks_for_a_stream_gets_it_at_once(port: int) -> None:
     assert (await generation(port, location))["state"] == "done"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "dialect"),
+    [
+        ("/generations?dialect=plain", {"prompt": "hi"}, "plain"),
+        ("/generations?dialect=openai", {"prompt": "hi"}, "openai"),
+        ("/api/recipes/generate-stream?end_event=true", {"ingredients": ["양파"]}, "json&end_event=true"),
+        ("/ai/chatbot/recommendation/free-text", {"message": "hi"}, "envelope"),
+    ],
+)
+async def test_a_stream_that_was_started_by_a_post_is_read_on_by_a_get_of_its_content_location(
+    port: int, upstream: Upstream, path: str, body: dict[str, Any], dialect: str
+) -> None:
+    go_on = asyncio.Event()
+    upstream.scripts = [Answer(hold=(2, go_on))]
+    async with await open_stream(port, path, method="POST", headers=STREAM, body=json.dumps(body).encode()) as first:
+        assert first.headers["content-location"] == f"{first.headers['location']}/stream?dialect={dialect}"
+        await first.take(1)
+        first.cut()
+    go_on.set()
+    address = first.headers["content-location"]
+    async with (
+        await open_stream(port, address, last_event_id=first.events[0].id or "") as rest,
+        await open_stream(port, address) as whole,
+    ):
+        await rest.rest()
+        await whole.rest()
+    assert rest.data == whole.data
+    assert (rest.events[-1].id or "").endswith(".end")
+    assert len(upstream.requests) == 1
+
+
 @one_outlet
 @pytest.mark.parametrize(
     ("body", "sent"),

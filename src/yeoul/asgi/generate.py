@@ -16,7 +16,7 @@ from starlette.responses import Response
 from ..errors import YeoulError
 from ..hub import Hub
 from ..hub.job import CONTINUE, DisconnectPolicy
-from ..llm.dialects import DIALECTS, Dialect, GenerationInfo, Outcome, State
+from ..llm.dialects import DIALECTS, Dialect, GenerationInfo, Outcome, State, name_of
 from ..llm.generation import Generation
 from ..llm.generations import Generations
 from ..llm.provider import Delta, Finish, Item, Prompt
@@ -222,9 +222,16 @@ class _AnswerRoute:
         return None
 
     def stream(self, job: Generation, opened: StreamRequest) -> Response:
-        location = external_path(self.request, f"{self.location}/{job.id}") if self.location else None
-        headers = {"location": location} if location else None
+        headers = self._addresses(job) if self.location else None
         return generation_stream(job.hub, self.request, job, self.dialect, started=True, headers=headers, opened=opened)
+
+    def _addresses(self, job: Generation) -> dict[str, str]:
+        """Where the answer is, and this very stream of it: a client that has started it by a POST reads on there."""
+        location = external_path(self.request, f"{self.location}/{job.id}")
+        stream = f"{location}/stream?dialect={name_of(self.dialect)}"
+        if wants_end_event(self.request):
+            stream += "&end_event=true"
+        return {"location": location, "content-location": stream}
 
     def failed(self, error: YeoulError) -> Response:
         return self.respond_to(error)

@@ -33,7 +33,7 @@ TRUSTED_PAGE = "yeoul.trusted_page"
 _METHODS = ("GET", "POST", "PATCH", "DELETE", "HEAD")
 
 # Without these a page of an allowed origin cannot read the header.
-_EXPOSED = b"location, retry-after, www-authenticate, idempotency-replayed, x-request-id"
+_EXPOSED = b"location, content-location, retry-after, www-authenticate, idempotency-replayed, x-request-id"
 
 # Seconds for which a browser remembers a preflight; Chromium's own bound. Each request is checked all the same.
 _PREFLIGHT_S = 7_200

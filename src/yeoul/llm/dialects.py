@@ -28,6 +28,7 @@ __all__ = [
     "State",
     "WireEvent",
     "control_encoder",
+    "name_of",
     "outcome_events",
     "renderer",
 ]
@@ -245,6 +246,12 @@ class OpenAI:
 
 # What `?dialect=` may say.
 DIALECTS: Mapping[str, type[Dialect]] = {"plain": Plain, "json": Json, "envelope": Envelope, "openai": OpenAI}
+
+
+def name_of(dialect: type[Dialect]) -> str:
+    """The name in `DIALECTS` whose streams read on where one of this dialect was cut. An app's own variant has that of
+    the dialect it varies; a dialect of its own kind is taken for the default, "json"."""
+    return next((name for name, form in DIALECTS.items() if issubclass(dialect, form)), "json")
 
 
 def outcome_events(outcome: Outcome) -> tuple[Event, Event, Event]:

@@ -1,0 +1,30 @@
+import { gzipSync } from "node:zlib";
+
+import { build } from "esbuild";
+import { expect, it } from "vitest";
+
+/** Bytes of a page's script that imports this, minified and compressed. */
+async function size(source: string): Promise<number> {
+  const { outputFiles } = await build({
+    stdin: { contents: source, resolveDir: import.meta.dirname },
+    bundle: true,
+    minify: true,
+    format: "esm",
+    target: "es2022",
+    external: ["react"],
+    write: false,
+    logLevel: "error",
+  });
+  return gzipSync(outputFiles[0]!.contents, { level: 9 }).length;
+}
+
+it("is at most 8 KB, the parser included", async () => {
+  const bytes = await size('export * from "../src/index.js"');
+  console.log(`the core, minified and compressed: ${bytes} bytes`);
+  expect(bytes).toBeLessThanOrEqual(8 * 1024);
+});
+
+it("leaves out what is not used", async () => {
+  expect(await size('import "../src/index.js"')).toBeLessThan(100);
+  expect(await size('export { StreamError } from "../src/index.js"')).toBeLessThan(400);
+});
