@@ -205,7 +205,7 @@ async def test_a_link_from_another_site_opens_no_stream_and_shows_nobody_in_a_ro
 
 
 @asynccontextmanager
-async def mounted(*, started: bool) -> AsyncIterator[int]:
+async def mounted(*, started: bool, path: str = "/yeoul") -> AsyncIterator[int]:
     inner = create_app(make_settings())
 
     @asynccontextmanager
@@ -214,7 +214,7 @@ async def mounted(*, started: bool) -> AsyncIterator[int]:
             yield
 
     outer = FastAPI(lifespan=lifespan if started else None)
-    outer.mount("/yeoul", inner)
+    outer.mount(path, inner)
     async with serving(outer) as port:
         yield port
 
@@ -244,6 +244,18 @@ async def test_what_a_mounted_application_leads_to_is_there() -> None:
             assert answer_status == 201
             assert place.startswith("/yeoul/")
             assert (await ask(port, place)).status == 200
+
+
+@pytest.mark.parametrize("place", ["/%EC%97%AC%EC%9A%B8", "/a%3B%20Domain=example.com"])
+async def test_what_a_mount_with_parameters_leads_to_is_there(place: str) -> None:
+    async with mounted(started=True, path="/{tenant}") as port:
+        asked = await ask(port, f"{place}/generations", method="POST", json_body={"prompt": "hi", "provider": "demo"})
+        assert asked.headers["location"].startswith(f"{place}/generations/")
+        session = await ask(port, f"{place}/auth/session", method="POST", headers=bearer(demo_token("ann")))
+        assert f"; Path={place}; " in session.headers["set-cookie"]
+        async with await open_stream(port, f"{place}/sse/chat?message=hi") as stream:
+            assert stream.headers["location"].startswith(f"{place}/generations/")
+        assert f"{place}/docs" in (await ask(port, f"{place}/nothing")).json()["detail"]
 
 
 async def test_a_mounted_application_that_was_not_started_says_so() -> None:

@@ -20,6 +20,7 @@ from support.polling import eventually, metrics
 from support.reader import RawStream, ask, open_stream, publish
 from support.serving import Served, free_port, listening, yeoul_serve
 from support.settings import make_data_dir
+from support.tokens import bearer, demo_token
 
 # Seconds from the signal to the end of the process where nothing has to be waited for.
 PROMPT = 3.0
@@ -246,6 +247,10 @@ async def test_under_a_root_path_it_is_found_whether_the_proxy_removes_that_or_n
         assert (await ask(served.port, f"{path}/livez")).status == 200
         document = (await ask(served.port, f"{path}/openapi.json")).json()
         assert document["servers"] == [{"url": "/yeoul"}]
+        home = await ask(served.port, "/yeoul")
+        assert (home.status, home.headers["location"]) == (307, f"http://127.0.0.1:{served.port}/yeoul/")
+        session = await ask(served.port, f"{path}/auth/session", method="POST", headers=bearer(demo_token("u1")))
+        assert "; Path=/yeoul; " in session.headers["set-cookie"]
 
 
 @pytest.mark.parametrize("path", ["yeoul", "/yeoul/", "/a b", "//a"])

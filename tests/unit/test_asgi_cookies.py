@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from starlette.requests import HTTPConnection
 
 from yeoul.asgi.authentication import cookie_text, pass_cookie, passes_of
@@ -9,10 +10,13 @@ from yeoul.asgi.origins import TRUSTED_PAGE
 from yeoul.auth.tickets import Pass
 
 
-def request(cookie: str = "", *, scheme: str = "http", site: str = "", own: bool | None = None) -> HTTPConnection:
+def request(
+    cookie: str = "", *, scheme: str = "http", site: str = "", own: bool | None = None, root_path: str = ""
+) -> HTTPConnection:
     sent = {"cookie": cookie, "sec-fetch-site": site}
     headers = [(name.encode(), value.encode()) for name, value in sent.items() if value]
     scope = {"type": "http", "path": "/", "query_string": b"", "headers": headers, "scheme": scheme, TRUSTED_PAGE: own}
+    scope["root_path"] = root_path
     return HTTPConnection(scope)
 
 
@@ -51,6 +55,19 @@ def test_without_a_cookie_there_is_no_pass() -> None:
 
 
 def test_a_cookie_is_sent_back_to_every_path_and_by_links() -> None:
-    assert cookie_text("c", "v==", seconds=9, same_site="Lax", secure=False) == (
+    assert cookie_text(request(), "c", "v==", seconds=9, same_site="Lax", secure=False) == (
         "c=v==; Path=/; Max-Age=9; HttpOnly; SameSite=Lax"
     )
+
+
+@pytest.mark.parametrize(
+    ("root_path", "path"),
+    [
+        ("", "/"),
+        ("/yeoul", "/yeoul"),
+        ("/여울/a", "/%EC%97%AC%EC%9A%B8/a"),
+        ("/a; Domain=example.com\r\nx: y", "/a%3B%20Domain=example.com%0D%0Ax:%20y"),
+    ],
+)
+def test_below_a_path_other_applications_of_the_host_are_not_sent_it(root_path: str, path: str) -> None:
+    assert given(request(root_path=root_path)) == f"yeoul_pass=new; Path={path}; Max-Age=60; HttpOnly; SameSite=Strict"

@@ -22,6 +22,7 @@ from ..hub.limits import Principal
 from .errors import Problem
 from .headers import RawHeaders, headers_of
 from .origins import TRUSTED_PAGE
+from .paths import external_path
 
 if TYPE_CHECKING:
     # Brings the packages for JWT with it, which the library works without.
@@ -265,9 +266,11 @@ _SEPARATOR = "."
 _PASS = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
-def cookie_text(name: str, value: str, *, seconds: float, same_site: str, secure: bool) -> str:
-    """A Set-Cookie header's value (RFC 6265, 4.1). `seconds`: for how long the browser keeps it; 0 deletes it."""
-    text = f"{name}={value}; Path=/; Max-Age={int(seconds)}; HttpOnly; SameSite={same_site}"
+def cookie_text(request: HTTPConnection, name: str, value: str, *, seconds: float, same_site: str, secure: bool) -> str:
+    """A Set-Cookie header's value (RFC 6265, 4.1), for the paths of this application alone. `seconds`: for how long the
+    browser keeps it; 0 deletes it."""
+    path = external_path(request, "") or "/"
+    text = f"{name}={value}; Path={path}; Max-Age={int(seconds)}; HttpOnly; SameSite={same_site}"
     return f"{text}; Secure" if secure else text
 
 
@@ -287,6 +290,7 @@ def pass_cookie(request: HTTPConnection, new: Pass, *, other_seconds: float) -> 
     site = headers_of(request.scope).get(b"sec-fetch-site")
     elsewhere = bool(request.scope.get(TRUSTED_PAGE)) and site == b"cross-site"
     return cookie_text(
+        request,
         PASS_COOKIE,
         _SEPARATOR.join([new.text, *others][:_MAX_PASSES]),
         seconds=max(new.seconds, other_seconds) if others else new.seconds,

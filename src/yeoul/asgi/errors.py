@@ -38,6 +38,7 @@ from ..errors import (
 )
 from ..observe import draw_request_id
 from .headers import media_type, text_of
+from .paths import external_path
 
 __all__ = [
     "FAILED",
@@ -210,8 +211,11 @@ def answer_errors_with_problems(app: FastAPI) -> None:
             allowed = ", ".join(_methods_here(request)) or (error.headers or {}).get("Allow", "")
             return problem(405, f"{request.method[:20]} is not allowed here: use {allowed}", headers={"Allow": allowed})
         if error.status_code == 404:
-            docs = f"{request.scope.get('root_path', '')}/docs"
-            return problem(404, f"no resource has this address: {docs} lists all", headers=error.headers)
+            return problem(
+                404,
+                f"no resource has this address: {external_path(request, '/docs')} lists all",
+                headers=error.headers,
+            )
         return problem(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(RequestValidationError)

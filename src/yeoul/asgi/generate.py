@@ -26,8 +26,8 @@ from ..sse import Event
 from .authentication import caller_of
 from .errors import Problem, problem_of, retry_after
 from .event_stream import EventStream, departure
+from .paths import external_path
 from .resume import find_job, finite_stream, resume_or_start, start_once
-from .routing import external_path
 from .stream_request import StreamRequest, wants_end_event
 
 __all__ = [

@@ -24,8 +24,8 @@ from .body import body_type, read_json
 from .errors import Problem, problem
 from .event_stream import EventStream
 from .headers import headers_of
+from .paths import external_path
 from .resume import finite_stream, resume_or_start
-from .routing import external_path
 from .stream_request import StreamRequest, wants_end_event
 
 __all__ = ["OwnTicket", "RelayService", "own_address"]

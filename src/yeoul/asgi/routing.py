@@ -41,7 +41,6 @@ __all__ = [
     "Number",
     "NumberedRoute",
     "PublishRoute",
-    "external_path",
     "hot",
     "stream_route",
 ]
@@ -91,12 +90,6 @@ def stream_route(router: APIRouter | FastAPI, path: str, **options: Any) -> Call
         return endpoint
 
     return add
-
-
-def external_path(request: HTTPConnection, path: str) -> str:
-    """A path of this application as its clients see it: below the path under which it is mounted, or which a proxy
-    removes (`--root-path`)."""
-    return f"{request.scope.get('root_path', '')}{path}"
 
 
 class _Rest(Convertor[str]):

@@ -423,7 +423,8 @@ class Protocol(asyncio.Protocol):
         if "%" in path:
             path = unquote(path)
         root_path = service.root_path
-        if root_path and not path.startswith(root_path + "/"):  # a proxy has taken it away, or has not
+        # A proxy has removed it, or has not.
+        if root_path and path != root_path and not path.startswith(root_path + "/"):
             path, raw_path = root_path + path, root_path.encode("ascii") + raw_path
         client, scheme = self._client, self._scheme
         if self._noted & _FORWARDED and service.proxies is not None and client and client[0] in service.proxies:

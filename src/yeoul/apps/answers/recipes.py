@@ -16,7 +16,8 @@ from ...asgi.body import JsonBody
 from ...asgi.errors import Problem, problem_of
 from ...asgi.generate import AnswerService, NewAnswer, failure_stream
 from ...asgi.openapi import CREATED, problems
-from ...asgi.routing import STARTED, Digits, Number, NumberedRoute, external_path
+from ...asgi.paths import external_path
+from ...asgi.routing import STARTED, Digits, Number, NumberedRoute
 from ...documents.words import has_hangul
 from ...errors import UnknownModel, UnknownProvider, YeoulError
 from ...llm.dialects import Json

@@ -103,7 +103,7 @@ def auth_app(hub: Hub, authenticator: Authenticator, tickets: Tickets, *, cookie
             raise challenge("send the token to store as `Authorization: Bearer <token>`")
         token = bearer_of(request)
         left = _KEEP_S if identity.expires is None else identity.expires - time.time()
-        text = cookie_text(cookie, token, seconds=left, same_site="Lax", secure=_over_tls(request))
+        text = cookie_text(request, cookie, token, seconds=left, same_site="Lax", secure=_over_tls(request))
         if len(text) > MAX_COOKIE_BYTES:
             limit = MAX_COOKIE_BYTES - len(text) + len(token)
             raise Problem(422, f"the token is too large for a cookie: it may have at most {limit} bytes")
@@ -118,7 +118,7 @@ def auth_app(hub: Hub, authenticator: Authenticator, tickets: Tickets, *, cookie
         response = Response(status_code=204, headers=NO_STORE)
         for name in (cookie, PASS_COOKIE):
             # Secure, too: browsers accept nothing else for a name that begins with `__Host-` or `__Secure-`.
-            deleted = cookie_text(name, "", seconds=0, same_site="Lax", secure=_over_tls(request))
+            deleted = cookie_text(request, name, "", seconds=0, same_site="Lax", secure=_over_tls(request))
             response.headers.append("set-cookie", deleted)
         return response
 
