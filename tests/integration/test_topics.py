@@ -68,6 +68,8 @@ async def test_head_answers_headers_only(port: int) -> None:
         ("application/json", '{"data": {"말": "\\u2028"}}'.encode(), [("message", '{"말": "\\u2028"}')]),
         ("application/json", b'{"data": null}', [("message", "null")]),
         ("application/json", b'{"data": 12345678901234567890}', [("message", "12345678901234567890")]),
+        ("application/json", b'\xef\xbb\xbf{"data": "a"}', [("message", "a")]),
+        ("application/x-ndjson", b'\xef\xbb\xbf{"data": "a"}\n{"data": "b"}', [("message", "a"), ("message", "b")]),
         ("application/x-ndjson", b'{"data": "a"}\n\n{"data": 2, "type": "b"}', [("message", "a"), ("b", "2")]),
         ("application/x-ndjson", b'{"data": "a"}\r\n{"data": "b"}\r\n', [("message", "a"), ("message", "b")]),
     ],

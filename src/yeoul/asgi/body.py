@@ -17,7 +17,7 @@ from ..eager import in_task, rest_of
 from .errors import Problem
 from .headers import RawHeaders, headers_of, list_members, media_type
 
-__all__ = ["BodyLimit", "BodyRequest", "JsonBody", "body_type", "check_unique_names", "read_json"]
+__all__ = ["BodyLimit", "BodyRequest", "JsonBody", "body_type", "check_encoding", "check_unique_names", "read_json"]
 
 # No body of ours has a tenth of it.
 _MOST_FIELDS = 100
@@ -120,6 +120,7 @@ def _members(value: bytes) -> list[str]:
 def read_json(body: bytes) -> Any:
     """The value of a JSON text (RFC 8259) in UTF-8. Raises Problem (400) for another encoding, for names that occur
     twice in one object (parsers differ in which of the two counts), and for NaN and infinities."""
+    check_encoding(body)
     try:
         return _decode(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -128,6 +129,12 @@ def read_json(body: bytes) -> Any:
         raise Problem(400, "the body is nested too deeply") from error
     except ValueError as error:
         raise Problem(400, f"the body is not JSON: {error}") from error
+
+
+def check_encoding(body: bytes, where: str = "the body") -> None:
+    """Raises Problem (400) for JSON in UTF-16 or UTF-32, whose first characters, ASCII ones, have zero bytes."""
+    if b"\0" in body[:4] or body[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise Problem(400, f"{where} is not JSON in UTF-8, but in UTF-16 or UTF-32: send it in UTF-8")
 
 
 def check_unique_names(body: bytes) -> None:

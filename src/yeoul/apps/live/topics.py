@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import Annotated, Any
 
 import msgspec
@@ -10,7 +11,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from ...asgi.authentication import caller_of, require_publish, require_subscribe
-from ...asgi.body import body_type, check_unique_names
+from ...asgi.body import body_type, check_encoding, check_unique_names
 from ...asgi.errors import Problem, problem_of
 from ...asgi.event_stream import EventStream
 from ...asgi.headers import headers_of
@@ -178,9 +179,9 @@ def _events(kind: str, body: bytes) -> list[Event]:
     if kind == "text/plain":
         return [_event(_text(body), "message")]
     if kind == "application/json":
-        return [_parsed(body, "the body")]
+        return [_parsed(body.removeprefix(BOM_UTF8), "the body")]
     if kind == "application/x-ndjson":
-        lines = body.replace(b"\r\n", b"\n").split(b"\n")
+        lines = body.removeprefix(BOM_UTF8).replace(b"\r\n", b"\n").split(b"\n")
         if len(lines) > _MAX_LINES:
             raise Problem(422, f"the body has {len(lines)} lines: send at most {_MAX_LINES} in one request")
         events = [_parsed(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()]
@@ -207,6 +208,7 @@ def _parsed(line: bytes, where: str) -> Event:
             422, f'{where}: {error}; an event is {{"data": …, "type": "…"}}', fields=[(where, str(error))]
         ) from error
     except (msgspec.DecodeError, ValueError) as error:  # UnicodeDecodeError is a ValueError, too
+        check_encoding(line, where)
         raise Problem(400, f"{where} is not JSON: {error}") from error
     except RecursionError as error:
         raise Problem(400, f"{where} is nested too deeply") from error
