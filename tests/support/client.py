@@ -19,7 +19,7 @@ def bundle(source: str) -> str:
     assert esbuild.exists(), "the client's packages are missing: `make unit` installs them (npm ci in clients/ts)"
     done = subprocess.run(
         [
-            *(esbuild, "--bundle", "--format=iife", "--loader=tsx", "--log-level=error"),
+            *(esbuild, "--bundle", "--format=iife", "--loader=tsx", "--jsx=automatic", "--log-level=error"),
             *("--alias:yeoul/react=./src/react.ts", "--alias:yeoul=./src/index.ts"),
             '--define:process.env.NODE_ENV="development"',
         ],

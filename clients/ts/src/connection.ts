@@ -1,3 +1,4 @@
+import { call } from "./callback.js";
 import { Decoder } from "./decoder.js";
 import { StreamError, type Problem } from "./errors.js";
 import { parseJson, type Hello, type StreamEvent } from "./event.js";
@@ -160,13 +161,13 @@ export class Connection extends Reader {
     let delay = backoff(Math.max(0, this.#failures - 1), this.#retry, cap);
     if (this.bye) delay = this.#retry; // the server has drawn it at random
     if (wait !== undefined) delay = spread(wait, 0.2);
-    if (error) this.call(this.callbacks.onError, error, { failures: this.#failures, retryIn: delay });
+    if (error) call(this.callbacks.onError, error, { failures: this.#failures, retryIn: delay });
     this.setState("waiting");
     await this.#sleep(delay);
   }
 
   #fail(error: StreamError): void {
-    this.call(this.callbacks.onError, error, { failures: this.#failures, retryIn: undefined });
+    call(this.callbacks.onError, error, { failures: this.#failures, retryIn: undefined });
     this.finish({ reason: "failed", error });
   }
 
@@ -195,14 +196,11 @@ export class Connection extends Reader {
   async #prepare(): Promise<[URL, RequestInit]> {
     const options = this.#options;
     const asked: CredentialRequest = { refresh: this.#refresh };
-    const given = await (typeof options.headers === "function" ? options.headers(asked) : options.headers);
-    const token = await (typeof options.token === "function" ? options.token(asked) : options.token);
+    const headers = await resolveHeaders(options, asked);
     const url = new URL(this.#resumeUrl ?? this.#url);
     if (options.ticket) url.searchParams.set("ticket", await options.ticket(asked));
     this.#refresh = false;
-    const headers = new Headers(given);
     headers.set("Accept", "text/event-stream");
-    if (token) headers.set("Authorization", `Bearer ${token}`);
     // As UTF-8, of which a field's value takes each byte as one character.
     const id = Array.from(new TextEncoder().encode(this.lastEventId), (byte) => String.fromCharCode(byte)).join("");
     if (id && FIELD_VALUE.test(id)) headers.set("Last-Event-ID", id);
@@ -270,7 +268,7 @@ export class Connection extends Reader {
       this.#options.maxEventSize,
     );
     this.setState("open");
-    this.call(this.callbacks.onOpen, response);
+    call(this.callbacks.onOpen, response);
     const reader = response.body!.getReader();
     const watchdog = new Watchdog(
       () => this.#heartbeat * SILENT_HEARTBEATS,
@@ -368,6 +366,17 @@ class Watchdog {
     if (left <= 0) return this.#bite();
     this.#timer = setTimeout(() => this.#watch(), left);
   }
+}
+
+/** The headers of a request, with the token. */
+export async function resolveHeaders(
+  { headers, token }: Pick<ConnectOptions, "headers" | "token">,
+  asked: CredentialRequest,
+): Promise<Headers> {
+  const resolved = new Headers(await (typeof headers === "function" ? headers(asked) : headers));
+  const bearer = await (typeof token === "function" ? token(asked) : token);
+  if (bearer) resolved.set("Authorization", `Bearer ${bearer}`);
+  return resolved;
 }
 
 function passing(code: "network" | "timeout", message: string, cause: unknown): Ended {

@@ -1,3 +1,4 @@
+import { call } from "./callback.js";
 import type { StreamError } from "./errors.js";
 import { isLastId, namesWork, parseJson, type Bye, type Gap, type Hello, type Reauth, type StreamEvent } from "./event.js";
 
@@ -127,7 +128,7 @@ export abstract class Reader implements EventStream {
   protected setState(state: State): void {
     if (this.#closed || state === this.#state) return;
     this.#state = state;
-    this.call(this.callbacks.onState, state);
+    call(this.callbacks.onState, state);
   }
 
   /** A new connection begins: what it repeats is dropped. */
@@ -148,7 +149,7 @@ export abstract class Reader implements EventStream {
 
   protected deliver(event: StreamEvent): void {
     if (this.callbacks.onEvent) {
-      this.call(this.callbacks.onEvent, event);
+      call(this.callbacks.onEvent, event);
     } else {
       this.#queue.push(event);
       this.#wake();
@@ -166,7 +167,7 @@ export abstract class Reader implements EventStream {
   }
 
   protected onHello(hello: Hello): void {
-    this.call(this.callbacks.onHello, hello);
+    call(this.callbacks.onHello, hello);
   }
 
   protected get isClosed(): boolean {
@@ -186,17 +187,7 @@ export abstract class Reader implements EventStream {
     this.#wake();
     this.#drained();
     this.#resolveClosed(closed);
-    this.call(this.callbacks.onClose, closed);
-  }
-
-  protected call<A extends unknown[]>(callback: ((...values: A) => void) | undefined, ...values: A): void {
-    try {
-      callback?.(...values);
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
+    call(this.callbacks.onClose, closed);
   }
 
   /** Whether the event is about the stream. */
@@ -207,14 +198,14 @@ export abstract class Reader implements EventStream {
         this.onHello(data as Hello);
         return true;
       case "stream.gap":
-        this.call(this.callbacks.onGap, data as Gap);
+        call(this.callbacks.onGap, data as Gap);
         return true;
       case "stream.reauth":
-        this.call(this.callbacks.onReauth, data as Reauth);
+        call(this.callbacks.onReauth, data as Reauth);
         return true;
       case "stream.bye":
         this.bye = data as Bye;
-        this.call(this.callbacks.onBye, this.bye);
+        call(this.callbacks.onBye, this.bye);
         return true;
       case "stream.end":
         return true;

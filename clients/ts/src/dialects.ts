@@ -1,0 +1,128 @@
+import { parseJson, type StreamEvent } from "./event.js";
+
+/** How an answer looks on the wire: `?dialect=`. */
+export type Dialect = "plain" | "json" | "envelope" | "openai";
+
+/** How an answer ended. Only `done` is done, and `reason` says whether it is whole. */
+export interface Finish {
+  readonly state: "done" | "failed" | "cancelled" | "interrupted" | "incomplete";
+  /** Where it is done but not whole: `length`, `content_filter`, `tool_calls`. */
+  readonly reason?: string;
+  /** Where it is not done: what went wrong, for readers. */
+  readonly message?: string;
+  /** The class of failure. */
+  readonly kind?: string;
+  /** Whether asking again may help, and after how many milliseconds. */
+  readonly retryable?: boolean;
+  readonly retryAfter?: number;
+}
+
+/** A piece of an answer. */
+export type Part =
+  | { readonly type: "text"; readonly text: string }
+  /** A named event beside the text: `status`, `sources`. */
+  | { readonly type: "note"; readonly name: string; readonly data: unknown }
+  | { readonly type: "finish"; readonly finish: Finish };
+
+/** Reads the events of one answer. `undefined`: the event shows nothing. */
+export type PartReader = (event: StreamEvent) => Part | undefined;
+
+const DONE = "[DONE]";
+const STATES = ["cancelled", "interrupted", "incomplete"] as const;
+
+interface Members {
+  [name: string]: unknown;
+}
+
+/** A reader of parts for the dialect. It remembers what comes before the end (the reason). */
+export function partReader(dialect: Dialect): PartReader {
+  return READERS[dialect]();
+}
+
+const READERS: Record<Dialect, () => PartReader> = { plain, json: () => json, envelope: () => envelope, openai };
+
+function plain(): PartReader {
+  let reason: string | undefined;
+  return ({ type, data }) => {
+    switch (type) {
+      case "message":
+        return data === DONE ? done(reason) : text(data);
+      case "finish":
+        reason = String(members(data)["reason"]);
+        return undefined;
+      case "failure":
+        return failed(members(data), "message");
+      default:
+        return note(type, parseJson(data) ?? data);
+    }
+  };
+}
+
+function json({ type, data }: StreamEvent): Part | undefined {
+  if (type !== "message") return note(type, parseJson(data) ?? data);
+  const said = members(data);
+  if (said["done"] === true) return done(said["reason"]);
+  if ("error" in said) return failed(said, "error");
+  return text(said["content"]);
+}
+
+function envelope({ type, data }: StreamEvent): Part | undefined {
+  const said = members(data);
+  switch (type) {
+    case "token":
+      return text((said["data"] as Members | null)?.["token"]);
+    case "complete":
+      return done(said["reason"]);
+    case "error":
+      return failed(said, "message");
+    default:
+      return note(type, said["data"]);
+  }
+}
+
+function openai(): PartReader {
+  let reason: string | undefined;
+  return ({ data }) => {
+    if (data === DONE) return done(reason === "stop" ? undefined : reason);
+    const said = members(data);
+    if ("error" in said) {
+      const error = said["error"] as Members;
+      return failed({ ...error, kind: error["code"] }, "message");
+    }
+    const choice = (said["choices"] as Members[] | undefined)?.[0];
+    if (typeof choice?.["finish_reason"] === "string") reason = choice["finish_reason"];
+    return text((choice?.["delta"] as Members | undefined)?.["content"]);
+  };
+}
+
+function text(value: unknown): Part | undefined {
+  return typeof value === "string" && value !== "" ? { type: "text", text: value } : undefined;
+}
+
+function note(name: string, data: unknown): Part {
+  return { type: "note", name, data };
+}
+
+function done(reason: unknown): Part {
+  return { type: "finish", finish: { state: "done", ...(typeof reason === "string" && { reason }) } };
+}
+
+function failed(said: Members, message: string): Part {
+  const { kind, retryable, retry_after: after } = said;
+  const state = STATES.find((one) => one === said["state"] || one === kind) ?? "failed";
+  return {
+    type: "finish",
+    finish: {
+      state,
+      message: String(said[message]),
+      ...(typeof kind === "string" && { kind }),
+      ...(typeof retryable === "boolean" && { retryable }),
+      ...(typeof after === "number" && { retryAfter: after * 1000 }),
+    },
+  };
+}
+
+function members(data: string): Members {
+  const value = parseJson(data);
+  return typeof value === "object" && value !== null ? (value as Members) : {};
+}
