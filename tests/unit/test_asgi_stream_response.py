@@ -16,7 +16,8 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.types import Message
 
-from yeoul.asgi.event_stream import DIRECT, EventStream
+from yeoul.asgi.event_stream import EventStream
+from yeoul.asgi.extensions import DIRECT
 from yeoul.asgi.stream_request import last_event_id
 from yeoul.errors import InvalidCursor
 from yeoul.hub import Hub

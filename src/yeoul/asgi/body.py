@@ -11,13 +11,23 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 from ..eager import in_task, rest_of
 from .errors import Problem
+from .extensions import BODY, TakeBody, offered
 from .headers import RawHeaders, headers_of, list_members, media_type
 
-__all__ = ["BodyLimit", "BodyRequest", "JsonBody", "body_type", "check_encoding", "check_unique_names", "read_json"]
+__all__ = [
+    "BodyLimit",
+    "BodyRequest",
+    "JsonBody",
+    "LimitedReceive",
+    "body_type",
+    "check_encoding",
+    "check_unique_names",
+    "read_json",
+]
 
 # No body of ours has a tenth of it.
 _MOST_FIELDS = 100
@@ -46,7 +56,7 @@ class BodyLimit:
 
     def __init__(self, max_bytes: int, timeout: float = 30.0) -> None:
         self.max_bytes = max_bytes
-        self._timeout = timeout
+        self.timeout = timeout
         self._too_large = f"the request body is larger than {max_bytes} bytes: send less, or several requests"
 
     def check(self, headers: RawHeaders) -> None:
@@ -55,28 +65,51 @@ class BodyLimit:
         if announced is not None and announced.isdigit() and (len(announced) > 18 or int(announced) > self.max_bytes):
             raise Problem(413, self._too_large, headers=_CLOSE)
 
-    def limited(self, receive: Receive) -> Receive:
-        """ASGI's `receive`, which raises HTTPException where a body grows over the bound (413) or comes too slowly
-        (408). Of this type because FastAPI, which reads bodies, lets no other one through."""
-        received = 0
-        complete = False
-        deadline = asyncio.get_running_loop().time() + self._timeout
+    def limited(self, scope: Scope, receive: Receive) -> LimitedReceive:
+        return LimitedReceive(self, receive, offered(scope, BODY, receive))
 
-        async def counted() -> Message:
-            nonlocal received, complete
-            if complete:
-                return await receive()  # until the client disconnects
-            message = await self._in_time(receive, deadline)
-            complete = not message.get("more_body", False)
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise HTTPException(413, self._too_large, _CLOSE)
-            return message
+    def count(self, received: int) -> None:
+        """Raises HTTPException (413) where this many bytes of a body are over the bound. Of this type because FastAPI,
+        which reads bodies, lets no other one through."""
+        if received > self.max_bytes:
+            raise HTTPException(413, self._too_large, _CLOSE)
 
-        return counted
 
-    async def _in_time(self, receive: Receive, deadline: float) -> Message:
-        message: Any = receive()
+class LimitedReceive:
+    """ASGI's `receive`, which raises HTTPException where a body grows over the bound (413) or comes too slowly (408).
+
+    `take`: the server's offer to hand over a body that is complete already.
+    """
+
+    __slots__ = ("_complete", "_deadline", "_limit", "_receive", "_received", "_take")
+
+    def __init__(self, limit: BodyLimit, receive: Receive, take: TakeBody | None) -> None:
+        self._limit = limit
+        self._receive = receive
+        self._take = take
+        self._received = 0
+        self._complete = False
+        self._deadline = asyncio.get_running_loop().time() + limit.timeout
+
+    async def __call__(self) -> Message:
+        if self._complete:
+            return await self._receive()  # until the client disconnects
+        message = await self._in_time()
+        self._complete = not message.get("more_body", False)
+        self._received += len(message.get("body", b""))
+        self._limit.count(self._received)
+        return message
+
+    def whole(self) -> bytes | None:
+        """The whole body, in one step; None where it has to be received."""
+        body = None if self._take is None or self._received or self._complete else self._take()
+        if body is not None:
+            self._complete = True
+            self._limit.count(len(body))
+        return body
+
+    async def _in_time(self) -> Message:
+        message: Any = self._receive()
         if isinstance(message, CoroutineType):
             # Nearly always the body is there already: no timer is needed then, and no task for it.
             try:
@@ -86,10 +119,10 @@ class BodyLimit:
             message = rest_of(message, waits_for)
             await in_task()
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(self._deadline):
                 return cast(Message, await message)
         except TimeoutError as error:
-            wrong = f"the request body was not complete after {self._timeout:g} s: send it faster, or in parts"
+            wrong = f"the request body was not complete after {self._limit.timeout:g} s: send it faster, or in parts"
             raise HTTPException(408, wrong, _CLOSE) from error
 
 
@@ -99,22 +132,22 @@ _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 def body_type(headers: RawHeaders) -> str:
     """The media type of the body, in lower case; "" where none is announced. Raises Problem (415) for a body that is
     compressed, or in another charset than UTF-8: it would be taken for other text than was sent."""
-    codings = [coding.lower() for value in headers.all(b"content-encoding") for coding in _members(value)]
+    if b"content-encoding" in headers:
+        _check_not_encoded(headers.all(b"content-encoding"))
+    kind, parameters = media_type(headers.text(b"content-type") or "")
+    if parameters and parameters.get("charset", "utf-8").lower() not in _UTF_8:
+        raise Problem(415, f"the body has the charset {parameters['charset'][:50]!r}: send it as UTF-8")
+    return kind
+
+
+def _check_not_encoded(values: Sequence[bytes]) -> None:
+    codings = [coding.lower() for value in values for coding in list_members(value.decode("latin-1"))]
     if any(coding != "identity" for coding in codings):
         raise Problem(
             415,
             f"the body has the Content-Encoding {', '.join(codings)!r}: send it without one",
             headers={"Accept-Encoding": "identity"},
         )
-    kind, parameters = media_type(headers.text(b"content-type") or "")
-    charset = parameters.get("charset", "utf-8")
-    if charset.lower() not in _UTF_8:
-        raise Problem(415, f"the body has the charset {charset[:50]!r}: send it as UTF-8")
-    return kind
-
-
-def _members(value: bytes) -> list[str]:
-    return list(list_members(value.decode("latin-1")))
 
 
 def read_json(body: bytes) -> Any:
@@ -165,6 +198,11 @@ class BodyRequest(Request):
     async def body(self) -> bytes:
         """Raises ClientDisconnect."""
         if not hasattr(self, "_body"):
+            receive = self.receive
+            whole = receive.whole() if isinstance(receive, LimitedReceive) else None
+            if whole is not None:
+                self._body = whole
+                return whole
             pieces = []
             more = True
             while more:

@@ -22,17 +22,12 @@ from ..sse import Event, comment, json_data
 from ..stream import Cursor
 from .authentication import challenge
 from .errors import Problem, problem_of
+from .extensions import DIRECT, Detach, offered
 from .headers import headers_of
 from .passthrough import has_open_dependencies, innermost_send
 from .stream_request import StreamRequest
 
-__all__ = ["DIRECT", "STREAM_HEADERS", "EventStream", "complete", "departure"]
-
-# The ASGI scope extension by which a server offers to write a stream itself (server/exchange.py): a method of the
-# object whose `send` the application was given. It is called after the head was sent, with the reader, the events that
-# open the stream, and the bytes that come before them; False declines.
-DIRECT = "yeoul.direct"
-Detach = Callable[[Subscription, Sequence[Event], bytes], bool]
+__all__ = ["STREAM_HEADERS", "EventStream", "complete", "departure"]
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -211,11 +206,10 @@ class EventStream(Response):
         """The server's offer to write the stream itself. Not taken where something of the application has to be done
         with each piece of the body, or after the last: a middleware that may change it, a dependency with `yield`, a
         background task."""
-        detach: Detach | None = scope.get("extensions", {}).get(DIRECT)
-        if detach is None or self.background is not None or has_open_dependencies(scope):
+        if self.background is not None or has_open_dependencies(scope):
             return None
-        server = getattr(detach, "__self__", None)
-        return detach if getattr(innermost_send(send), "__self__", None) is server else None
+        detach: Detach | None = offered(scope, DIRECT, innermost_send(send))
+        return detach
 
     def _start(self) -> Message:
         headers = _RAW_HEADERS if self._raw is None else self._raw

@@ -8,7 +8,8 @@ module of its own (`authentication`, `hosts`, `origins`, `body`) that raises `Pr
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,13 +26,17 @@ from ..observe import Tally
 from .authentication import IDENTITY, Authentication, challenge, header_kind, hidden_kind, hide_secrets
 from .body import BodyLimit, BodyRequest
 from .errors import FAILED, Problem, problem, problem_of, request_id_of, with_clear_start
+from .extensions import RESPOND, Respond, offered
 from .headers import RawHeaders, headers_of
 from .hosts import Hosts
 from .origins import Origins
 from .passthrough import PassesBodies
-from .routing import HotRoute, HotRoutes
+from .responses import JsonBytes
+from .routing import HotRoutes
 
 __all__ = ["Application", "Gate"]
+
+_Pairs = Sequence[tuple[bytes, bytes]]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
@@ -134,24 +139,21 @@ class Gate:
             await problem_of(error)(scope, receive, exchange.send)
             return
         if has_body:
-            receive = self._bodies.limited(receive)
+            receive = self._bodies.limited(scope, receive)
         path = _route_path(scope) if scope.get("root_path") else scope["path"]
         found = None if self._app.user_middleware else self.hot.find(method, path)
         if found is None:
             await self._app.pass_on(scope, receive, exchange.send)
-        else:
-            await self._call(*found, scope, receive, exchange)
-
-    async def _call(
-        self, route: HotRoute, parameters: dict[str, str], scope: Scope, receive: Receive, exchange: _Exchange
-    ) -> None:
-        scope["app"], scope["route"], scope["path_params"] = self._app, route, parameters
+            return
+        route, scope["path_params"] = found
+        scope["app"], scope["route"] = self._app, route
         request = BodyRequest(scope, receive, exchange.send)
         try:
             response = await route.respond(request)
         except Exception as error:
             response = await self._response_to(request, error)
-        await response(scope, receive, exchange.send)
+        if type(response) is not JsonBytes or not exchange.respond(response):
+            await response(scope, receive, exchange.send)
 
     async def _response_to(self, request: Request, error: Exception) -> Response:
         """By the exception handlers of the application, as Starlette looks for them. Raises the error where there is
@@ -206,16 +208,24 @@ class _Exchange(PassesBodies):
 
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            message = self._complete(message)
+            headers = self._complete(message["status"], message.get("headers", ()))
+            message = {**message, "headers": headers}
         return self.passed_to(message)
+
+    def respond(self, response: JsonBytes) -> bool:
+        """Sends it in one step; False where the server does not offer that."""
+        respond: Respond | None = offered(self._scope, RESPOND, self.passed_to)
+        if respond is None:
+            return False
+        status = response.status_code
+        return respond(status, partial(self._complete, status, response.given_headers()), response.body)
 
     async def send_again(self, message: Message) -> None:
         """For the response that replaces one that was not started after all."""
         self.admission = None
         await self.send(message)
 
-    def _complete(self, message: Message) -> Message:
-        headers = message.get("headers", ())
+    def _complete(self, status: int, headers: _Pairs) -> _Pairs:
         admission = self.admission
         if admission is not None and admission.identity.user is not None:
             # No stream for a user who was revoked while it began. (The hub knows those that have begun, and ends them.)
@@ -227,9 +237,9 @@ class _Exchange(PassesBodies):
                 headers = [*headers, (b"set-cookie", cookie)]
         if self.from_allowed_origin:
             headers = self._gate.origins.allow(self._headers, headers)
-        self._gate.count(self._scope, self._kind or header_kind(self._headers), message["status"])
+        self._gate.count(self._scope, self._kind or header_kind(self._headers), status)
         self.started = True
-        return {**message, "headers": headers}
+        return headers
 
 
 def _route_path(scope: Scope) -> str:
@@ -239,5 +249,5 @@ def _route_path(scope: Scope) -> str:
     return path.removeprefix(root) if path[len(root) : len(root) + 1] in ("", "/") else path
 
 
-def _is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def _is_stream(headers: _Pairs) -> bool:
     return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)

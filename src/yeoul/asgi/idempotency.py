@@ -68,12 +68,16 @@ class RequestKey:
         return f"{self.caller} {self.place.hex()}"
 
 
+def has_key(request: Request) -> bool:
+    """Whether it was sent with an `Idempotency-Key`, valid or not."""
+    return b"idempotency-key" in headers_of(request.scope)
+
+
 async def request_key_of(request: Request) -> RequestKey | None:
     """None for a request without a key. Raises Problem (400) for an invalid key."""
-    headers = headers_of(request.scope)
-    if b"idempotency-key" not in headers:
+    if not has_key(request):
         return None
-    keys = [value.decode("latin-1") for value in headers.all(b"idempotency-key")]
+    keys = [value.decode("latin-1") for value in headers_of(request.scope).all(b"idempotency-key")]
     if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
         raise Problem(400, "invalid Idempotency-Key: send one of 1 to 255 visible ASCII characters, such as a UUID")
     return RequestKey(_caller(request), _place(request, keys[0]), await _digest(request))

@@ -58,7 +58,7 @@ def live_stream(
 
     def add(source: _Source) -> _Source:
         live = _LiveStream(app, hub, path, source, newest=newest, linger=linger)
-        stream_route(app, path, **options)(live.endpoint())
+        stream_route(app, path, any_id=True, **options)(live.endpoint())
         hub.before_serving(_check_application)
         return source
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-__all__ = ["CREATED", "FOR_ALL", "POSITION", "PROBLEM", "describe", "problems"]
+__all__ = ["ANY_ID", "CREATED", "FOR_ALL", "POSITION", "PROBLEM", "describe", "problems"]
 
 PROBLEM: dict[str, Any] = {
     "title": "Problem",
@@ -96,6 +96,9 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 # `openapi_extra=` of routes that need no credential.
 FOR_ALL: dict[str, Any] = {"security": [{}]}
+
+# A member of `openapi_extra`, which the document does not have: the stream takes any id (`routing.stream_route`).
+ANY_ID = "x-any-id"
 
 # A Last-Event-ID (stream/cursor.py) as a regular expression of JSON Schema; the empty one means none.
 POSITION = r"^((?:[A-Za-z0-9_-]{1,64}\.)?[0-9a-z]{1,32}-(?:0|[1-9][0-9]{0,17})(?:\.end)?)?$"
@@ -199,6 +202,8 @@ def _complete_operation(method: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     if _is_stream(responses):
         positions = [_LAST_EVENT_ID, _LAST_EVENT_ID_IN_QUERY] if method == "get" else [_LAST_EVENT_ID]
+        if operation.pop(ANY_ID, False):
+            positions = [{**position, "schema": {"type": "string"}} for position in positions]
         operation["parameters"] = [*operation.get("parameters", []), *positions]
     for status in _statuses(method, operation):
         said = responses.get(str(status))

@@ -12,6 +12,7 @@ __all__ = ["NO_STORE", "JsonBytes"]
 NO_STORE = {"Cache-Control": "no-store"}
 
 _JSON = (b"content-type", b"application/json")
+_ONLY_JSON = (_JSON,)
 
 
 class JsonBytes(Response):
@@ -20,5 +21,16 @@ class JsonBytes(Response):
     def __init__(self, body: bytes, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.status_code = status
         self.background = None
-        self.body = body
-        self.raw_headers = [(b"content-length", b"%d" % len(body)), _JSON, *headers]
+        self.body: bytes = body
+        self._fixed = (_JSON, *headers) if headers else _ONLY_JSON
+        self._raw: list[tuple[bytes, bytes]] | None = None
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+        if self._raw is None:
+            self._raw = [(b"content-length", b"%d" % len(self.body)), *self._fixed]
+        return self._raw
+
+    def given_headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """The headers without Content-Length, as a tuple, where none have been changed since; else all of them."""
+        return self._fixed if self._raw is None else self._raw

@@ -28,7 +28,8 @@ from starlette.types import Scope
 
 from .authentication import require_known
 from .body import BodyRequest
-from .idempotency import once
+from .idempotency import has_key, once
+from .openapi import ANY_ID
 from .rates import count_publish
 
 __all__ = [
@@ -72,11 +73,16 @@ STREAM: dict[int | str, dict[str, Any]] = {
 STARTED: dict[int | str, dict[str, Any]] = {**STREAM, 200: {**_EVENTS, "headers": _PLACE}}
 
 
-def stream_route(router: APIRouter | FastAPI, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
-    """`@stream_route(router, path)` adds a GET route that is documented as a stream, and HEAD for its headers."""
+def stream_route(
+    router: APIRouter | FastAPI, path: str, *, any_id: bool = False, **options: Any
+) -> Callable[[_Endpoint], _Endpoint]:
+    """`@stream_route(router, path)` adds a GET route that is documented as a stream, and HEAD for its headers.
+    `any_id`: an id of another server is answered with a gap, as by endless streams, and not with 400."""
 
     def add(endpoint: _Endpoint) -> _Endpoint:
         responses = {**STREAM, **options.pop("responses", {})}
+        if any_id:
+            options["openapi_extra"] = {**(options.get("openapi_extra") or {}), ANY_ID: True}
         router.add_api_route(
             path,
             endpoint,
@@ -183,7 +189,7 @@ class PublishRoute(JsonRoute):
 async def _publish(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
     require_known(request)
     count_publish(request)
-    return await once(request, answer)
+    return await (once(request, answer) if has_key(request) else answer())
 
 
 # --- routes that are found and called before FastAPI's router
@@ -310,13 +316,16 @@ class HotRoute:
         found = self.regex.match(path)
         return None if found is None else found.groupdict()
 
-    async def respond(self, request: Request) -> Response:
-        """What FastAPI would answer. Raises what the endpoint raises, and RequestValidationError."""
+    def respond(self, request: Request) -> Awaitable[Response]:
+        """What FastAPI would answer. Raises what the endpoint raises, and RequestValidationError, some at once."""
         if self._publishes:
-            return await _publish(request, lambda: self._respond(request))
-        return await self._respond(request)
+            require_known(request)
+            count_publish(request)
+            if has_key(request):
+                return once(request, lambda: self._respond(request))
+        return self._respond(request)
 
-    async def _respond(self, request: Request) -> Response:
+    def _respond(self, request: Request) -> Awaitable[Response]:
         for check in self._checks:
             check(request)
         scope = request.scope
@@ -325,7 +334,7 @@ class HotRoute:
         else:
             values = self._validated(request)
         values[self._request] = request
-        response: Response = await self._endpoint(**values)
+        response: Awaitable[Response] = self._endpoint(**values)
         return response
 
     def _validated(self, request: Request) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -230,9 +230,26 @@ class Exchange:
         task.add_done_callback(service.tasks.discard)
 
     def respond(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-        """A whole response, without an application."""
-        self._write_head(status, headers)
-        self._write_body(body, more=False)
+        """A whole response, in one step. A Content-Length that the headers do not have is added."""
+        service = self._protocol.service
+        fields = _fields_of(headers)
+        self.keep_alive = self.keep_alive and not fields.closes
+        if fields.length is None:
+            length = b"content-length: %d\r\n" % len(body)
+        elif fields.length == len(body):
+            length = b""
+        else:
+            raise RuntimeError("the response body is not as long as its Content-Length")
+        closing = b"" if self.keep_alive or fields.closes else _CLOSES
+        if self.scope["method"] == "HEAD":
+            body = b""
+        if service.access_log is not None:
+            service.log_access(self.scope, status)
+        self.started = self.complete = True
+        parts = (_STATUS_LINES[status], service.default_lines(), fields.lines, length, closing, _CRLF, body)
+        self._protocol.write(b"".join(parts))
+        self._wake_up()
+        self._protocol.responded(self)
 
     # --- what the application calls
 
@@ -276,8 +293,26 @@ class Exchange:
         else:
             self._write_body(message.get("body", b""), more=message.get("more_body", False))
 
+    def respond_at_once(self, status: int, headers: Callable[[], Iterable[tuple[bytes, bytes]]], body: bytes) -> bool:
+        """The scope extension `RESPOND` (asgi/extensions.py). False where the client has to take what was written
+        before, or where there is nothing to respond to any more."""
+        if self.started or self.gone or self._protocol.write_paused:
+            return False
+        self.respond(status, headers(), body)
+        return True
+
+    def take_body(self) -> bytes | None:
+        """The scope extension `BODY`."""
+        if self._more_body or not self._fresh or self._over():
+            return None
+        self._fresh = self._expects_continue = False
+        if self._wake is not None:
+            self._wake.clear()
+        body, self._body = self._body, b""
+        return bytes(body)
+
     def detach(self, reader: Subscription, opening: Sequence[Event], first: bytes) -> bool:
-        """The scope extension "yeoul.direct": hands the rest of the response to the hub, which writes it to the
+        """The scope extension `DIRECT`: hands the rest of the response to the hub, which writes it to the
         transport after the bytes `first`. False where that is not possible, because the response has not begun, is not
         chunked (HTTP/1.0), or is encoded on its way (compression): the portable outlet serves it then."""
         if not self._chunked or self._encoded or self.leaving or self._over() or not self._protocol.is_current(self):

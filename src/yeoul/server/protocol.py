@@ -37,7 +37,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from ..asgi.errors import FAILED, problem
-from ..asgi.event_stream import DIRECT
+from ..asgi.extensions import BODY, DIRECT, RESPOND
 from ..asgi.headers import accepts
 from ..hub import Subscription
 from ..hub.reasons import CLIENT_LEFT, SEND_TIMEOUT
@@ -215,6 +215,8 @@ class Protocol(asyncio.Protocol):
         if self._current is not None and not self._current.begun:
             self._current.begun = True
             self._start(self._current)
+            if self._current is None and self._reader is None:
+                return  # it was answered, and what comes next has its deadline
         self._watch()
 
     def eof_received(self) -> bool:
@@ -444,7 +446,7 @@ class Protocol(asyncio.Protocol):
             "query_string": query,
             "headers": headers,
             "state": service.app_state.copy(),
-            "extensions": {DIRECT: exchange.detach},
+            "extensions": {DIRECT: exchange.detach, RESPOND: exchange.respond_at_once, BODY: exchange.take_body},
         }
 
     def _origin_form(self, url: bytes) -> bytes:

@@ -83,7 +83,7 @@ def chat(hub: Hub, rooms: Rooms, *, history: int) -> APIRouter:
     router = APIRouter(prefix="/chat", tags=["chat"], route_class=PublishRoute)
     typists = Typists()
 
-    @stream_route(router, "/stream", summary="Follow a room: messages, members, typing")
+    @stream_route(router, "/stream", any_id=True, summary="Follow a room: messages, members, typing")
     @hot
     async def stream(request: Request, room: Annotated[Room, Query(description=_ROOM)] = "general") -> Response:
         """The room's last messages and all that follow. `presence` (the members) comes on each connect; then `join` and

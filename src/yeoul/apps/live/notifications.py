@@ -57,7 +57,7 @@ class NotificationSent(BaseModel):
 def notifications(hub: Hub) -> APIRouter:
     router = APIRouter(prefix="/notifications", tags=["notifications"], route_class=PublishRoute)
 
-    @stream_route(router, "/stream", summary="Follow your notifications")
+    @stream_route(router, "/stream", any_id=True, summary="Follow your notifications")
     @hot
     async def stream(request: Request) -> Response:
         """Notifications to the current user, and to all users.

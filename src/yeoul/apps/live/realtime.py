@@ -62,7 +62,7 @@ class UpdateSent(BaseModel):
 def realtime(hub: Hub) -> APIRouter:
     router = APIRouter(prefix="/realtime", tags=["realtime"], route_class=PublishRoute)
 
-    @stream_route(router, "/stream", summary="Follow updates of entities")
+    @stream_route(router, "/stream", any_id=True, summary="Follow updates of entities")
     @hot
     async def stream(
         request: Request,

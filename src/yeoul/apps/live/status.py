@@ -145,7 +145,9 @@ def status(hub: Hub, monitor: LoopMonitor, *, interval: float) -> APIRouter:
         require_subscribe(request, [STATUS])
         return JSONResponse(samples.newest().model_dump(), headers=NO_STORE)
 
-    @stream_route(router, "/status/stream", openapi_extra=FOR_ALL, summary="Follow the state of the server")
+    @stream_route(
+        router, "/status/stream", any_id=True, openapi_extra=FOR_ALL, summary="Follow the state of the server"
+    )
     @hot
     async def stream(request: Request) -> Response:
         """The newest sample at once, then one in each interval. Missed samples are not sent again."""

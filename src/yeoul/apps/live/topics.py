@@ -100,7 +100,7 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
             return problem_of(error)
         return JsonBytes(b'{"id":"%b","count":%d}' % (str(cursor).encode(), len(events)), 202)
 
-    @stream_route(router, "/topics/{topic:rest}", summary="Follow a topic")
+    @stream_route(router, "/topics/{topic:rest}", any_id=True, summary="Follow a topic")
     @hot
     async def follow(request: Request, topic: TopicName, newest: Newest = 0) -> Response:
         refuse_reserved(topic)
@@ -108,7 +108,7 @@ def topics(hub: Hub, *, max_newest: int = 1_000) -> APIRouter:
         _check_newest(newest, max_newest)
         return EventStream(hub, [topic], request, newest=newest)
 
-    @stream_route(router, "/stream", summary="Follow several topics")
+    @stream_route(router, "/stream", any_id=True, summary="Follow several topics")
     @hot
     async def follow_several(
         request: Request,
