@@ -181,7 +181,9 @@ async def test_the_wheel_alone_serves(wheel: Path, python: str, tmp_path: Path) 
     help = made.run("yeoul", "--help")
     assert (help.returncode, help.stderr) == (0, "")
     assert "Run the server until SIGTERM or Ctrl+C." in help.stdout
-    assert "complete -o default -F _yeoul_completion yeoul" in made.run("yeoul", "--show-completion", "bash").stdout
+    no_detection = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # of the shell that runs the tests
+    completion = made.run("yeoul", "--show-completion", "bash", **no_detection).stdout
+    assert "complete -o default -F _yeoul_completion yeoul" in completion
     with yeoul_serve(python=made.python, cwd=tmp_path) as served:
         async with await open_stream(served.port, "/sse/chat?message=hello") as stream:
             assert (await stream.rest())[-1].data == "[DONE]"

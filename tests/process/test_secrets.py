@@ -58,7 +58,8 @@ async def visit(port: int, token: str, *, broken: bool) -> tuple[list[str], list
     paths = [f"/topics/chat/a?ticket={used}", f"/topics/chat/a?{MARK}&ticket={made_up}"]
     places = ("/topics/chat/a", "/nowhere", "/topics/a%20b", "/generations/x/stream", "/stream/", "/auth/tickets")
     names = ("token", "TOKEN", "access_token", "%74oken", "ticket")
-    paths += [f"{place}?{MARK}&{name}={quote(token)}&lastEventId=bad" for place in places for name in names]
+    # A value that each stream refuses: none of them is endless.
+    paths += [f"{place}?{MARK}&{name}={quote(token)}&newest=-1&lastEventId=bad" for place in places for name in names]
     paths += [f"/topics/chat/a?ticket={made_up}&ticket={made_up}", f"/stream?topic=chat/b&ticket={topics}"]
     paths.append(f"/nowhere?{MARK}&ticket={lost}")
     if broken:

@@ -61,11 +61,11 @@ class Environment:
             self.python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check", *requirements
         )
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         """A program of the environment, away from the source, to its end."""
         program = [str(self.folder / "bin" / command[0]), *command[1:]]
         return subprocess.run(
-            program, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60, check=False
+            program, cwd=self.folder, env={**self.env, **env}, capture_output=True, text=True, timeout=60, check=False
         )
 
     def packages(self) -> dict[str, str]:
