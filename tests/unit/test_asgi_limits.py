@@ -77,7 +77,7 @@ async def test_a_body_that_is_not_there_in_time_ends_its_reader() -> None:
         return {"type": "http.request", "body": pieces.pop(0), "more_body": True}
 
     with pytest.raises(HTTPException, match=r"not complete after 0\.05 s") as caught:
-        await app(http_scope("POST"), BodyLimit(10, 0.05).limited(receive), None)  # type: ignore[arg-type]
+        await app(http_scope("POST"), BodyLimit(10, 0.05).limited({}, receive), None)  # type: ignore[arg-type]
     assert caught.value.status_code == 408
     assert caught.value.headers == {"Connection": "close"}
 
@@ -97,7 +97,7 @@ async def test_after_its_body_a_request_has_all_the_time_there_is() -> None:
         await left.wait()
         return {"type": "http.disconnect"}
 
-    await app(http_scope("POST"), BodyLimit(10, 0.05).limited(receive), None)  # type: ignore[arg-type]
+    await app(http_scope("POST"), BodyLimit(10, 0.05).limited({}, receive), None)  # type: ignore[arg-type]
     assert left.is_set()
 
 
