@@ -12,7 +12,7 @@
     ├── EventTooLarge                      one event is larger than the bound in force
     ├── HubClosed                          the hub is draining or closed
     ├── KeyReused                          an idempotency key came with another request before
-    ├── KeysUnavailable                    whoever makes the tokens does not tell its keys at the moment
+    ├── KeysUnavailable                    the keys of the token issuer cannot be fetched at the moment
     ├── TooManyConnections                 as many streams are open as may be
     ├── TooManyRevocations                 as many users are revoked as may be remembered
     ├── TooManyTickets                     as many tickets wait for their use as may
@@ -178,7 +178,7 @@ class UnreadableDocument(YeoulError):
 
 
 class UnusableDatabase(YeoulError):
-    """The database cannot be opened, and will not be without somebody's doing: the text says what to do."""
+    """The database cannot be opened, and will not be until an operator intervenes: the text says how."""
 
 
 class UpstreamError(YeoulError):

@@ -403,7 +403,7 @@ class _Answers(BaseModel):
     )
     show_upstream_errors: bool | None = Field(
         None,
-        description="Whether readers are told what a model server itself said of a failure, beside the class of "
+        description="Whether readers see what a model server itself reported about a failure, beside the class of "
         "failure. It may name accounts, hosts and files. The log always has it. By default in demo mode alone.",
     )
     chat_max_tokens: Count = Field(2_000, description="Tokens of an answer of `/sse/chat` and `/sse/chat-normal`.")

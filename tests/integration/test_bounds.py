@@ -55,7 +55,7 @@ async def test_an_answer_that_takes_too_long_fails_and_says_so(port: int, upstre
     upstream.scripts = [Answer(TOKENS[:2], ending=stall)]
     location = await make(port)
     shown = await generation(port, location, "failed")
-    assert shown["error"] == "the answer took longer than 0.15 s: it was ended there"
+    assert shown["error"] == "the answer took longer than 0.15 s and was stopped"
     assert shown["text"] == "".join(TOKENS[:2])
     async with asyncio.timeout(20):
         await upstream.requests[0].closed.wait()
@@ -66,7 +66,7 @@ async def test_an_answer_that_takes_too_long_fails_and_says_so(port: int, upstre
 async def test_an_answer_that_is_too_long_fails_and_keeps_what_fits(port: int, upstream: Upstream) -> None:
     upstream.scripts = [Answer(("가나다", "라마바", "사아자", "차카타"), ending=stall)]
     shown = await generation(port, await make(port), "failed")
-    assert shown["error"] == "the answer is longer than 10 characters: it was ended there"
+    assert shown["error"] == "the answer is longer than 10 characters and was stopped"
     assert shown["text"] == "가나다라마바사아자"
     async with asyncio.timeout(20):
         await upstream.requests[0].closed.wait()

@@ -107,7 +107,7 @@ async def test_short_lines_are_no_longer_than_a_request_may_be(server: int) -> N
         (["publish", "t"], b"\xff\xfe", 2, "the data is not UTF-8 (byte 0)"),
         (["publish", "t", "x", "--lines"], "", 2, "leave DATA out"),
         (["publish", "t", "--lines", "--key", "k"], "", 2, "--key is for one event"),
-        (["publish", "t", "x", "--token", "two words"], "", 2, "a token is one word"),
+        (["publish", "t", "x", "--token", "two words"], "", 2, "ASCII characters only"),
     ],
 )
 def test_what_is_wrong_is_said(server: int, arguments: list[str], given: str, code: int, said: str) -> None:
@@ -136,7 +136,7 @@ async def test_a_token_says_who_publishes(server: int) -> None:
 def test_an_url_that_is_none_is_refused(url: str) -> None:
     done = yeoul("publish", "t", "x", "--url", url, COLUMNS="200")
     assert done.returncode == 2
-    assert "a server is http://host:port" in done.stderr
+    assert "write it as http://host:port" in done.stderr
 
 
 def test_a_server_that_is_not_there_is_told_of() -> None:

@@ -101,7 +101,7 @@ def test_who_is_no_admin_is_told_what_is_needed(server: int) -> None:
     done = yeoul("top", "--once", YEOUL_URL=f"http://127.0.0.1:{server}", YEOUL_TOKEN=token)
     assert (done.returncode, done.stdout) == (1, "")
     assert "403 Forbidden" in done.stderr
-    assert "set YEOUL_TOKEN to a token with the role `admin`" in done.stderr
+    assert "needs a token with the role `admin`: set YEOUL_TOKEN" in done.stderr
     assert token not in done.stderr
 
 

@@ -53,7 +53,7 @@ def test_a_private_key_signs_by_its_own_algorithm(tmp_path: Path) -> None:
     assert jwt.decode(done.stdout.strip(), ED.public_key(), algorithms=["EdDSA"])["sub"] == "u1"
     done = yeoul(*command, cwd=tmp_path, **KEYED)
     assert done.returncode == 0
-    assert "would not take it" in done.stderr
+    assert "would refuse it" in done.stderr
 
 
 def test_where_no_key_is_set_a_demo_token_is_made(tmp_path: Path) -> None:
@@ -72,10 +72,18 @@ def test_a_good_token_is_explained(tmp_path: Path) -> None:
     )
     done = yeoul("token", "explain", given=f"Bearer {text}\n", cwd=tmp_path, **KEYED)
     assert (done.returncode, done.stderr) == (0, "")
-    for said in ("HS256", "3 days ago", "UTC, in 3 days", "✓ signature", "✓ exp", "notifications/u1", "taken: as u1"):
+    for said in (
+        "HS256",
+        "3 days ago",
+        "UTC, in 3 days",
+        "✓ signature",
+        "✓ exp",
+        "notifications/u1",
+        "accepted: as u1",
+    ):
         assert said in done.stdout
     assert "✗" not in done.stdout
-    assert "not taken" not in done.stdout
+    assert "refused:" not in done.stdout
     assert r"\u001b[31m\u009b\u202e<b>[red]" in done.stdout  # what a terminal would obey is shown, not sent
     assert not any(char in done.stdout for char in "\x1b\x9b\u202e")
     assert text.rpartition(".")[2] not in done.stdout

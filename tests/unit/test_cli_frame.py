@@ -130,4 +130,4 @@ def test_a_hub_without_latency_and_without_a_memory_broker_is_shown() -> None:
     overview = {"latency": {"p50": None, "p99": None}, "broker": {"followed": 0, "topics": None, "bytes": None}}
     text = "\n".join(drawn(frame([], **overview)))
     assert "p50 -  p99 -" in text
-    assert "nobody follows any" in text
+    assert "no topic has readers" in text

@@ -46,9 +46,9 @@ def yeoul(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -
         (["--user", "u1", "--subscribe", "x" * 251], KEYED, "`yeoul.subscribe` must be a list"),
         (["--user", "u1", *(["--publish", "x" * 200] * 90)], KEYED, "longer than 8 KiB"),
         (["--user", "u1", "--key", "none.pem"], KEYED, "neither PEM text nor a readable PEM file"),
-        (["--user", "u1"], {"YEOUL_JWT_PUBLIC_KEY": PUBLIC}, "give the private one with --key"),
+        (["--user", "u1"], {"YEOUL_JWT_PUBLIC_KEY": PUBLIC}, "pass the private key with --key"),
         (["--user", "u1"], {"YEOUL_JWT_SECRET": "short"}, "jwt_secret: it has 5 bytes"),
-        (["--user", "u1", "--expires", "1h"], {}, "set YEOUL_JWT_SECRET, or give --key"),
+        (["--user", "u1", "--expires", "1h"], {}, "set YEOUL_JWT_SECRET, or pass --key"),
         (["--user", "a:b"], {}, "no field may hold a colon|four fields"),
     ],
 )
@@ -74,7 +74,7 @@ def test_what_no_server_would_take_is_not_made(options: list[str], env: dict[str
 def test_a_token_that_is_not_taken_is_explained(text: str, said: list[str]) -> None:
     done = yeoul("explain", stdin=text, env=KEYED)
     assert (done.exit_code, done.stderr) == (1, "")
-    assert "not taken: " in done.stdout
+    assert "refused: " in done.stdout
     assert [each for each in said if each not in done.stdout] == []
     assert SECRET not in done.stdout
 
@@ -83,7 +83,7 @@ def test_an_argument_is_taken_too_and_demo_tokens_are_explained() -> None:
     done = yeoul("explain", demo_token("u1", roles="admin"))
     assert done.exit_code == 0
     assert "everything" in done.stdout
-    assert "taken: as u1" in done.stdout
+    assert "accepted: as u1" in done.stdout
     done = yeoul("explain", make_jwt("u1"))
     assert done.exit_code == 1
     assert "u1" in done.stdout

@@ -198,7 +198,7 @@ async def test_a_bound_on_characters_ends_it_with_what_fits(hub: Hub) -> None:
 async def test_a_bound_on_time_ends_it(hub: Hub) -> None:
     generation = await run(hub, Delta("a"), silent=True, max_seconds=0.02)
     assert generation.outcome.state is State.FAILED
-    assert generation.outcome.error == "the answer took longer than 0.02 s: it was ended there"
+    assert generation.outcome.error == "the answer took longer than 0.02 s and was stopped"
 
 
 async def test_a_time_out_of_the_sources_own_is_not_taken_for_the_bound(hub: Hub) -> None:
@@ -500,4 +500,4 @@ async def test_a_source_that_never_lets_go_does_not_hold_up_the_end(
     generation.cancel()
     async with asyncio.timeout(20):
         assert (await generation.wait()).state is State.CANCELLED
-    assert "could not let go of its source" in caplog.text
+    assert "closing the source of a job failed" in caplog.text

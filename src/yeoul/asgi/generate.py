@@ -304,7 +304,7 @@ def problem_of_outcome(outcome: Outcome) -> Problem:
 
 async def end_or_departure(request: Request, generation: Generation) -> Outcome:
     """How it ended, for a response that has the whole answer. A client that leaves meanwhile stops the answer, since
-    nobody else knows of it."""
+    no other client knows its id."""
 
     async def stop() -> None:
         await departure(request.receive)

@@ -207,7 +207,7 @@ def _live_streams(routes: Sequence[BaseRoute], prefix: str) -> Iterator[tuple[st
 
 def _effective(routes: Sequence[BaseRoute]) -> Iterable[Any]:
     """The routes with the prefixes of their routers. Newer versions of FastAPI do not copy the routes of a router that
-    is included: they have a function that tells how they are effective."""
+    is included: they have a function that returns the effective routes."""
     contexts = getattr(fastapi.routing, "iter_route_contexts", None)
     return routes if contexts is None else contexts(routes)
 

@@ -153,8 +153,8 @@ def is_cross_site(request: HTTPConnection) -> bool:
 
 
 def is_cross_site_navigation(request: HTTPConnection) -> bool:
-    """Whether a page of another origin has led the browser to this address, by a link or a redirect: such a request may
-    open a page, and must have no side effect."""
+    """Whether the browser came to this address from a page of another origin, by a link or a redirect: such a request
+    may open a page, and must have no side effect."""
     return headers_of(request.scope).get(b"sec-fetch-mode") == b"navigate" and is_cross_site(request)
 
 

@@ -4,9 +4,9 @@ A request is recognised by what it brings:
 
 - a `Last-Event-ID` that names the job: its stream goes on. Such a request never starts anything.
 - an `Idempotency-Key`: the job that the same key has started, whether or not it has ended.
-- neither, and a GET: the running job of the same request, where the reader of that was lost before it can have had an
-  `id:`; and no job for five seconds after the same request was told that its stream is complete (some libraries open a
-  new stream whenever one ends).
+- neither, and a GET: the running job of the same request, if its reader was lost before it can have had an `id:`; and
+  no job for five seconds after the same request was answered that its stream is complete, since some libraries open a
+  new stream whenever one ends.
 - all other requests start a job, if a person or a program asked for it: browsers and link previews fetch addresses on
   their own, and jobs cost money.
 """
@@ -128,7 +128,7 @@ def find_job(jobs: Jobs[_J], id: str, request: Request) -> _J | None:
 
 def finite_stream(events: Iterable[Event], job: str | None = None) -> Response:
     """A stream of these events alone. `job`: the id that the client sent. A client that comes back after the last of
-    them is told that its stream is complete."""
+    them is answered that its stream is complete."""
     events = list(events)
     cursor, work = Cursor(_NO_EPOCH, 0), job or draw_work_id()
     ids = [LastEventId(cursor, work, final=number == len(events)) for number in range(1, len(events) + 1)]

@@ -1,4 +1,4 @@
-"""One frame of `yeoul top`: what the admin API said, drawn for a terminal of any width."""
+"""One screen of `yeoul top`: the admin API's data, laid out for a terminal of any width."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..printable import printable
 
 __all__ = ["Frame", "draw"]
 
-# Columns of characters below which the tables have fewer columns, and the facts stand one below another.
+# Widths in characters below which the tables have fewer columns and the facts are listed in fewer columns.
 _NARROW = 66
 _MEDIUM = 92
-# Lines that are neither facts nor rows of the tables: the title, empty ones, the tables' heads, and one to spare.
+# Lines beside the facts and the rows of the tables: title, empty lines, table headers, one spare line.
 _OTHER_LINES = 7
 
 _Fact = tuple[str, Text]
@@ -26,7 +26,7 @@ _Fact = tuple[str, Text]
 
 @dataclass(frozen=True)
 class Frame:
-    """`overview`, `topics`, `connections`: as the admin API has them. `at`: Unix seconds."""
+    """`overview`, `topics`, `connections`: as the admin API returns them. `at`: when, in Unix seconds."""
 
     url: str
     overview: Mapping[str, Any]
@@ -45,7 +45,7 @@ def draw(
     ago: float | None = None,
     url: str = "",
 ) -> RenderableType:
-    """`trouble`: why there is no newer frame; `ago`: for how many seconds."""
+    """The frame for a terminal of this size. `trouble`: why there is no newer frame; `ago`: its age in seconds."""
     parts: list[RenderableType] = []
     if trouble is not None:
         since = "" if ago is None else f", last seen {_duration(ago)} ago"
@@ -117,12 +117,12 @@ def _topics(frame: Frame, rows: int, width: int) -> Table:
         numbers = (f"{topic['readers']:,}", f"{topic['events']:,}", _size(topic["bytes"]))
         table.add_row(Text(printable(topic["name"])), *(numbers if width >= _NARROW else numbers[:1]))
     if not frame.topics:
-        table.add_row(Text("nobody follows any", style="dim"))
+        table.add_row(Text("no topic has readers", style="dim"))
     return table
 
 
 def _readers(frame: Frame, rows: int, width: int) -> Table:
-    """The lagging ones first, then those that were opened first."""
+    """Lagging readers first, then the oldest."""
     readers = sorted(frame.connections, key=lambda reader: not reader["lagging"])
     hidden = frame.overview["connections"]["open"] - min(rows, len(readers))
     names = ("address", "for", "events", "sent", "") if width >= _MEDIUM else ("for", "events", "")
@@ -164,8 +164,8 @@ def _events_kept(size: int | None) -> str:
 
 
 def _by(streams: Mapping[str, int], rates: Mapping[str, int]) -> str:
-    told = [f"{bound} {count:,}" for bound, count in {**streams, **rates}.items() if count]
-    return f"  ({printable(', '.join(told))})" if told else ""
+    counts = [f"{bound} {count:,}" for bound, count in {**streams, **rates}.items() if count]
+    return f"  ({printable(', '.join(counts))})" if counts else ""
 
 
 def _grade(part: float, warn: float, bad: float) -> str:
@@ -201,4 +201,4 @@ def _size(number: float) -> str:
         if number < 1_000 or unit == "GB":
             return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
         number /= 1_000
-    raise AssertionError("the last unit takes everything")
+    raise AssertionError("the last unit has no upper bound")

@@ -34,7 +34,7 @@ _IDLE = 60.0
 _AWAY = RetryPolicy(attempts=1 << 30, base=1.0, cap=15.0)
 # The first connection: a typing error should not wait for ever.
 _FIRST = RetryPolicy(attempts=3, base=0.3)
-# Once each: the loop here decides about the others, and tells of them.
+# One attempt each: the loop here decides about others, and reports them.
 _ONCE = RetryPolicy(attempts=1)
 # Seconds between a stream's end and the next connection, where the server has named no time.
 _RETRY = 2.0
@@ -69,14 +69,14 @@ def listen(
         raise typer.BadParameter("an event id is printable ASCII text", param_hint="--last-event-id")
     remote, address = _target(what, newest, Remote(url, token))
     show = _show_json if as_json else _show_raw if raw else _show
-    logger.addHandler(logging.NullHandler())  # it is told here, in other words
+    logger.addHandler(logging.NullHandler())  # reported here, in other words
     listener = _Listener(remote, address, show, last, count, quiet)
     try:
         code = asyncio.run(listener.run())
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # Whoever read our output has had enough. What is still buffered must not fail once more at the exit.
+        # The reader of our output has closed it. What is still buffered must not fail again at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     raise typer.Exit(code)
@@ -217,7 +217,7 @@ class _Listener:
 
 
 class _Failed(Exception):
-    """No stream. `wait`: the server's own wish in seconds; `final`: asking again would not help."""
+    """No stream. `wait`: the server's Retry-After in seconds; `final`: another attempt would not help."""
 
     def __init__(self, text: str, wait: float | None = None, *, final: bool = False) -> None:
         super().__init__(text)

@@ -1,4 +1,4 @@
-"""What the commands share that talk to a server which runs: where it is, whom they come from, and what went wrong."""
+"""A running server, as the commands address it: its URL, the token, requests and their errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["BaseUrl", "Refused", "Remote", "Token", "Unreachable"]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 BaseUrl = Annotated[
-    str, typer.Option("--url", envvar="YEOUL_URL", metavar="URL", help="Where the server is.", show_default=True)
+    str, typer.Option("--url", envvar="YEOUL_URL", metavar="URL", help="The server's URL.", show_default=True)
 ]
 Token = Annotated[
     str | None,
@@ -32,22 +32,22 @@ Token = Annotated[
         "--token",
         envvar="YEOUL_TOKEN",
         metavar="TOKEN",
-        help="Who you are. Better in the variable: others on this machine see what commands are given.",
+        help="The token to authenticate with. Prefer the variable: other users of this machine can see arguments.",
         show_default=False,
         show_envvar=True,
     ),
 ]
 
-# What is read of an answer: pages of the admin API stay far below.
+# The longest response that is read. Pages of the admin API are much shorter.
 _MAX_ANSWER = 8 * 1024 * 1024
 
 
 class Unreachable(Exception):
-    """There was no answer; the text says why."""
+    """The server did not respond; the text says why."""
 
 
 class Refused(Exception):
-    """An answer that says no. `retry_after` in seconds, None where it does not say."""
+    """The server refused the request. `retry_after`: in seconds, None where the response has none."""
 
     def __init__(self, status: int, text: str, retry_after: float | None = None) -> None:
         super().__init__(text)
@@ -57,9 +57,9 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Remote:
-    """A server, and the token that is sent to it: to this one alone, since redirects are not followed.
+    """A server's base URL, and its token. Redirects are not followed, so that the token is sent nowhere else.
 
-    Raises typer.BadParameter for what is no base URL.
+    Raises typer.BadParameter for an invalid URL or token.
     """
 
     url: str
@@ -67,13 +67,15 @@ class Remote:
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")) or not self.url.partition("://")[2].strip("/"):
-            raise typer.BadParameter(f"a server is http://host:port, not {printable(self.url)!r}", param_hint="--url")
+            raise typer.BadParameter(
+                f"{printable(self.url)!r} is not a server's URL: write it as http://host:port", param_hint="--url"
+            )
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
-            raise typer.BadParameter("a token is one word of ASCII characters", param_hint="--token")
+            raise typer.BadParameter("a token has ASCII characters only, and no spaces", param_hint="--token")
 
     @property
     def shown(self) -> str:
-        """Its URL, without a password that may be in it."""
+        """The URL without credentials, for messages."""
         scheme, _, rest = self.url.partition("://")
         return printable(f"{scheme}://{rest.rpartition('@')[2]}".rstrip("/"))
 
@@ -86,7 +88,7 @@ class Remote:
         return [self.token] if self.token else []
 
     def address(self, path: str, query: Mapping[str, Any] | None = None) -> str:
-        """`path` begins with "/" and is percent-encoded here."""
+        """The URL of a path, which begins with "/" and is not percent-encoded."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
         return f"{self.url.rstrip('/')}{quote(path)}" + (f"?{urlencode(given, doseq=True)}" if given else "")
 
@@ -101,7 +103,7 @@ class Remote:
         body: bytes | None = None,
         seconds: float = 10.0,
     ) -> Any:
-        """The JSON of a good answer. Raises Refused, Unreachable."""
+        """The JSON of a successful response. Raises Refused, Unreachable."""
         address = self.address(path, query)
         try:
             async with session.request(
@@ -124,7 +126,7 @@ class Remote:
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"{self.shown} cannot be reached: {_why(error)}") from error
         except ValueError as error:
-            raise Unreachable(f"{self.shown} answers with something that is not JSON: is it a Yeoul server?") from error
+            raise Unreachable(f"{self.shown} did not respond with JSON: is it a Yeoul server?") from error
 
     def _refused(self, response: aiohttp.ClientResponse, said: bytes) -> Refused:
         wait = response.headers.get("Retry-After", "")
@@ -141,17 +143,17 @@ def _proxy(address: str) -> URL | None:
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """Raises ValueError for one that no server of ours would send."""
+    """Raises ValueError for a body over the limit."""
     said = bytearray()
     async for piece in response.content.iter_any():
         said += piece
         if len(said) > _MAX_ANSWER:
-            raise ValueError("too much")
+            raise ValueError("the response is too long")
     return bytes(said)
 
 
 def _detail(said: bytes) -> bytes:
-    """Of a problem document (RFC 9457) its `detail`: the others that `complaint` looks for first say less."""
+    """The `detail` of a problem document (RFC 9457), which says more than the members that `complaint` prefers."""
     try:
         return json.dumps({"message": json.loads(said)["detail"]}).encode()
     except (ValueError, TypeError, KeyError):
@@ -162,7 +164,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
     if isinstance(error, socket.gaierror):
-        return "its host's name is unknown"
+        return "its host name cannot be resolved"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return "the connection was lost" if isinstance(error, aiohttp.ServerDisconnectedError) else type(error).__name__

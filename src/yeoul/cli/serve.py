@@ -38,7 +38,7 @@ _TRY_WITH_KEY = """\
   Answers come from:             {provider}
 """
 
-# The token names a user u1; what it names is taken for true by whoever is on this machine alone.
+# A demo token of a user u1. Demo tokens are accepted from this machine only.
 _DEMO = f"""\
   Demo mode, since no key is set: this machine's users may do everything, and others nothing.
   As the user u1:                curl -N -H 'Authorization: Bearer {make_demo_token("u1", "Ann", roles=["user"])}' \

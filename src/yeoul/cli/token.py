@@ -1,4 +1,4 @@
-"""`yeoul token`: make a token to try things out, and find out why one is not taken."""
+"""`yeoul token`: create a token, or explain why a server accepts or refuses one."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ _LIFE = "1h"
 @token.command("create")
 def _create(
     *,
-    user: Annotated[str, typer.Option(help="Whose it is (`sub`).")],
-    name: Annotated[str | None, typer.Option(help="How to call the user.")] = None,
-    email: Annotated[str | None, typer.Option(help="The user's address.")] = None,
-    role: Annotated[list[str] | None, typer.Option(help="Repeat it; `admin` may do everything.")] = None,
+    user: Annotated[str, typer.Option(help="The user's id (`sub`).")],
+    name: Annotated[str | None, typer.Option(help="The user's display name.")] = None,
+    email: Annotated[str | None, typer.Option(help="The user's email address.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="A role; may be repeated. `admin` may do everything.")] = None,
     subscribe: Annotated[
-        list[str] | None, typer.Option(help="Topic or pattern to follow, instead of the usual.")
+        list[str] | None, typer.Option(help="A topic or pattern that may be followed, instead of the defaults.")
     ] = None,
     publish: Annotated[
-        list[str] | None, typer.Option(help="Topic or pattern to send to, instead of the usual.")
+        list[str] | None, typer.Option(help="A topic or pattern that may be published to, instead of the defaults.")
     ] = None,
-    expires: Annotated[str | None, typer.Option(help="30s, 15m, 1h, 7d.", show_default=_LIFE)] = None,
+    expires: Annotated[str | None, typer.Option(help="Lifetime: 30s, 15m, 1h, 7d.", show_default=_LIFE)] = None,
     key: Annotated[
         Path | None, typer.Option(help="A private key (PEM) to sign with.", show_default="jwt_secret")
     ] = None,
@@ -61,9 +61,9 @@ def _create(
         settings, authenticator, rules = _server()
         if authenticator.demo and key is None:
             if grants or expires is not None:
-                raise ValueError("a demo token has no grants and does not expire: set YEOUL_JWT_SECRET, or give --key")
+                raise ValueError("a demo token has no grants and does not expire: set YEOUL_JWT_SECRET, or pass --key")
             typer.echo(make_demo_token(user, name or "", email or "", role or ()))
-            note("this is a demo token, because no key is set here: only a server on this machine takes it")
+            note("this is a demo token, since no key is configured: only a server on this machine accepts it")
             return
         made = _claims(settings, user, parse_duration(expires or _LIFE))
         said = {"name": name, "email": email, "roles": role, "yeoul": grants}
@@ -71,52 +71,54 @@ def _create(
         rules.read(made, time.time())
         text = sign(made, _signer(settings, key))
         if len(text) > MAX_TOKEN_BYTES:
-            raise ValueError(f"it would be longer than {MAX_TOKEN_BYTES // 1024} KiB: put less into it")
+            raise ValueError(
+                f"the token would be longer than {MAX_TOKEN_BYTES // 1024} KiB: use fewer or shorter claims"
+            )
     typer.echo(text)
     if key is not None and not asyncio.run(_has_key(authenticator, text)):
-        note("note: the server that is set up here has not the public key for it, and would not take it")
+        note("note: the server configured here does not have the public key for this token, and would refuse it")
 
 
 @token.command("explain")
 def _explain(
-    text: Annotated[str, typer.Argument(metavar="[TOKEN|-]", help="From standard input by default.")] = "-",
+    text: Annotated[str, typer.Argument(metavar="[TOKEN|-]", help="Read from standard input by default.")] = "-",
 ) -> None:
-    """Show what a token says, and whether and why this server would take it. Exit code 1 where it would not.
+    """Show a token's claims, and whether this server would accept it. Exit code 1 if it would not.
 
-    What is given as an argument stays in the shell's history: pipe it in.
+    An argument stays in the shell's history: prefer standard input.
     """
     with reporting_errors(2):
         _, authenticator, _ = _server()
     if text == "-":
         text = _read()
-    told, identity, refused = asyncio.run(_judge(authenticator, text))
+    explanation, identity, refused = asyncio.run(_judge(authenticator, text))
     console = results()
-    for title, values in (("header", told.header), ("claims", told.payload)):
+    for title, values in (("header", explanation.header), ("claims", explanation.payload)):
         if values:
-            _show(console, title, [(claim, _told(claim, value)) for claim, value in values.items()])
-    _show(console, "checks", [_row(finding) for finding in told.findings])
+            _show(console, title, [(claim, _shown(claim, value)) for claim, value in values.items()])
+    _show(console, "checks", [_row(finding) for finding in explanation.findings])
     if identity is None:
-        console.print(Text(f"not taken: {refused}", style="bold red"))
+        console.print(Text(f"refused: {refused}", style="bold red"))
         raise typer.Exit(1)
     _show(console, "grants", _granted(identity))
-    console.print(Text(f"taken: {_verdict(identity)}", style="bold green"))
+    console.print(Text(f"accepted: {_verdict(identity)}", style="bold green"))
 
 
 async def _judge(authenticator: Authenticator, text: str) -> tuple[Explanation, Identity | None, str]:
-    """The checks one by one; and what the server itself says, which is what counts."""
-    told, identity, refused = Explanation(), None, ""
+    """Each check, and the verdict of the server's own authenticator, which is what counts."""
+    explanation, identity, refused = Explanation(), None, ""
     try:
         try:
             identity = await authenticator.token(text, "bearer")
         except (InvalidToken, KeysUnavailable) as error:
             refused = str(error)
         if looks_like_jwt(text):
-            told = await explain(text, authenticator.tokens, time.time())
+            explanation = await explain(text, authenticator.tokens, time.time())
         else:
-            told.findings.append(Finding("form", "a demo token", refused or None))
+            explanation.findings.append(Finding("form", "a demo token", refused or None))
     finally:
         await authenticator.close()
-    return told, identity, refused
+    return explanation, identity, refused
 
 
 async def _has_key(authenticator: Authenticator, text: str) -> bool:
@@ -131,7 +133,7 @@ async def _has_key(authenticator: Authenticator, text: str) -> bool:
 
 
 def _server() -> tuple[Settings, Authenticator, Rules]:
-    from ..factories import make_authenticator, token_rules  # noqa: PLC0415 (the other commands need not wait for it)
+    from ..factories import make_authenticator, token_rules  # noqa: PLC0415 (slow to import, and not needed by the other commands)
 
     settings = Settings()
     return settings, make_authenticator(settings), token_rules(settings)
@@ -147,14 +149,14 @@ def _signer(settings: Settings, file: Path | None) -> Key:
     if file is not None:
         return signing_key(str(file))
     if settings.jwt_secret is None:
-        raise ValueError("this server has public keys alone: give the private one with --key, or set YEOUL_JWT_SECRET")
+        raise ValueError("this server has only public keys: pass the private key with --key, or set YEOUL_JWT_SECRET")
     return secret_key(settings.jwt_secret.get_secret_value())
 
 
 def _read() -> str:
     if sys.stdin.isatty():
         note("paste the token, then Enter and Ctrl+D")
-    # A little more than any token: one that is too long is to be told so.
+    # More than the longest token, so that the check of the length reports one that is too long.
     text = sys.stdin.buffer.read(4 * MAX_TOKEN_BYTES).decode("latin-1").strip()
     return text.removeprefix("Bearer ").strip()
 
@@ -165,7 +167,7 @@ def _row(finding: Finding) -> tuple[Text, Text]:
     return Text(f"✗ {finding.what}", style="red"), Text(finding.wrong)
 
 
-def _told(claim: str, value: Any) -> str:
+def _shown(claim: str, value: Any) -> str:
     text = printable(value) if isinstance(value, str) else json_line(value)
     if claim not in _TIMES or isinstance(value, bool) or not isinstance(value, int | float):
         return text
@@ -181,13 +183,13 @@ def _told(claim: str, value: Any) -> str:
 def _granted(identity: Identity) -> list[tuple[str, str]]:
     if identity.is_admin:
         return [("everything", "role admin")]
-    kinds = (("follow", identity.grants.subscribe), ("send to", identity.grants.publish))
+    kinds = (("follow", identity.grants.subscribe), ("publish to", identity.grants.publish))
     return [(what, printable(", ".join(it.text for it in patterns)) or "nothing") for what, patterns in kinds]
 
 
 def _verdict(identity: Identity) -> str:
     until = "for ever" if identity.expires is None else f"for {duration_text(identity.expires - time.time())} more"
-    return f"as {printable(identity.user or '')}, {until}, unless it was revoked (which the running server knows)"
+    return f"as {printable(identity.user or '')}, {until}, unless it has been revoked (only the running server knows)"
 
 
 def _show(console: Console, title: str, rows: Sequence[tuple[Text | str, Text | str]]) -> None:

@@ -1,4 +1,4 @@
-"""`yeoul top`: how a server is doing, live in the terminal."""
+"""`yeoul top`: the state of a running server, live in the terminal."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .remote import DEFAULT_URL, BaseUrl, Refused, Remote, Token, Unreachable
 
 __all__ = ["top"]
 
-# Rows that are asked for: more than the tallest terminal shows.
+# Rows that are requested: more than any terminal shows.
 _MOST_ROWS = 200
-# Where no terminal says how wide it is.
+# The size without a terminal.
 _WIDE, _TALL = 100, 60
 
 
 def top(
     *,
-    interval: Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between two looks.")] = 2.0,
+    interval: Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between updates.")] = 2.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Print one look, and end. So it does without a terminal.")
+        bool, typer.Option("--once", help="Print the state once and exit. The default without a terminal.")
     ] = False,
     url: BaseUrl = DEFAULT_URL,
     token: Token = None,
@@ -57,7 +57,7 @@ def top(
 async def _print_once(remote: Remote) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=_WIDE, height=_TALL)
     async with new_session() as session:
-        frame = await _look(remote, session)
+        frame = await _fetch(remote, session)
     console.print(draw(frame, console.width, _TALL))
 
 
@@ -66,26 +66,26 @@ async def _watch(remote: Remote, interval: float) -> None:
     screen = _Screen(remote.shown, console)
     task = asyncio.current_task()
     assert task is not None
-    # As with Ctrl-C: the terminal is given back as it was.
+    # As with Ctrl-C: the terminal is restored.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with suppress(asyncio.CancelledError), Live(console=console, screen=True, auto_refresh=False) as live:
         live.update(screen, refresh=True)
         async with new_session() as session:
             while True:
                 try:
-                    screen.frame, screen.trouble = await _look(remote, session), None
+                    screen.frame, screen.trouble = await _fetch(remote, session), None
                     screen.seen = time.monotonic()
                 except Unreachable as error:
                     screen.trouble = str(error)
                 except Refused as refused:
                     if refused.status not in (429, 500, 502, 503, 504):
                         raise
-                    screen.trouble = f"{remote.shown} answers {refused}"
+                    screen.trouble = f"{remote.shown}: {refused}"
                 live.update(screen, refresh=True)
                 await asyncio.sleep(interval)
 
 
-async def _look(remote: Remote, session: Any) -> Frame:
+async def _fetch(remote: Remote, session: Any) -> Frame:
     """Raises Refused, Unreachable."""
     overview = await remote.ask(session, "GET", "/admin/overview")
     topics = await remote.ask(session, "GET", "/admin/topics", query={"limit": _MOST_ROWS})
@@ -95,18 +95,20 @@ async def _look(remote: Remote, session: Any) -> Frame:
         readers = {reader["id"]: reader for reader in slow["connections"] + first["connections"]}
         return Frame(remote.shown, overview, topics["topics"], topics["total"], list(readers.values()), time.time())
     except (TypeError, KeyError) as error:
-        raise Unreachable(f"{remote.shown} does not answer as a Yeoul server of this version does") from error
+        raise Unreachable(
+            f"{remote.shown} runs another version of Yeoul, or something else: its response is not understood"
+        ) from error
 
 
 def _why(refused: Refused) -> str:
     if refused.status in (401, 403):
-        return f"{refused} (`yeoul top` is for admins: set YEOUL_TOKEN to a token with the role `admin`)"
+        return f"{refused} (`yeoul top` needs a token with the role `admin`: set YEOUL_TOKEN)"
     return str(refused)
 
 
 @dataclass
 class _Screen:
-    """The last frame, and what is wrong since; drawn for the terminal as it is now, so that it may change its size."""
+    """The last frame, and the error since then. Drawn for the terminal's current size."""
 
     url: str
     console: Console

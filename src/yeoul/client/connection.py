@@ -324,9 +324,9 @@ class EventStream:
         return closed
 
     def _on_connection_closed(self, closed: asyncio.Future[None]) -> None:
-        """aiohttp does not tell its reader that a body broke off where it cannot be parsed (an invalid chunk size)."""
+        """aiohttp does not report to its reader that a body could not be parsed (an invalid chunk size)."""
         if not closed.cancelled():
-            closed.exception()  # retrieved here: the reader is told
+            closed.exception()  # retrieved here: the reader gets it
         if not self._content.is_eof() and self._content.exception() is None:
             self._content.set_exception(aiohttp.ClientPayloadError("the connection was closed in mid-body"))
 

@@ -1,4 +1,4 @@
-"""One request, up to the response that streams: its attempts, and what it means when there is none."""
+"""One request, up to the response that streams: attempts, and the errors of those that fail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FIRST_FIELDS = (b":", b"data:", b"event:", b"id:", b"retry:")
 _LONGEST_FIELD = max(map(len, _FIRST_FIELDS))
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 
-# Encodings that aiohttp undoes, or that are none. Others leave bytes that cannot be read.
+# Content codings that aiohttp decodes, or that change nothing. Others cannot be read.
 _KNOWN_ENCODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 
 
@@ -113,7 +113,7 @@ def stream_headers(headers: Mapping[str, str] | None, last_event_id: str) -> CIM
 
 
 async def open_response(request: Request, retry: RetryPolicy) -> Opened:
-    """The first response that streams. Raises the last UpstreamError where there is none."""
+    """The first response that streams. Raises the last attempt's UpstreamError if all fail."""
     for delay in (*retry.delays(), None):
         try:
             return await _attempt_on_live_connection(request)
@@ -293,7 +293,7 @@ def _refusal(request: Request, response: aiohttp.ClientResponse, body: bytes, sa
     )
 
 
-# What readers are told, by status: never the upstream's own words, which name accounts, hosts and files.
+# The messages for readers, by status: never the upstream's own words, which name accounts, hosts and files.
 _REFUSALS = {
     401: "{} refused this server's credentials ({})",
     403: "{} refused this server's credentials ({})",

@@ -125,13 +125,13 @@ class Probe:
     @property
     def stuck(self) -> float:
         """For how many seconds this process has failed to deliver, as far as the probes know: what a look at the broker
-        does not mend, and a restart does. A broker that cannot be published to is none of it."""
+        does not mend, and a restart does. An unreachable broker does not count."""
         first, last = self._lost or (0.0, 0.0)
         unended = 0.0 if self._running is None else self._hub.loop.time() - self._began
         return max(last - first, unended)
 
     async def ask(self) -> str | None:
-        """None where an event has arrived; else what failed, in words for whoever runs the server."""
+        """None if an event has arrived; otherwise what failed, in words for an operator."""
         try:
             running = await self.begin()
         except TimeoutError:
@@ -209,7 +209,7 @@ class Probe:
 
 
 class _Arrival:
-    """An outlet that waits for one event: a late one of an earlier probe is none."""
+    """An outlet that waits for the event of one probe; late events of earlier probes do not count."""
 
     chunked = False
     full = False

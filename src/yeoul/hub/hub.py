@@ -74,8 +74,8 @@ class Hub:
     Limits on streams open at once, None for none: `max_connections` in all, `max_connections_per_user` and
     `max_connections_per_address` by a reader's Principal (IPv6 by its /64; this machine's own addresses only with
     `limit_loopback`). `max_replay_bytes`: what a reader that comes back is given of what it has missed, as `Frame.size`
-    counts; where that is more, it is told of a gap and given the newest that fit. Readers of streams that end with
-    their topic are given all of it: half an answer is none.
+    counts; where that is more, it is sent a gap and the newest that fit. Readers of streams that end with
+    their topic are given all of it: half an answer is useless.
 
     It opens by itself with its first use in an event loop; `close` (or `async with`) ends it, and `async with` may
     open it again. Where the event loop that it was opened on has ended, its next use opens it on the running one: the
@@ -232,7 +232,7 @@ class Hub:
         return await self._readers.open(topics, options)
 
     async def hold(self, topic: str) -> TopicHold:
-        """Keeps what the broker has of a topic from being forgotten while nobody reads it. Raises InvalidTopic,
+        """Keeps what the broker has of a topic from being forgotten while it has no readers. Raises InvalidTopic,
         TooManyTopics, BrokerUnavailable, HubClosed."""
         await self.open()
         return TopicHold(self.broker, check_topic(topic), await self.broker.attach(topic))

@@ -1,4 +1,4 @@
-"""Jobs: work that produces into a topic of its own and outlives its readers."""
+"""Jobs: work that publishes into a topic of its own and outlives its readers."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class DisconnectPolicy:
 CONTINUE = DisconnectPolicy()
 CANCEL = DisconnectPolicy(0)
 
-# A reader that was asked to come back, or that was promised by a Location, is given this long (seconds).
+# How long a job waits for a reader that was asked to reconnect, or that was given its Location, in seconds.
 _COME_BACK = 30.0
 
 # Seconds for which the first event may be on its way to a reader.
 _IN_FLIGHT = 2.0
 
-# Seconds that a source has to let go: a library's `aclose` may wait for its server for ever, and the end must be told.
+# How long closing a source may take, in seconds: a library's `aclose` may never return, and the end must be published.
 _RELEASE = 5.0
 
 # Why streams end whose readers have had everything.
@@ -50,11 +50,11 @@ _COMPLETE = (FINAL, OVER)
 
 
 class Job(ABC):
-    """One job, run in a task of its own. Its topic is `<kind>/<id>`; the id is unguessable, whoever holds it may read.
-    `upstream` names the server that it reads from. `origin` is the position just before its first event, `delivered`
-    the furthest that any reader has been. Times are Unix seconds.
+    """One job, run in a task of its own. Its topic is `<kind>/<id>`; the id is unguessable, since it is what gives
+    access. `upstream` names the server that it reads from. `origin` is the position just before its first event,
+    `delivered` the furthest position of any reader. Times are Unix seconds.
 
-    A subclass says what is done (`produce`) and what stands at the end (`conclude`).
+    Subclasses implement the work (`produce`) and its last events (`conclude`).
     """
 
     kind: str
@@ -84,16 +84,15 @@ class Job(ABC):
 
     @abstractmethod
     async def produce(self) -> None:
-        """Publishes what there is to publish; cancelled when the job is stopped."""
+        """Publishes the job's events; cancelled when the job is stopped."""
 
     @abstractmethod
     async def release(self) -> None:
-        """Lets go of what `produce` uses; awaited once, also where that never began."""
+        """Releases what `produce` uses; awaited once, also if `produce` was never started."""
 
     @abstractmethod
     def conclude(self, stopped: str | None, error: Exception | None) -> list[Event]:
-        """The topic's last events: `stopped` is "cancelled" or "interrupted" where it was stopped, `error` what
-        `produce` raised."""
+        """The topic's last events. `stopped`: "cancelled", "interrupted" or None; `error`: what `produce` raised."""
 
     @property
     def running(self) -> bool:
@@ -105,12 +104,12 @@ class Job(ABC):
 
     @property
     def foremost(self) -> int:
-        """The furthest of those who read it now; of those who have left where nobody does."""
+        """The furthest position of the current readers; without any, of those who have left."""
         return max((reader.offset for reader in self.readers), default=self._furthest)
 
     @property
     def abandoned(self) -> bool:
-        """Whether its reader was lost before it can have known the job's id, so that it comes back without one."""
+        """Whether its reader was lost before it can have known the job's id, so that it will reconnect without one."""
         if self.readers or self._lost_at is None:
             return False
         # What was stopped is not what it would come back for.
@@ -120,8 +119,8 @@ class Job(ABC):
     async def begin(self, first: Event, on_end: Callable[[], None]) -> None:
         try:
             cursor = await self.hub.publish(self.topic, first)
-            # Held, so that the topic's end stays known when its frames have had to go: without it, a late reader would
-            # wait for an end that has been.
+            # Held, so that the end stays known after its frames were evicted: otherwise a late reader would wait for it
+            # forever.
             self._hold = await self.hub.hold(self.topic)
         except BaseException:
             await self._release()
@@ -133,32 +132,32 @@ class Job(ABC):
         self._wait_for_reader(_COME_BACK)
 
     def cancel(self) -> None:
-        """Stops it, also while nothing comes; what was produced so far is kept."""
+        """Stops it at once, also while it waits for its source. What was published is kept."""
         self._stop("cancelled")
 
     def interrupt(self) -> None:
-        """Stops it because this server goes away."""
+        """Stops it because this server shuts down."""
         self._stop("interrupted")
 
     def reader_lost(self) -> None:
-        """Its first reader left before it was given a stream: as one whose reader was lost."""
+        """Its first reader left before its stream began: treated as a lost reader."""
         self._lost_at = self.hub.loop.time()
         if not self.readers:
             self._wait_for_reader(0.0)
 
     async def ended(self) -> None:
-        """Returns when it is over."""
+        """Returns when it has ended."""
         await self._over.wait()
 
     def close(self) -> None:
-        """Gives back what it holds: it is forgotten."""
+        """Releases its topic and timers, when it is forgotten."""
         if self._hold is not None:
             self._hold.release()
         self.hub.unwatch(self.topic)
         self._cancel_timer()
 
     def abandon(self) -> None:
-        """Its event loop is gone: nothing of it runs any more."""
+        """Its event loop has ended, and its task and timers with it."""
         self._timer = None
         self.close()
 
@@ -169,11 +168,11 @@ class Job(ABC):
                 self._producing = True
                 await self.produce()
         except asyncio.CancelledError:
-            # The loop itself is ending where nobody has stopped it.
+            # Not stopped by `_stop`: the event loop is being closed.
             self._stopped = self._stopped or "interrupted"
         except Exception as error:
             failure = error
-        # From here on a stop comes too late: what is under way is the end.
+        # From here on it cannot be stopped: it is ending.
         self._producing = False
         stopped = self._stopped
         await self._release()
@@ -191,13 +190,13 @@ class Job(ABC):
             async with asyncio.timeout(_RELEASE):
                 await self.release()
         except Exception:
-            logger.exception("a job could not let go of its source: %r", self)
+            logger.exception("closing the source of a job failed: %r", self)
 
     def _stop(self, reason: str) -> None:
         if self._task is None or not self.running or self._stopped is not None:
             return
         self._stopped = reason
-        # A task cancelled before its first step would never conclude: it sees for itself that it was stopped.
+        # A task that is cancelled before its first step would never conclude, so `_run` looks at `_stopped` itself.
         if self._producing:
             self._task.cancel()
 
@@ -209,14 +208,14 @@ class Job(ABC):
         now = self.hub.loop.time()
         connected = now - self.readers.pop(reader, now)
         self._furthest = max(self._furthest, reader.offset)
-        # One that has received any event comes back with its id, so that a request without an id is a new question.
+        # A reader that has received an event reconnects with its id: a request without an id is a new one.
         may_lack_id = connected < _IN_FLIGHT or reader.offset <= self.origin.offset + 1
         self._lost_at = now if may_lack_id and reason not in _COMPLETE else None
         if not self.readers:
             self._wait_for_reader(0.0 if reason is CLIENT_LEFT else _COME_BACK)
 
     def _wait_for_reader(self, at_least: float) -> None:
-        """`at_least`: what a reader is given that this server itself sent away, or has yet to see."""
+        """`at_least`: seconds for a reader that this server disconnected, or that has not connected yet."""
         if self.policy.cancel_after is not None and self.running:
             self._cancel_timer()
             self._timer = self.hub.loop.call_later(max(at_least, self.policy.cancel_after), self.cancel)
@@ -232,22 +231,22 @@ _J = TypeVar("_J", bound=Job)
 
 @dataclass(slots=True)
 class _Keyed(Generic[_J]):
-    """What an idempotency key stands for. `settled`: its job has been started, or could not be."""
+    """The job of an idempotency key. `settled`: its start has succeeded or failed."""
 
     content: bytes
     job: _J | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-# Seconds that interrupted jobs have to let go of their source: a library's `aclose` may wait for its server for ever.
+# How long interrupted jobs may take to close their sources, in seconds: a library's `aclose` may never return.
 _STOP = 2.0
 
 
 class Jobs(Generic[_J]):
-    """At most `max_running` run at the same time, of these `max_per_owner` for one owner and `max_per_upstream` from
-    one upstream, so that one slow server does not take the places of all (None: no bound). `keep_seconds` after its end
-    a job is forgotten, sooner where more than `max_kept` have ended. When the hub closes, running jobs are given
-    `grace_seconds`."""
+    """All jobs of a kind. At most `max_running` run at the same time, at most `max_per_owner` for one owner, and at
+    most `max_per_upstream` from one upstream, so that one slow server does not block the others (None: no limit). A job
+    is forgotten `keep_seconds` after its end, earlier if more than `max_kept` have ended. When the hub closes, running
+    jobs are given `grace_seconds`."""
 
     def __init__(
         self,
@@ -279,8 +278,8 @@ class Jobs(Generic[_J]):
         hub.on_reopen(self._forget_all)
 
     async def open(self, owner: str | None = None, upstream: str = "", *, max_per_upstream: int | None = None) -> None:
-        """Checks that one more may be started, and opens the hub. `max_per_upstream`: the bound for this upstream,
-        instead of the one for all. Raises HubClosed, TooMuchWork."""
+        """Checks that another job may be started, and opens the hub. `max_per_upstream`: the limit for this upstream,
+        instead of the general one. Raises HubClosed, TooMuchWork."""
         if self._closed or self.hub.draining:
             raise HubClosed("this server is shutting down: try again, another server will answer")
         await self.hub.open()
@@ -296,7 +295,7 @@ class Jobs(Generic[_J]):
             raise TooMuchWork(f"{most} answers are running for you, the maximum: wait for one of them, or stop it")
 
     async def launch(self, job: _J, first: Event, request_key: str | None = None) -> _J:
-        """Begins the job with its first event. `request_key`: what `find_abandoned` finds it by."""
+        """Begins the job with its first event. `request_key`: the key for `find_abandoned`."""
         self._all[job.id] = self._running[job.id] = job
         if request_key is not None:
             key = self._request_keys[job.id] = _digest(request_key)
@@ -304,7 +303,7 @@ class Jobs(Generic[_J]):
 
         def keep() -> None:
             if self._running.pop(job.id, None) is None:
-                return  # forgotten with all others
+                return  # `_forget_all` has forgotten it
             self._timers[job.id] = self.hub.loop.call_later(self._keep_seconds, self._forget, job.id)
             while len(self._timers) > self._max_kept:
                 self._forget(next(iter(self._timers)))
@@ -318,11 +317,10 @@ class Jobs(Generic[_J]):
         return job
 
     async def once(self, key: str, content: bytes, start: Callable[[], Awaitable[_J]]) -> tuple[_J, bool]:
-        """The job that `start` starts, and True; where this key has started a job that is still known, or is starting
-        one at the moment, that job, and False. Where a start fails the key has started nothing.
+        """The job that `start` starts, and True; or, if this key has started a job that is still known, or is starting
+        one at the moment, that job, and False. A key whose start failed may be used again.
 
-        `content`: a digest of what the key stands for. Raises KeyReused where it was another one, and what `start`
-        raises.
+        `content`: a digest of the request. Raises KeyReused if the key came with another one, and what `start` raises.
         """
         while (known := self._keyed.get(key)) is not None:
             if known.content != content:
@@ -350,15 +348,15 @@ class Jobs(Generic[_J]):
         return self._all.get(id)
 
     def find_abandoned(self, request_key: str) -> _J | None:
-        """The job that the same request began, if its reader was lost: a client that was cut before it had its first
-        event cannot name the job that it started, and must not be billed for it twice."""
+        """The job that the same request started, if its reader was lost: a client that was cut before its first event
+        cannot name its job, and must not pay for it twice."""
         return next((job for job in self._by_request.get(_digest(request_key), ()) if job.abandoned), None)
 
     def running(self) -> list[_J]:
         return list(self._running.values())
 
     async def close(self) -> None:
-        """Starts no more, gives the running jobs their grace, then interrupts them. The hub calls it."""
+        """Starts no more jobs, gives the running ones their grace, then interrupts them. Called by the hub."""
         self._closed = True
         await self._wait_for(self.running(), self._grace_seconds)
         for job in self.running():
@@ -367,13 +365,13 @@ class Jobs(Generic[_J]):
         if self._running:
             logger.error("%d jobs did not stop within %g s after they were cancelled", len(self._running), _STOP)
         for id in list(self._timers):
-            self._drop(id)  # their events stay: readers that are behind still have the end to come
+            self._drop(id)  # their events stay, for readers that have not received the end yet
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._running)} running, {len(self._timers)} kept>"
 
     async def _wait_for(self, jobs: Sequence[_J], seconds: float, *, hurry: bool = True) -> None:
-        """Returns when all are over or the time is up; earlier where the hub is to hurry with its close."""
+        """Returns when all have ended or the time is up; earlier if the hub is to close without grace."""
 
         async def end() -> None:
             for job in jobs:
@@ -402,7 +400,7 @@ class Jobs(Generic[_J]):
         self.hub.spawn(self.hub.forget(job.topic))
 
     def _forget_all(self) -> None:
-        """The hub is opened again: their event loop is gone, and their tasks and timers with it."""
+        """The hub is opened again on another event loop: tasks and timers of the old one are gone."""
         self._closed = False
         for job in self._all.values():
             job.abandon()
@@ -413,5 +411,5 @@ class Jobs(Generic[_J]):
 
 
 def _digest(request_key: str) -> bytes:
-    """The key is made of a request and may contain a secret: only its digest is kept."""
+    """Only the digest is kept: the key is made of a request and may contain secrets."""
     return blake2b(request_key.encode(errors="surrogatepass"), digest_size=16).digest()

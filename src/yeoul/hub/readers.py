@@ -62,7 +62,7 @@ class Readers:
                 await self._position(topics, options),
                 principal,
                 max_lifetime=self._max_lifetime,
-                # Readers of streams that end with their topic are given all of it: half an answer is none.
+                # Readers of streams that end with their topic are given all of it: half an answer is useless.
                 max_replay_bytes=None if options.after is None or options.until_final else self._max_replay_bytes,
             )
         except BaseException:
@@ -177,6 +177,6 @@ _SHOWN = 6
 
 
 def _shown(topic: str, job: bool) -> str:
-    """Whoever holds the id of a job may read it, and a log is read by more than its owner."""
+    """The id of a job gives access to it, and logs are read by others than its owner."""
     kind, _, id = topic.rpartition("/")
     return f"{kind}/{id[:_SHOWN]}…" if job and len(id) > _SHOWN else topic

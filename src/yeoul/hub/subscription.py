@@ -120,12 +120,12 @@ class ReaderHost(Protocol):
         ...
 
 
-# Seconds before a token's end at which its reader is told; a fifth of what is left where that is less.
+# How many seconds before its token expires a reader is notified; a fifth of what is left if that is less.
 _REMINDER = 60.0
 
 
 class Lifetime:
-    """Times of the event loop, in seconds. `reminder`: when the reader is to be told that its token is about to end;
+    """Times of the event loop, in seconds. `reminder`: when to notify the reader that its token is about to expire;
     `ends`: when the stream has to, for `reason`.
 
     `expires` is Unix time, as tokens have it, `unix` the same moment as `now`. The difference is taken once: setting
@@ -168,7 +168,7 @@ _SLICE_BYTES = 64 * 1024
 class Subscription:
     """Made by `Hub.subscribe`; begins with `start`, ends with `end`.
 
-    `since` is Unix time, `gaps` how many it was told of. `closed`: it has ended.
+    `since` is Unix time, `gaps` how many it was sent. `closed`: it has ended.
     """
 
     __slots__ = (

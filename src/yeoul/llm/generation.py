@@ -43,7 +43,7 @@ class Generation(Job):
     """Runs a provider's stream into the topic `generations/<id>`. Made by `Generations.start`.
 
     `text` is the answer so far, `notes` what came beside it (type and JSON of each), `outcome` its state, `position`
-    the cursor of its last event. `data` is what the app that started it keeps with it. `show_details`: readers are told
+    the cursor of its last event. `data` is what the app that started it keeps with it. `show_details`: readers see
     what the upstream itself said of a failure, too.
     """
 
@@ -142,7 +142,7 @@ class Generation(Job):
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            late = f"the answer took longer than {self._max_seconds:g} s: it was ended there"
+            late = f"the answer took longer than {self._max_seconds:g} s and was stopped"
             raise UpstreamTimeout(late, retryable=False) from error
 
     async def release(self) -> None:
@@ -199,7 +199,7 @@ class Generation(Job):
             raise TypeError(f"a source yields Delta, Note and Finish, not {type(item).__name__}")
 
     def _too_long(self) -> UpstreamError:
-        long = f"the answer is longer than {self._max_chars} characters: it was ended there"
+        long = f"the answer is longer than {self._max_chars} characters and was stopped"
         return UpstreamError(long, kind="too_long", retryable=False)
 
     def _note_token(self, now: float) -> None:

@@ -16,7 +16,7 @@ __all__ = ["Generations"]
 class Generations(Jobs[Generation]):
     """Each takes at most `max_seconds` and has at most `max_chars` of text; the rest is as in `Jobs`. The topic's
     retention must cover `max_seconds + keep_seconds` and that much text, otherwise late readers get a gap.
-    `show_details`: readers are told what an upstream itself said of a failure; otherwise only the log has it."""
+    `show_details`: readers see what an upstream itself reported about a failure; otherwise only the log has it."""
 
     def __init__(
         self,

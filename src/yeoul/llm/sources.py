@@ -20,16 +20,16 @@ Source = AsyncIterator[_Chunk] | Callable[[], AsyncIterator[_Chunk] | Awaitable[
 
 
 class Texts(Generic[_Chunk]):
-    """An async iterator over the items of an answer: the source's texts, with a `Finish` at its end. `text` picks the
-    text out of each chunk.
+    """An async iterator over the items of an answer: the source's texts, then a `Finish`. `text` returns the text of a
+    chunk.
 
-    Without `text` the source may yield items, too: a `Note` beside its texts; or `Delta`s, as a provider's stream does,
-    and then the `Finish` must be its own, since an answer without one is incomplete. Or it yields the chunks of a
-    stream of the OpenAI SDK (Chat Completions or Responses): they are read like the events of a server, so that an
-    answer without a finish reason is incomplete, too.
+    Without `text` the source may also yield items: a `Note` between its texts; or `Delta`s, as a provider's stream
+    does, and then it must yield the `Finish` itself, since an answer without one is incomplete. Or it yields the chunks
+    of a stream of the OpenAI SDK (Chat Completions or Responses): they are parsed as a server's events are, so that an
+    answer without a finish reason is incomplete.
 
-    A function is called, and a source consumed, with the first step and not before. `aclose` closes what there is to
-    close, also where there was no first step: an SDK's stream holds a connection from the moment it was made.
+    A function is called, and a source consumed, at the first step and not before. `aclose` closes the source even if
+    there was no step: a stream of an SDK holds its connection from the moment it is created.
 
     Raises TypeError for a source that is neither an async iterator nor a function.
     """
@@ -52,7 +52,7 @@ class Texts(Generic[_Chunk]):
         try:
             await self._reading.aclose()
         finally:
-            await self._let_go()
+            await self._close_source()
 
     async def _read(self) -> AsyncGenerator[Item, None]:
         if self._make is not None:
@@ -90,7 +90,7 @@ class Texts(Generic[_Chunk]):
         elif not finishes_itself:
             yield Finish()
 
-    async def _let_go(self) -> None:
+    async def _close_source(self) -> None:
         # Generators have `aclose`, the streams of some SDKs a `close` that may have to be awaited.
         chunks, self._chunks = self._chunks, None
         close = getattr(chunks, "aclose", None) or getattr(chunks, "close", None)
@@ -109,7 +109,7 @@ def _check_async(source: object) -> None:
 
 
 def _is_sdk_chunk(chunk: Any) -> bool:
-    """By its shape, so that the SDK need not be installed."""
+    """Recognised by its attributes, so that the SDK need not be installed."""
     if isinstance(chunk, str) or not hasattr(chunk, "model_dump_json"):
         return False
     return hasattr(chunk, "choices") or str(getattr(chunk, "type", "")).startswith(("response.", "error"))

@@ -1,1 +1,1 @@
-"""The gateway: requests that browsers can make, answered with somebody else's stream."""
+"""The gateway: relays the streams of other servers to clients that can only send simple requests."""

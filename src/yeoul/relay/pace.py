@@ -1,4 +1,4 @@
-"""How far a relayed stream may be ahead of those who read it. Pure."""
+"""How far a relayed stream may be ahead of its readers. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import deque
 
 __all__ = ["Pace"]
 
-# Parts that the bytes in flight are counted in: publishes are joined until a part is full, so that counting costs
-# nothing in memory however small they are.
+# Bytes are counted in this many parts. Small publishes are joined until a part is full, so that the memory for counting
+# is bounded however small they are.
 _PARTS = 64
 
 
 class Pace:
-    """Counts the bytes that no reader has been given yet. `limit`: how many there may be."""
+    """Counts the bytes that have not been sent to any reader. `limit`: how many there may be."""
 
     __slots__ = ("_limit", "_part", "_parts", "unread")
 
@@ -27,13 +27,13 @@ class Pace:
         return self.unread > self._limit
 
     def add(self, offset: int, size: int) -> None:
-        """Bytes that now stand up to this offset."""
+        """`size` bytes have been published; the last event has this offset."""
         self.unread += size
         if self._parts and self._parts[-1][1] < self._part:
             size += self._parts.pop()[1]
         self._parts.append((offset, size))
 
     def read(self, offset: int) -> None:
-        """The foremost reader has been given all up to this offset."""
+        """The reader that is furthest has been sent everything up to this offset."""
         while self._parts and self._parts[0][0] <= offset:
             self.unread -= self._parts.popleft()[1]

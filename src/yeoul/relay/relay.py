@@ -1,4 +1,4 @@
-"""One upstream's stream being copied into a topic. It outlives its readers, and waits for them where all are slow."""
+"""A relay: copies an upstream's stream into a topic. It outlives its readers, and waits while all of them are slow."""
 
 from __future__ import annotations
 
@@ -26,26 +26,27 @@ from .route import Outgoing, Route
 
 __all__ = ["Relay", "RelayStats", "first_event"]
 
-# Events of this server in a relay's topic, which readers are not shown.
+# Events of this server in a relay's topic. Readers do not receive them.
 _START, _END = "relay.start", "relay.end"
-# Stands before the type of the last event that readers are shown, where that is known.
+# Prefix of the type of the last event that readers receive, where it is known to be the last.
 _LAST = "relay.last."
 _RESERVED = ("stream.", "relay.")
 
-# Of one publish, since one read of the upstream's socket may bring thousands of tiny events or a few huge ones: events,
-# and the part of the bytes that may be unread. A publish as large as the journal would push out its own beginning.
+# Limits of one publish, since one read of the upstream's socket may return thousands of tiny events or a few huge ones:
+# events, and bytes as a fraction of those that may be unread. A publish as large as the journal would evict its own
+# beginning.
 _BATCH = 128
 _BATCH_PART = 8
-# What a frame counts for beside its text: the cursor and the names of the fields.
+# Bytes of a frame beside its text: the cursor and the field names.
 _FRAME = 128
-# How long, after its end marker, the upstream may take to end its answer, in seconds: then its connection is used
-# again.
+# How long, after its end marker, the upstream may take to end the response, in seconds: then the connection can be
+# reused.
 _DRAIN = 0.1
 
 
 @dataclass(slots=True)
 class RelayStats:
-    """What relays have done. `held`: how often an upstream was made to wait, because no reader took what had come."""
+    """Counters. `held`: how often reading from an upstream was paused because all readers were slow."""
 
     started: int = 0
     ended: dict[str, int] = field(default_factory=dict)  # by kind of failure, or "done"
@@ -56,9 +57,9 @@ class RelayStats:
 class Relay(Job):
     """Runs an upstream's stream into the topic `relays/<id>`. Made by `Relays.start`.
 
-    Types and data are copied as they are, ids replaced by ours. A type that begins with `stream.` or `relay.`, which
-    are the server's own, gets `upstream.` in front. `headers`: those of the upstream's answer that readers may see,
-    once it has begun. `failure`: what it failed of, once it has ended.
+    Types and data are copied unchanged, ids are replaced. Types that begin with `stream.` or `relay.`, which are
+    reserved, get the prefix `upstream.`. `headers`: the upstream's response headers that readers may see, once its
+    response has begun. `failure`: why it failed, once it has ended.
     """
 
     kind = "relays"
@@ -95,15 +96,14 @@ class Relay(Job):
         self._head = asyncio.Event()
 
     def encoding(self, *, end_event: bool = False) -> Encoding:
-        """How readers see it. `end_event`: they have asked for a named last event. The same object for all of these
-        readers: they share the bytes."""
+        """The encoding for its readers: one object, so that they share bytes. `end_event`: with a named last event."""
         if end_event not in self._encodings:
             prefix = f"{self.id}."
             self._encodings[end_event] = Encoding(_renderer(prefix, end_event=end_event), encode, prefix)
         return self._encodings[end_event]
 
     async def head(self, seconds: float) -> Failure | None:
-        """Waits until the upstream has begun its stream, for at most so long; what it failed of where it has."""
+        """Waits for the upstream's response, for at most so many seconds. The failure, if there was one."""
         try:
             async with asyncio.timeout(seconds):
                 await self._head.wait()
@@ -120,11 +120,11 @@ class Relay(Job):
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            late = f"the stream took longer than {self.route.max_s:g} s: it was ended there"
+            late = f"the stream took longer than {self.route.max_s:g} s and was stopped"
             raise UpstreamTimeout(late) from error
 
     async def release(self) -> None:
-        """Leaving `_relay` has closed the request already."""
+        """The request has been closed by leaving `_relay`."""
         self.hub.unwatch_progress(self.topic)
 
     def conclude(self, stopped_by: str | None, error: Exception | None) -> list[Event]:
@@ -177,8 +177,8 @@ class Relay(Job):
                 if self._complete:
                     await upstream.drain(_DRAIN)
                     return
-            # Some servers leave out the blank line after their last event. Where the body has ended cleanly it counts,
-            # if it is whole.
+            # Some servers omit the blank line after the last event. After a clean end of the body the event counts if
+            # it is complete.
             last = upstream.unterminated
             if last is not None and (any(marker.matches(last) for marker in target.end) or _is_json(last.data)):
                 await self._copy([last])
@@ -216,16 +216,16 @@ class Relay(Job):
             await self._publish(copies, size)
 
     def _weigh(self, event: Event) -> int:
-        """What it counts for. Raises UpstreamGarbage at the route's bounds."""
+        """The event's size in bytes. Raises UpstreamGarbage over the route's limits."""
         data = event.data
         size = len(data) if data.isascii() else len(data.encode())
         if size > self._largest:
-            # Bytes that are no UTF-8 arrive as three bytes each: the reader's own bound has not seen this one.
+            # Each invalid UTF-8 byte becomes a character of three bytes, which the decoder's limit does not count.
             raise UpstreamGarbage(f"{self.route.upstream.name} sent an event of more than {self._largest} bytes")
         self._taken += size
         most = self.route.max_total_bytes
         if self._taken > most:
-            raise UpstreamGarbage(f"{self.route.upstream.name} sent more than {most} bytes: its stream was ended there")
+            raise UpstreamGarbage(f"{self.route.upstream.name} sent more than {most} bytes: its stream was stopped")
         return size + len(event.type) + 6 * data.count("\n") + _FRAME
 
     async def _publish(self, events: Sequence[Event], size: int) -> None:
@@ -238,7 +238,7 @@ class Relay(Job):
         self._stats.events += len(events)
 
     def _must_wait(self) -> bool:
-        """Whether all readers are slow. Without any, the policy decides: work that goes on without readers goes on."""
+        """Whether all readers are slow. Without readers it waits only if the policy cancels it then."""
         self._pace.read(self.foremost)
         if not self._pace.full:
             return False
@@ -251,7 +251,7 @@ class Relay(Job):
         self._moved.set()
 
     def _clean(self, text: str) -> str:
-        """Some servers say what they were sent."""
+        """The text without the credential, which some servers repeat."""
         if self._credential and self._credential in text:
             return text.replace(self._credential, REDACTED)
         return text
@@ -263,7 +263,7 @@ def first_event() -> Event:
 
 def _copy_of(kind: str, data: str) -> Event:
     if kind != "message":
-        kind = kind.replace("\0", "\ufffd")  # legal to read, not to write
+        kind = kind.replace("\0", "\ufffd")  # may be received, but not sent
         if kind.startswith(_RESERVED):
             kind = f"upstream.{kind}"
     return Event(data, kind)

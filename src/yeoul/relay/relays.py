@@ -18,9 +18,9 @@ __all__ = ["Relays"]
 
 
 class Relays(Jobs[Relay]):
-    """`journal_bytes`: what the retention of `relays/*` keeps; an upstream is made to wait where nobody has read half
-    of that. The rest as in `Jobs`. `pseudonym`: what this server calls itself to upstreams (RFC 9110, 7.6.3), so
-    that it knows a request of its own when it comes back."""
+    """All relays. `journal_bytes`: what the retention of `relays/*` keeps; reading from an upstream pauses while half
+    of that is unread. The other arguments are those of `Jobs`. `pseudonym`: this server's name in `Via` (RFC 9110,
+    7.6.3), by which it recognises its own requests."""
 
     def __init__(
         self,

@@ -158,7 +158,7 @@ def _warning(text: str, *arguments: object) -> logging.LogRecord:
     return logging.LogRecord("yeoul", logging.WARNING, __file__, 0, text, arguments, None)
 
 
-# Of texts: a JWT (or the two parts of it that say who somebody is), and pairs such as `?ticket=…`, `token: …`.
+# Of texts: a JWT (or its first two parts, which identify the user), and pairs such as `?ticket=…`, `token: …`.
 _JWT = re.compile(r"\beyJ[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*)?")
 _PAIR = re.compile(
     r"(?i)\b(access_token|id_token|token|ticket|secret|password|passwd|api_?key|authorization|cookie)"

@@ -14,7 +14,7 @@ the application: asgi/body.py.
 
 The end of the input (a client that shuts down its side for writing) is not the end of the exchange: what was asked
 completely is answered, and then the connection closes. But a client that closes its socket looks the same, and nothing
-else tells of it. So the application is told that the client has left, and may answer all the same: what takes long
+else tells of it. So the application sees that the client has left, and may answer all the same: what takes long
 stops, what is done is acknowledged. A stream ends, one that has begun and one that an `EventSource` asks for.
 
 A request that cannot be read is refused with a problem document after the answers to those before it.

@@ -22,7 +22,7 @@ class Decoder:
     `last_event_id` seeds the last event ID string, so that a reconnecting reader keeps it (as browsers do).
     `max_event_bytes` bounds the data of one event and the length of one line (a comment too), in bytes; so what
     a decoder holds is a small multiple of it. `ignored` is called with each line that the standard has its readers
-    ignore: one whose field it does not know (a comment is none of them).
+    ignore: unknown fields, but not comments.
 
     The work is linear in the input, whatever the pieces; a line that ends in CR is taken at once, the LF that may
     follow it in the next piece is skipped.

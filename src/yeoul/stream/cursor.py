@@ -34,7 +34,7 @@ _FORM = re.compile(
 )
 _END = 10**18
 _EPOCH = re.compile(r"[0-9a-z]{1,32}")
-# Characters of a foreign id that are repeated to whoever sent it.
+# Characters of a foreign id that are repeated in the response.
 _SHOWN = 80
 
 
@@ -120,5 +120,5 @@ def draw_epoch() -> str:
 
 
 def draw_work_id() -> str:
-    """An unguessable name for a piece of work: 22 characters, 128 random bits (whoever holds it may read the work)."""
+    """An unguessable name for a piece of work: 22 characters, 128 random bits (it gives access to the work)."""
     return secrets.token_urlsafe(16)

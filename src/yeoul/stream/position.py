@@ -2,12 +2,12 @@
 
 The reader has one offset for all its journals, since offsets are one total order over all topics. Two things make a
 position more than that number: a new reader may begin at a different place in each journal, and a reader that was
-told of a gap knows in each journal up to where events are lost. Both are *floors*: an offset for each journal below
+sent a gap knows in each journal up to where events are lost. Both are *floors*: an offset for each journal below
 which the reader expects nothing.
 
-Reading is one walk, whoever reads: `missing` names the journals that no longer have what comes next (a caller with a
-store of its own reads on there), `next_frames` merges the others in the order of their offsets, `advance` moves on.
-Where something is gone for good, `gap` says what is lost and where reading goes on, and `skip` goes there.
+Reading is one walk for all kinds of readers: `missing` names the journals that no longer have what comes next (a caller
+with a store of its own reads on there), `next_frames` merges the others in the order of their offsets, `advance` moves
+on. Where something is gone for good, `gap` says what is lost and where reading goes on, and `skip` goes there.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Position:
         return None, left
 
     def gap(self, requested: Cursor | UnknownId, reason: GapReason, *, epoch: str, head: int, beyond: int = 0) -> Gap:
-        """What a reader is told that is not given all that it asked for. Reading goes on before the oldest frame that
+        """The gap for a reader that cannot be given all that it asked for. Reading goes on before the oldest frame that
         is kept and comes after the offset `beyond`."""
         firsts = [journal.after(max(offset, beyond, journal.evicted), 1) for journal, offset in self.known()]
         oldest = min((part.frames[0].offset for part in firsts if part and part.frames), default=None)
@@ -143,7 +143,7 @@ class Position:
         )
 
     def skip(self, gap: Gap) -> None:
-        """The reader has been told of the gap: it goes on after it, and is not told again of what is lost now."""
+        """The reader has been sent the gap: it goes on after it, and what is lost now is not reported again."""
         self._floors = [max(offset, journal.evicted) for journal, offset in self.known()]
         self.offset = gap.resume
         self.lost = None

@@ -9,7 +9,7 @@ from .pattern import TopicPattern
 
 __all__ = ["DEFAULT_RETENTIONS", "GENERATION_RETENTION", "RELAY_RETENTION", "Retentions"]
 
-# A whole answer must be there for whoever comes late: its length is bounded by the generation, its age by the longest
+# A whole answer must be kept for late readers: its length is bounded by the generation, its age by the longest
 # generation and the time for which finished ones are kept.
 GENERATION_RETENTION = Retention(events=200_000, bytes=16 * 1024 * 1024, seconds=3_600.0)
 

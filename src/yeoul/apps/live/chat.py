@@ -61,7 +61,7 @@ class MessageSent(BaseModel):
 
 
 class TypingAccepted(BaseModel):
-    told: bool = Field(description="whether the room was told: false where it knows already")
+    told: bool = Field(description="whether it was announced in the room: false if that was done a moment ago")
 
 
 class RoomMember(BaseModel):
@@ -114,7 +114,7 @@ def chat(hub: Hub, rooms: Rooms, *, history: int) -> APIRouter:
 
     @router.post("/typing", status_code=202, response_model=TypingAccepted, summary="Announce that you are typing")
     async def typing(request: Request, new: NewTyping) -> Response:
-        """May be sent with each key: the room is told once in three seconds."""
+        """May be sent with each key: it is announced once in three seconds."""
         sender = Sender.of(require_user(request))
         require_publish(request, room_topic(new.roomId))
         told = typists.should_announce(new.roomId, sender.id, new.typing, monotonic())

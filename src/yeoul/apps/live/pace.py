@@ -1,6 +1,7 @@
-"""When a room is told of changes among its members. Pure: the caller passes the time.
+"""When changes among the members of a room are announced in it. Pure: the caller passes the time.
 
-After a restart, or a lost network, all users are back within seconds: told of each, n users would be told of n users.
+After a restart, or a lost network, all users are back within seconds: if each were announced, n users would be sent n
+announcements.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class AnnouncementPace:
         self._changes.pop(room, None)
 
     def forget(self, members: Callable[[str], int], now: float) -> bool:
-        """Forgets the rooms that may be told at once again. Whether any are left. `members`: how many a room has."""
+        """Forgets the rooms whose next change may be announced at once. Whether any are left. `members`: how many
+        a room has."""
         for room, at in list(self._announced.items()):
             if room not in self._changes and now - at >= self._pace(members(room), False):
                 del self._announced[room]

@@ -57,7 +57,7 @@ class Rates(BaseModel):
 
     published: float = Field(description="events per second")
     delivered: float = Field(description="events per second, counted once per stream")
-    gaps: float = Field(description="gaps told to readers per second")
+    gaps: float = Field(description="gaps sent to readers per second")
 
 
 class Sample(BaseModel):

@@ -21,7 +21,7 @@ class Typists:
         self._announced: OrderedDict[tuple[str, str], tuple[float, bool]] = OrderedDict()
 
     def should_announce(self, room: str, user: str, typing: bool, now: float) -> bool:
-        """Whether to tell the room: that a user types once per `pause`, that the user has stopped once after that."""
+        """Whether to announce it in the room: that a user types once per `pause`, that the user has stopped once."""
         place = (room, user)
         at, shown = self._announced.get(place, (float("-inf"), False))
         recent = now - at < self._pause

@@ -115,7 +115,7 @@ class TopicList(BaseModel):
 
 
 class Forgotten(BaseModel):
-    """`events` and `bytes`: how much was deleted. A reader that has not received it, or comes back for it, is told of a
+    """`events` and `bytes`: how much was deleted. A reader that has not received it, or comes back for it, is sent a
     gap."""
 
     topic: str

@@ -102,7 +102,7 @@ def _of_hub(hub: Hub) -> Iterable[Metric]:
     yield CounterMetricFamily("yeoul_published_events", "Events published.", stats.published)
     yield CounterMetricFamily("yeoul_deliveries", "Events written to streams, once per stream.", stats.deliveries)
     yield CounterMetricFamily("yeoul_delivered_bytes", "Bytes of events written to streams.", stats.delivered_bytes)
-    yield CounterMetricFamily("yeoul_gaps", "Gaps told to readers: events that are no longer kept.", stats.gaps)
+    yield CounterMetricFamily("yeoul_gaps", "Gaps sent to readers: events that are no longer kept.", stats.gaps)
     yield CounterMetricFamily("yeoul_heartbeats", "Comments written to silent streams.", stats.heartbeats)
     yield _histogram(
         "yeoul_publish_latency_seconds", "From a publish to the write to its last reader.", stats.publish_latency

@@ -7,7 +7,7 @@ from typing import Any, cast
 import aiohttp
 
 from yeoul.cli.remote import Remote
-from yeoul.cli.top import _look
+from yeoul.cli.top import _fetch
 
 
 @dataclass(frozen=True)
@@ -30,5 +30,5 @@ class Crowded(Remote):
 
 
 async def test_readers_that_lag_are_looked_for_among_all() -> None:
-    frame = await _look(Crowded("http://x"), cast("aiohttp.ClientSession", None))
+    frame = await _fetch(Crowded("http://x"), cast("aiohttp.ClientSession", None))
     assert {reader["id"] for reader in frame.connections} == {"first", "slow"}
