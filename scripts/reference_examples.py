@@ -288,6 +288,46 @@ async def _() -> None:
     await openai.close()
 
 
+@example(
+    "yeoul.llm.ToolCall",
+    "yeoul.llm.ToolResult",
+    "yeoul.llm.Reasoning",
+    "yeoul.llm.Refusal",
+    "yeoul.llm.SourceUrl",
+    "yeoul.llm.SourceDocument",
+    "yeoul.llm.File",
+    "yeoul.llm.Step",
+    get="/weather",
+)
+def _() -> Any:
+    from fastapi import FastAPI, Request, Response
+
+    from yeoul import Hub, generate
+    from yeoul.llm import Delta, File, Finish, Reasoning, Refusal, SourceDocument, SourceUrl, Step, ToolCall, ToolResult
+
+    hub = Hub()
+    app = FastAPI(lifespan=hub.lifespan)
+
+    async def answer():
+        yield Reasoning("The forecast for Seoul has it.")
+        yield ToolCall("call-1", "forecast", '{"city": ')  # arguments come in pieces
+        yield ToolCall("call-1", arguments='"Seoul"}', done=True)
+        yield ToolResult("call-1", {"sky": "clear", "degrees": 21})
+        yield Step()  # the model is called again, with the result
+        yield SourceUrl("https://example.com/seoul", "Forecast")
+        yield SourceDocument("Climate report", "application/pdf", filename="climate.pdf")
+        yield File("data:image/png;base64,iVBORw0KGgo=", "image/png")
+        yield Delta("Clear, and 21 degrees.")
+        yield Refusal(" I cannot say more.")
+        yield Finish()
+
+    @app.get("/weather")
+    async def weather(request: Request) -> Response:
+        return await generate(hub, request, answer, dialect="openai")
+
+    return app
+
+
 @example("yeoul.llm.Note", get="/ask")
 def _() -> Any:
     from fastapi import FastAPI, Request, Response

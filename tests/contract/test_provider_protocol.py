@@ -13,8 +13,9 @@ import pytest
 from support.upstream import Answer, Exchange, Refusal, Script, Upstream, complete, eof, error, stall
 from yeoul.errors import UpstreamError, UpstreamRefused
 from yeoul.llm.demo import Demo
+from yeoul.llm.items import Delta, Finish, Usage
 from yeoul.llm.openai import OpenAIChat, OpenAIResponses
-from yeoul.llm.provider import Delta, Finish, Message, Prompt, Provider, Usage
+from yeoul.llm.provider import Message, Prompt, Provider
 from yeoul.stream import RetryPolicy
 
 BEHAVIOURS: dict[str, Script] = {

@@ -33,8 +33,9 @@ from support.upstream import (
 )
 from yeoul.client import Timeouts
 from yeoul.errors import UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamRefused, UpstreamTimeout
+from yeoul.llm.items import Delta, Finish
 from yeoul.llm.openai import OpenAIChat, OpenAIResponses
-from yeoul.llm.provider import Finish, Message, Prompt
+from yeoul.llm.provider import Message, Prompt
 from yeoul.stream import RetryPolicy
 
 KEY = "sk-contract-0123456789"
@@ -104,7 +105,7 @@ async def read_with_ours(api: str, script: Script, **options: Any) -> Read:
                     read.reason = part.reason
                     read.usage = part.usage and (part.usage.input_tokens, part.usage.output_tokens)
                 else:
-                    read.texts.append(part.text)
+                    read.texts += [part.text] if isinstance(part, Delta) else []
         except UpstreamError as error:
             read.failure = error
         finally:

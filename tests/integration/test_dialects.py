@@ -21,7 +21,7 @@ from yeoul.hub import Hub
 from yeoul.hub.reasons import LIFETIME
 from yeoul.llm.dialects import DIALECTS, OpenAI
 from yeoul.llm.generations import Generations
-from yeoul.llm.provider import Delta, Finish, Usage
+from yeoul.llm.items import Delta, Finish, Note, Reasoning, Refusal, SourceUrl, Step, ToolCall, ToolResult, Usage
 from yeoul.stream import LastEventId
 
 # Korean, several code points in one emoji, a separator that splits lines in some readers, quotes, a line break.
@@ -237,6 +237,66 @@ async def test_the_sdk_reads_text_reason_and_usage(sdk: tuple[AsyncOpenAI, dict[
     assert {(chunk.model, chunk.object) for chunk in chunks} == {("m-1", "chat.completion.chunk")}
     usage = chunks[-1].usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (12, 5, 17)
+
+
+async def test_the_sdk_reads_reasoning_tool_calls_and_a_refusal(sdk: tuple[AsyncOpenAI, dict[str, Any]]) -> None:
+    client, script = sdk
+    script["items"] = [
+        Note("status", {"stage": "searching"}),
+        Reasoning("hm"),
+        Delta("a"),
+        SourceUrl("https://example.com/"),
+        ToolCall("c1", "weather", '{"city": '),
+        ToolCall("c2", "search", "{}", done=True),
+        ToolCall("c1", arguments='"서울"}'),
+        Refusal("no"),
+        Finish("tool_calls"),
+    ]
+    chunks = await chunks_of(client)
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    assert [delta.reasoning_content for delta in deltas if hasattr(delta, "reasoning_content")] == ["hm"]
+    assert [delta.refusal for delta in deltas if delta.refusal] == ["no"]
+    calls: dict[int, list[Any]] = {}
+    for piece in (piece for delta in deltas for piece in delta.tool_calls or ()):
+        call = calls.setdefault(piece.index, [piece.id, piece.type, piece.function.name, ""])
+        call[3] += piece.function.arguments
+    assert calls == {0: ["c1", "function", "weather", '{"city": "서울"}'], 1: ["c2", "function", "search", "{}"]}
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+PARTS = [
+    Reasoning("hm"),
+    Refusal("no"),
+    ToolCall("c1", "f", "{}"),
+    ToolResult("c1", 7),
+    SourceUrl("https://x/"),
+    Step(),
+]
+
+
+@pytest.mark.parametrize("dialect", ["plain", "json", "envelope"])
+async def test_dialects_of_text_show_text_and_refusals_alone(dialect: str) -> None:
+    hub = Hub()
+    generations = Generations(hub, grace_seconds=0)
+    app = FastAPI(lifespan=hub.lifespan)
+
+    async def source(*items: Any) -> AsyncIterator[Any]:
+        for item in items:
+            yield item
+
+    @app.get("/{which}")
+    async def stream(request: Request, which: str) -> Response:
+        items = [*PARTS, Delta("a")] if which == "parts" else [Delta("no"), Delta("a")]
+        return generation_stream(hub, request, await generations.start(source(*items, Finish())), DIALECTS[dialect])
+
+    async with serving(app) as port:
+        bodies = []
+        for which in ("parts", "text"):
+            async with await open_stream(port, f"/{which}") as reader:
+                await reader.rest()
+                bodies.append(without_ids(reader))
+        await hub.close()
+    assert bodies[0] == bodies[1]
 
 
 async def test_heartbeats_and_ids_do_not_disturb_the_sdk(sdk: tuple[AsyncOpenAI, dict[str, Any]]) -> None:

@@ -9,12 +9,13 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from yeoul.asgi.generate import end_or_departure, find_dialect, generation_stream
+from yeoul.asgi.generate import end_or_departure, generation_stream
 from yeoul.hub import Hub
-from yeoul.llm.dialects import DIALECTS, Json, State
+from yeoul.llm.dialects import DIALECTS, Json, find_dialect
 from yeoul.llm.generation import Generation
 from yeoul.llm.generations import Generations
-from yeoul.llm.provider import Delta, Finish
+from yeoul.llm.items import Delta, Finish
+from yeoul.llm.outcome import State
 
 
 async def started(hub: Hub, go_on: asyncio.Event) -> Generation:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from yeoul.llm.provider import Delta, Finish, Item, Note
+from yeoul.llm.items import Delta, Finish, Item, Note
 from yeoul.llm.sources import Texts
 
 

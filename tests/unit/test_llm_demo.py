@@ -10,7 +10,8 @@ import pytest
 
 from yeoul.errors import UpstreamError, UpstreamRefused
 from yeoul.llm.demo import Demo
-from yeoul.llm.provider import Delta, Finish, Message, Prompt
+from yeoul.llm.items import Delta, Finish, Reasoning, SourceUrl, Step, ToolCall, ToolResult
+from yeoul.llm.provider import Message, Prompt
 
 TROUBLES = ("demo-fail", "demo-cut", "demo-stall")
 
@@ -71,6 +72,15 @@ async def test_the_same_prompt_has_the_same_answer_in_small_tokens() -> None:
     assert all(first)
     assert max(map(len, first)) <= 4
     assert len(first) > 50
+
+
+async def test_one_model_shows_every_kind_of_part_before_its_text() -> None:
+    items = [item async for item in Demo(pace=0).stream(ask("hello", model="demo-parts"))]
+    kinds = [type(item) for item in items]
+    before = kinds[: kinds.index(Delta)]
+    assert before == [*[Reasoning] * 5, ToolCall, ToolCall, ToolResult, Step, SourceUrl]
+    assert json.loads("".join(item.arguments for item in items if isinstance(item, ToolCall))) == {"word": "여울"}
+    assert "".join(item.text for item in items if isinstance(item, Delta)) == "".join((await answer(ask("hello")))[0])
 
 
 async def test_usage_counts_the_tokens_read_and_written() -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from yeoul.llm.dialects import DIALECTS, GenerationInfo, Outcome, State, control_encoder, outcome_events, renderer
-from yeoul.llm.provider import Usage
+from yeoul.llm.dialect import GenerationInfo
+from yeoul.llm.dialects import DIALECTS
+from yeoul.llm.items import Usage
+from yeoul.llm.outcome import Outcome, State, outcome_events
+from yeoul.llm.rendering import control_encoder, renderer
 from yeoul.sse import Decoder, Event
 from yeoul.stream import Frame
 
@@ -28,7 +31,9 @@ def shown(name: str, *events: Event, prefix: str = "", announce: bool = False) -
 
 @every
 def test_each_event_keeps_its_position_and_the_works_name(name: str) -> None:
-    events = shown(name, Event("{}", "start"), Event("a", "delta"), Event("b", "delta"), prefix="w0rk.", announce=True)
+    events = shown(
+        name, Event("{}", "start"), Event("a", "text.0"), Event("b", "text.0"), prefix="w0rk.", announce=True
+    )
     assert [event.id for event in events] == ["w0rk.ep-1", "w0rk.ep-2", "w0rk.ep-3"]
 
 
@@ -41,7 +46,7 @@ def test_the_start_is_shown_only_where_it_is_announced(name: str) -> None:
 @every
 @pytest.mark.parametrize("text", ["안녕", "\u2028\u2029\x85", '"\\\n', " ", "👩‍🍳", "data: x", "\ufeff"])
 def test_a_token_comes_back_as_it_was(name: str, text: str) -> None:
-    (event,) = shown(name, Event(text, "delta"))
+    (event,) = shown(name, Event(text, "text.0"))
     read: Any = {
         "plain": lambda data: data,
         "json": lambda data: json.loads(data)["content"],
@@ -142,7 +147,7 @@ def test_trouble_is_told_with_its_reason_and_is_never_done(name: str, state: Sta
 
 @every
 def test_no_event_is_named_error_but_where_a_contract_says_so(name: str) -> None:
-    events = shown(name, Event("a", "delta"), *outcome_events(Outcome(State.FAILED, error="no")))
+    events = shown(name, Event("a", "text.0"), *outcome_events(Outcome(State.FAILED, error="no")))
     assert ("error" in {event.type for event in events}) == (name == "envelope")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -19,10 +20,12 @@ from yeoul.errors import (
 from yeoul.hub import Hub, SubscribeOptions, Subscription
 from yeoul.hub.job import CANCEL, CONTINUE, DisconnectPolicy
 from yeoul.hub.reasons import LIFETIME
-from yeoul.llm.dialects import Json, OpenAI, Outcome, Plain, State
+from yeoul.llm.dialects import Json, OpenAI, Plain
 from yeoul.llm.generation import Generation
 from yeoul.llm.generations import Generations
-from yeoul.llm.provider import Delta, Finish, Item, Note, Usage
+from yeoul.llm.items import Delta, Finish, Item, Note, Usage
+from yeoul.llm.outcome import Outcome, State
+from yeoul.sse import Decoder
 
 Items = Delta | Finish | Note | BaseException
 
@@ -411,7 +414,11 @@ async def test_a_delta_that_one_event_cannot_carry_is_several(hub: Hub, text: st
     generation = await run(hub, Delta(text), Finish())
     assert generation.outcome.state is State.DONE
     assert generation.text == "".join(pieces)
-    assert generation.tokens == len(pieces)
+    assert generation.tokens == 1
+    _, outlet = await read(hub, generation)
+    await outlet.ended.wait()
+    shown = [json.loads(event.data).get("content") for event in Decoder().feed(outlet.written)]
+    assert shown[:-1] == pieces
 
 
 @pytest.mark.parametrize("text", ["가" * 2_000, "🍲" * 2_000, "x" * 5_000])
@@ -425,7 +432,7 @@ async def test_a_small_bound_on_events_cuts_deltas_smaller(text: str) -> None:
 async def test_a_note_is_an_event_of_its_own_beside_the_text(hub: Hub) -> None:
     generation = await run(hub, Note("status", {"stage": "searching"}), Delta("a"), Note("status", {}), Finish())
     assert (generation.text, generation.tokens) == ("a", 1)
-    assert generation.notes == [("status", '{"stage": "searching"}'), ("status", "{}")]
+    assert [part.kind for part in generation.answer.parts] == ["note", "text", "note"]
     _, outlet = await read(hub, generation)
     await outlet.ended.wait()
     lines = [line for line in outlet.written.decode().split("\n") if not line.startswith("id: ")]
@@ -435,7 +442,7 @@ async def test_a_note_is_an_event_of_its_own_beside_the_text(hub: Hub) -> None:
 async def test_notes_count_towards_the_bound_on_characters(hub: Hub) -> None:
     generation = await run(hub, Note("sources", {"title": "x" * 50}), Finish(), max_chars=40)
     assert "longer than 40 characters" in (generation.outcome.error or "")
-    assert generation.notes == []
+    assert generation.answer.parts == []
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from test_llm_generation import Source, end, read, turns
 
 from yeoul.errors import HubClosed, TooManyTopics, TooMuchWork
 from yeoul.hub import Hub, MemoryBroker
-from yeoul.llm.dialects import State
 from yeoul.llm.generations import Generations
-from yeoul.llm.provider import Delta, Finish
+from yeoul.llm.items import Delta, Finish
+from yeoul.llm.outcome import State
 from yeoul.stream import Journal
 
 # --- bounds
@@ -61,9 +61,9 @@ async def test_after_its_time_one_is_forgotten_with_its_text(hub: Hub) -> None:
     generation = await generations.start(Source(Delta("a" * 1_000), Finish()))
     await end(generation)
     assert generations.get(generation.id) is generation
-    assert "0 bytes" not in repr(hub.broker)
+    assert " 0 bytes" not in repr(hub.broker)
     async with asyncio.timeout(20):
-        while generations.get(generation.id) is not None or "0 bytes" not in repr(hub.broker):
+        while generations.get(generation.id) is not None or " 0 bytes" not in repr(hub.broker):
             await asyncio.sleep(0.005)  # its text is deleted by a task, right after it
 
 

@@ -31,8 +31,9 @@ from support.upstream import (
 )
 from yeoul.client import Timeouts, new_session
 from yeoul.errors import UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamRefused, UpstreamTimeout
+from yeoul.llm.items import Delta, Finish, Usage
 from yeoul.llm.openai import HUGGINGFACE_URL, OPENAI_URL, OpenAIChat, OpenAIResponses
-from yeoul.llm.provider import Delta, Finish, Message, Prompt, Schema, Usage
+from yeoul.llm.provider import Message, Prompt, Schema
 from yeoul.stream import RetryPolicy
 
 KEY = "sk-secret-0123456789"
@@ -68,7 +69,7 @@ async def outcome(kind: Adapter, script: Script, **options: Any) -> tuple[list[s
                     end = part
                 else:
                     assert end is None
-                    texts.append(part.text)
+                    texts += [part.text] if isinstance(part, Delta) else []
         except UpstreamError as error:
             assert end is None
             return texts, error

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from yeoul.errors import UpstreamCut, UpstreamError, UpstreamGarbage
+from yeoul.llm.items import Delta, Finish, Piece, Reasoning, Refusal, SourceUrl, ToolCall, Usage
 from yeoul.llm.parser import AnswerParser, ChatParser, ResponsesParser
-from yeoul.llm.provider import Finish, Usage
 from yeoul.sse import Event
 
 DONE = "[DONE]"
@@ -34,7 +34,12 @@ def chunk(content: Any = None, reason: Any = ..., **delta: Any) -> str:
 
 def read(parser: AnswerParser, *data: str) -> list[str]:
     """The texts in events of this data, without the empty ones."""
-    return [text for text in (parser.feed(Event(each)) for each in data) if text]
+    return [text for text in (text_in(parser.feed(Event(each))) for each in data) if text]
+
+
+def text_in(pieces: Sequence[Piece]) -> str:
+    """What there is to read in the pieces."""
+    return "".join(piece.text for piece in pieces if isinstance(piece, Delta | Refusal))
 
 
 def end(parser: AnswerParser, *data: str, clean: bool = True, broken: bool = False) -> Finish | UpstreamError:
@@ -85,7 +90,7 @@ CHAT_DATA: list[tuple[str, str]] = [
 @pytest.mark.parametrize(("data", "text"), CHAT_DATA)
 def test_chat_chunks_of_every_kind_are_read(data: str, text: str) -> None:
     parser = chat()
-    assert parser.feed(Event(data)) == text
+    assert text_in(parser.feed(Event(data))) == text
     assert not parser.over
     assert not parser.proven
 
@@ -105,7 +110,7 @@ def test_a_character_that_is_cut_in_two_is_put_together(halves: Sequence[str], t
     # json.dumps writes lone surrogates as `\ud83d`, as the servers do that cut characters.
     parser = chat()
     assert read(parser, *(chunk(half) for half in halves)) == texts
-    assert parser.rest() == ""
+    assert parser.rest() == ()
     parser = responses()
     deltas = [json.dumps({"type": "response.output_text.delta", "delta": half}) for half in halves]
     assert read(parser, *deltas) == texts
@@ -114,8 +119,8 @@ def test_a_character_that_is_cut_in_two_is_put_together(halves: Sequence[str], t
 def test_half_a_character_at_the_end_is_replaced() -> None:
     parser = chat()
     assert read(parser, chunk("A\ud83d"), chunk(reason="stop"), DONE) == ["A"]
-    assert parser.rest() == "\ufffd"
-    assert parser.rest() == ""
+    assert parser.rest() == (Delta("\ufffd"),)
+    assert parser.rest() == ()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +255,7 @@ def test_garbage_matters_only_before_the_end(garbage: str) -> None:
 
 def test_an_event_with_a_name_of_its_own_cannot_be_part_of_the_text() -> None:
     parser = chat()
-    assert parser.feed(Event("2026-01-01", "ping")) == ""
+    assert not parser.feed(Event("2026-01-01", "ping"))
     assert end(parser, chunk("a", None), chunk(reason="stop")) == Finish("stop")
 
 
@@ -319,7 +324,7 @@ def test_errors_of_every_shape_are_recognised(event: Event, said: str) -> None:
 def test_an_error_after_a_proven_end_takes_nothing_back(event: Event, said: str) -> None:
     parser = chat()
     read(parser, chunk("a", None), chunk(reason="stop"))
-    assert parser.feed(event) == ""
+    assert not parser.feed(event)
     assert parser.finish(clean=False) == Finish("stop")
 
 
@@ -387,7 +392,7 @@ def test_an_error_says_whether_trying_again_helps(error: Any, kind: str, retryab
 def test_a_last_event_without_its_end_counts_where_it_is_whole(data: str, text: str) -> None:
     parser = chat()
     read(parser, chunk("a"))
-    assert parser.feed_unterminated(Event(data)) == text
+    assert text_in(parser.feed_unterminated(Event(data))) == text
     assert parser.over == data.startswith(DONE)
 
 
@@ -411,7 +416,7 @@ RESPONSES_DATA: list[tuple[str, str]] = [
 @pytest.mark.parametrize(("data", "text"), RESPONSES_DATA)
 def test_responses_events_of_every_kind_are_read(data: str, text: str) -> None:
     parser = responses()
-    assert parser.feed(Event(data)) == text
+    assert text_in(parser.feed(Event(data))) == text
     assert not parser.over
     assert not parser.proven
 
@@ -438,7 +443,8 @@ TEXT = {"type": "output_text", "text": "all of it"}
         (closed(usage={"input_tokens": 3.0, "output_tokens": None}), Finish("stop", Usage(3, 0))),
         (closed(usage=[]), Finish("stop")),
         (closed(output=[{"type": "function_call", "name": "f"}]), Finish("tool_calls")),
-        (closed(output=[{"type": "function_call"}, message(TEXT)]), Finish("stop")),
+        (closed(output=[{"type": "function_call"}, message(TEXT)]), Finish("tool_calls")),
+        (closed(output=[{"type": "web_search_call"}, message(TEXT)]), Finish("stop")),
     ],
 )
 def test_responses_ends_are_read(data: str, finish: Finish) -> None:
@@ -447,7 +453,7 @@ def test_responses_ends_are_read(data: str, finish: Finish) -> None:
     assert parser.over
     assert parser.proven
     assert parser.finish(clean=False) == finish
-    assert parser.feed(Event("anything after the end is not looked at")) == ""
+    assert not parser.feed(Event("anything after the end is not looked at"))
 
 
 @pytest.mark.parametrize(
@@ -529,3 +535,206 @@ def test_errors_of_responses_are_recognised(event: Event, said: str) -> None:
     with pytest.raises(UpstreamError) as caught:
         responses().feed(event)
     assert caught.value.detail == said
+
+
+# --- reasoning, refusals and tool calls
+
+
+def pieces(parser: AnswerParser, *data: str) -> list[Piece]:
+    return [piece for each in data for piece in parser.feed(Event(each))]
+
+
+def call(index: Any = None, id: Any = None, name: Any = None, arguments: Any = None) -> dict[str, Any]:
+    """A tool call in a delta, as servers write it: with the members that are given."""
+    function = {"name": name, "arguments": arguments}
+    given = {"index": index, "id": id, "function": {key: value for key, value in function.items() if value is not None}}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+@pytest.mark.parametrize("member", ["reasoning_content", "reasoning", "reasoning_text", "thinking"])
+def test_the_reasoning_of_a_chat_is_no_text(member: str) -> None:
+    seen = pieces(chat(), chunk(**{member: "h"}), chunk(**{member: "m"}), chunk("a"))
+    assert seen == [Reasoning("h"), Reasoning("m"), Delta("a")]
+
+
+@pytest.mark.parametrize(
+    ("delta", "seen"),
+    [
+        ({"reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}, [Reasoning("hm")]),
+        ({"reasoning_details": [{"type": "reasoning.summary", "summary": "hm"}]}, [Reasoning("hm")]),
+        ({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}, []),
+        (
+            {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, "a"]},
+            [Reasoning("hm"), Delta("a")],
+        ),
+        ({"content": [{"type": "thinking", "thinking": "hm"}]}, [Reasoning("hm")]),
+        ({"reasoning_content": "hm", "content": "a"}, [Reasoning("hm"), Delta("a")]),
+        ({"refusal": "no"}, [Refusal("no")]),
+        ({"content": "a", "refusal": "no"}, [Delta("a"), Refusal("no")]),
+    ],
+)
+def test_a_delta_of_several_kinds_is_several_pieces(delta: dict[str, Any], seen: list[Piece]) -> None:
+    assert pieces(chat(), chunk(**delta)) == seen
+
+
+def test_the_pages_that_an_answer_cites_are_sources() -> None:
+    cited = {"type": "url_citation", "url_citation": {"url": "https://example.com/", "title": "Example"}}
+    link = SourceUrl("https://example.com/", "Example")
+    assert pieces(chat(), chunk("a", annotations=[cited, {"type": "other"}])) == [Delta("a"), link]
+    annotation = {"type": "url_citation", "url": "https://example.com/", "title": "Example"}
+    added = {"type": "response.output_text.annotation.added", "annotation": annotation}
+    assert pieces(responses(), json.dumps(added)) == [link]
+
+
+CALLED = [ToolCall("c1", "f", ""), ToolCall("c1", arguments="{"), ToolCall("c1", arguments="}")]
+
+CALLS: dict[str, tuple[list[list[dict[str, Any]]], list[ToolCall]]] = {
+    "as OpenAI": ([[call(0, "c1", "f", "")], [call(0, arguments="{")], [call(0, arguments="}")]], CALLED),
+    "the id and the name in each": ([[call(0, "c1", "f", each)] for each in ("", "{", "}")], CALLED),
+    "without numbers": ([[call(None, "c1", "f", "")], [call(arguments="{")], [call(arguments="}")]], CALLED),
+    "an empty id after the first": ([[call(0, "c1", "f", "")], [call(0, "", "", "{")], [call(0, "", "", "}")]], CALLED),
+    "two at once": (
+        [[call(0, "c1", "f", "1"), call(1, "c2", "g", "2")], [call(1, arguments="b"), call(0, arguments="a")]],
+        [
+            ToolCall("c1", "f", "1"),
+            ToolCall("c2", "g", "2"),
+            ToolCall("c2", arguments="b"),
+            ToolCall("c1", arguments="a"),
+        ],
+    ),
+    "each of them number 0": (
+        [[call(0, "c1", "f", "1")], [call(0, "c2", "g", "2")]],
+        [ToolCall("c1", "f", "1"), ToolCall("c2", "g", "2")],
+    ),
+    "without ids": (
+        [[call(0, None, "f", "1")], [call(1, None, "g", "2")]],
+        [ToolCall("call_0", "f", "1"), ToolCall("call_1", "g", "2")],
+    ),
+    "two of one id": (
+        [[call(0, "c", "f", "1")], [call(1, "c", "g", "2")]],
+        [ToolCall("c", "f", "1"), ToolCall("c_1", "g", "2")],
+    ),
+    "an object for the arguments": ([[call(0, "c1", "f", {"a": "가"})]], [ToolCall("c1", "f", '{"a": "가"}')]),
+    "without a name": ([[call(0, "c1")]], [ToolCall("c1", "unnamed")]),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_tool_calls_of_a_chat_are_read_however_a_server_names_them(name: str) -> None:
+    deltas, seen = CALLS[name]
+    parser = chat()
+    assert pieces(parser, *(chunk(tool_calls=calls) for calls in deltas)) == seen
+    assert end(parser, chunk(reason="tool_calls"), DONE) == Finish("tool_calls")
+
+
+def test_the_older_form_of_a_call_is_read() -> None:
+    data = [chunk(function_call={"name": "f", "arguments": ""}), chunk(function_call={"arguments": "{}"})]
+    assert pieces(chat(), *data) == [ToolCall("call_0", "f"), ToolCall("call_0", arguments="{}")]
+
+
+def test_a_whole_message_has_its_reasoning_and_its_calls() -> None:
+    said = {"reasoning_content": "hm", "content": "a", "tool_calls": [call(None, "c1", "f", "{}")]}
+    data = json.dumps({"choices": [{"message": said, "finish_reason": "tool_calls"}]})
+    assert pieces(chat(), data) == [Reasoning("hm"), Delta("a"), ToolCall("c1", "f", "{}", done=True)]
+
+
+def test_a_message_that_repeats_all_at_the_end_adds_nothing() -> None:
+    said = {"reasoning_content": "hm", "content": "a", "tool_calls": [call(None, "c1", "f", "{}")]}
+    again = json.dumps({"choices": [{"message": said, "finish_reason": "tool_calls"}]})
+    parser = chat()
+    pieces(parser, chunk(reasoning_content="hm"), chunk("a"), chunk(tool_calls=[call(0, "c1", "f", "{}")]))
+    assert pieces(parser, again) == []
+
+
+def test_a_character_that_is_cut_in_two_stays_in_its_part() -> None:
+    parser = chat()
+    data = [chunk(reasoning_content="A\ud83d"), chunk(reasoning_content="\ude00B"), chunk(reasoning_content="C\ud83d")]
+    assert pieces(parser, *data, chunk("a")) == [
+        Reasoning("A"),
+        Reasoning("😀B"),
+        Reasoning("C"),
+        Reasoning("\ufffd"),
+        Delta("a"),
+    ]
+    arguments = [call(0, "c1", "f", "\ud83d"), call(0, arguments="\ude00")]
+    assert pieces(chat(), *(chunk(tool_calls=[each]) for each in arguments)) == [
+        ToolCall("c1", "f"),
+        ToolCall("c1", arguments="😀"),
+    ]
+
+
+def response_event(type: str, **members: Any) -> str:
+    return json.dumps({"type": f"response.{type}", **members})
+
+
+FUNCTION = {"type": "function_call", "id": "i1", "call_id": "c1", "name": "f"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [
+            response_event("output_item.added", item={**FUNCTION, "arguments": ""}),
+            response_event("function_call_arguments.delta", item_id="i1", delta="{"),
+            response_event("function_call_arguments.delta", item_id="i1", delta="}"),
+            response_event("function_call_arguments.done", item_id="i1", arguments="{}"),
+            response_event("output_item.done", item={**FUNCTION, "arguments": "{}"}),
+            response_event("completed", response={"output": [{**FUNCTION, "arguments": "{}"}]}),
+        ],
+        [
+            response_event("output_item.added", item=FUNCTION),
+            response_event("function_call_arguments.done", item_id="i1", arguments="{}"),
+            response_event("completed", response={"output": [{**FUNCTION, "arguments": "{}"}]}),
+        ],
+        [response_event("output_item.done", item={**FUNCTION, "arguments": "{}"}), response_event("completed")],
+        [response_event("completed", response={"output": [{**FUNCTION, "arguments": "{}"}]})],
+    ],
+    ids=["in pieces", "at its end", "as an item", "in the response"],
+)
+def test_a_function_call_of_a_response_is_read_once(data: list[str]) -> None:
+    parser = responses()
+    seen = [piece for piece in pieces(parser, *data) if isinstance(piece, ToolCall)]
+    assert seen[0] == ToolCall("c1", "f")
+    assert "".join(piece.arguments for piece in seen) == "{}"
+    assert [piece.done for piece in seen] == [False] * (len(seen) - 1) + [True]
+    assert parser.finish(clean=True) == Finish("tool_calls")
+
+
+@pytest.mark.parametrize(
+    ("data", "seen"),
+    [
+        (
+            [
+                response_event("reasoning_summary_part.added", summary_index=0),
+                response_event("reasoning_summary_text.delta", summary_index=0, delta="h"),
+                response_event("reasoning_summary_text.done", summary_index=0, text="h"),
+                response_event("reasoning_summary_part.done", summary_index=0, part={"text": "h"}),
+                response_event("reasoning_summary_part.added", summary_index=1),
+                response_event("reasoning_summary_text.delta", summary_index=1, delta="m"),
+            ],
+            "h\n\nm",
+        ),
+        (
+            [
+                response_event("reasoning_text.delta", delta="hm"),
+                response_event("reasoning_summary_text.delta", delta="short"),
+                response_event("reasoning_text.done", text="hm"),
+            ],
+            "hm",
+        ),
+        ([response_event("reasoning.delta", delta="hm"), response_event("reasoning.done", text="hm")], "hm"),
+        ([response_event("reasoning_summary_text.done", text="hm")], "hm"),
+        ([closed(output=[{"type": "reasoning", "summary": [{"text": "hm"}]}, message(TEXT)])], "hm"),
+    ],
+    ids=["summary", "both", "open responses", "at its end", "in the response"],
+)
+def test_the_reasoning_of_a_response_is_read_once(data: list[str], seen: str) -> None:
+    read_ = [piece.text for piece in pieces(responses(), *data) if isinstance(piece, Reasoning)]
+    assert "".join(read_) == seen
+
+
+def test_a_refusal_of_a_response_is_one() -> None:
+    data = [response_event("refusal.delta", delta="no"), response_event("refusal.done", refusal="no")]
+    assert pieces(responses(), *data) == [Refusal("no")]
+    whole = closed(output=[message({"type": "refusal", "refusal": "no"})])
+    assert pieces(responses(), whole) == [Refusal("no")]

@@ -8,7 +8,8 @@ import pytest
 
 from yeoul.errors import UnknownModel, UnknownProvider
 from yeoul.llm.demo import Demo
-from yeoul.llm.provider import Delta, Finish, Prompt
+from yeoul.llm.items import Delta, Finish
+from yeoul.llm.provider import Prompt
 from yeoul.llm.providers import Providers
 
 

@@ -16,11 +16,15 @@ from starlette.responses import Response
 from ..errors import YeoulError
 from ..hub import Hub
 from ..hub.job import CONTINUE, DisconnectPolicy
-from ..llm.dialects import DIALECTS, Dialect, GenerationInfo, Outcome, State, name_of
+from ..llm.dialect import Dialect, GenerationInfo
+from ..llm.dialects import DIALECTS, find_dialect, name_of
 from ..llm.generation import Generation
 from ..llm.generations import Generations
-from ..llm.provider import Delta, Finish, Item, Prompt
+from ..llm.items import Item
+from ..llm.outcome import Outcome, State
+from ..llm.provider import Prompt
 from ..llm.providers import Providers
+from ..llm.rendering import snapshot as snapshot_of
 from ..llm.sources import Source, Texts
 from ..sse import Event
 from .authentication import caller_of
@@ -36,7 +40,6 @@ __all__ = [
     "end_or_departure",
     "failure_events",
     "failure_stream",
-    "find_dialect",
     "generate",
     "generation_stream",
     "problem_of_outcome",
@@ -46,14 +49,6 @@ _Chunk = TypeVar("_Chunk")
 
 # HTTP's statuses for what a model server failed of; 502 is the usual one.
 _STATUSES = {"rate_limited": 429, "timeout": 504}
-
-
-def find_dialect(name: str) -> type[Dialect]:
-    """Raises ValueError, which lists the dialects."""
-    dialect = DIALECTS.get(name)
-    if dialect is None:
-        raise ValueError(f"unknown dialect {name!r}: use one of {', '.join(DIALECTS)}")
-    return dialect
 
 
 async def generate(
@@ -142,7 +137,7 @@ class AnswerService:
         prompt: Prompt,
         provider: str | None = None,
         *,
-        source: Callable[[AsyncGenerator[Delta | Finish, None]], AsyncIterator[Item]] | None = None,
+        source: Callable[[AsyncGenerator[Item, None]], AsyncIterator[Item]] | None = None,
         data: Any = None,
     ) -> NewAnswer:
         """The answer of this provider to the prompt, by default of the server's provider. `source`: what the answer is
@@ -269,18 +264,19 @@ def generation_stream(
 ) -> EventStream:
     """The generation's events from its beginning, or from the request's Last-Event-ID.
 
-    `snapshot`: a new reader first gets the notes and the text so far as one event, then what follows. `started`: see
-    `Generation.encoding`. `opened`: see EventStream.
+    `snapshot`: a new reader first gets the answer so far in as few events as possible, then what follows. `started`:
+    see `Generation.encoding`. `opened`: see EventStream.
     """
     opening: list[Event] = []
     after = generation.origin
-    if snapshot and generation.text:
-        form = dialect(generation.info)
-        notes = filter(None, (form.note(kind, data) for kind, data in generation.notes))
-        kind, data = form.delta(generation.text)
-        # A reader that is cut between these events has not had the text: it comes back to the beginning.
-        opening = [*(Event(note, type, str(generation.origin)) for type, note in notes), Event(data, kind)]
-        after = generation.position
+    if snapshot:
+        shown = snapshot_of(dialect(generation.info), generation.answer)
+        # A reader that is cut between these events has not had all: it comes back to the beginning.
+        begin = f"{generation.id}.{generation.origin}" if started else str(generation.origin)
+        opening = [Event(data, kind, begin) for kind, data in shown]
+        if shown:
+            opening[-1] = Event(shown[-1][1], shown[-1][0])
+            after = generation.position
     return EventStream(
         hub,
         generation.topic,
@@ -290,7 +286,7 @@ def generation_stream(
         encoding=generation.encoding(dialect, started=started, end_event=wants_end_event(request)),
         hello=False,
         until_final=True,
-        headers=headers,
+        headers={**dialect.headers, **(headers or {})} or None,
         opened=opened,
     )
 

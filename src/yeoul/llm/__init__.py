@@ -8,13 +8,28 @@ from ..lazy import exports
 
 if TYPE_CHECKING:
     from .demo import Demo
+    from .items import (
+        Delta,
+        File,
+        Finish,
+        Note,
+        Reasoning,
+        Refusal,
+        SourceDocument,
+        SourceUrl,
+        Step,
+        ToolCall,
+        ToolResult,
+        Usage,
+    )
     from .openai import OpenAIChat, OpenAIResponses
-    from .provider import Delta, Finish, Message, Note, Prompt, Provider, Schema, Usage
+    from .provider import Message, Prompt, Provider, Schema
     from .providers import Providers
 
 __all__ = [
     "Delta",
     "Demo",
+    "File",
     "Finish",
     "Message",
     "Note",
@@ -23,24 +38,39 @@ __all__ = [
     "Prompt",
     "Provider",
     "Providers",
+    "Reasoning",
+    "Refusal",
     "Schema",
+    "SourceDocument",
+    "SourceUrl",
+    "Step",
+    "ToolCall",
+    "ToolResult",
     "Usage",
 ]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "Delta": ".provider",
+        "Delta": ".items",
         "Demo": ".demo",
-        "Finish": ".provider",
+        "File": ".items",
+        "Finish": ".items",
         "Message": ".provider",
-        "Note": ".provider",
+        "Note": ".items",
         "OpenAIChat": ".openai",
         "OpenAIResponses": ".openai",
         "Prompt": ".provider",
         "Provider": ".provider",
         "Providers": ".providers",
+        "Reasoning": ".items",
+        "Refusal": ".items",
         "Schema": ".provider",
-        "Usage": ".provider",
+        "SourceDocument": ".items",
+        "SourceUrl": ".items",
+        "Step": ".items",
+        "ToolCall": ".items",
+        "ToolResult": ".items",
+        "Usage": ".items",
     },
 )

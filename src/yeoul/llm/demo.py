@@ -13,6 +13,7 @@ The model name asks for a behaviour:
 `demo-cut`      some tokens, then the end without a terminal marker, as a lost connection
 `demo-stall`    some tokens, then nothing any more, until the stream is closed
 `demo-refuse`   refused with status 429 before the first token
+`demo-parts`    reasoning, a tool call with its result, a source, then the answer
 =============== =======================================================================
 
 Any other name is refused with status 404.
@@ -23,23 +24,26 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..documents.questions import keywords, snippet
 from ..documents.words import has_hangul
 from ..errors import UpstreamError, UpstreamRefused
-from .provider import Delta, Finish, Prompt, Usage
+from .items import Delta, Finish, Item, Reasoning, SourceUrl, Step, ToolCall, ToolResult, Usage
+from .provider import Prompt
 
 __all__ = ["Demo"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Behaviour:
-    """`pace` multiplies the provider's; after `_TOKENS_BEFORE_TROUBLE` tokens comes the trouble."""
+    """`pace` multiplies the provider's; after `_TOKENS_BEFORE_TROUBLE` tokens comes the trouble. `parts`: the
+    answer has more than text."""
 
     pace: float = 1.0
+    parts: bool = False
     trouble: Literal["fail", "cut", "stall", "refuse"] | None = None
 
 
@@ -51,9 +55,20 @@ _BEHAVIOURS = {
     "demo-cut": _Behaviour(trouble="cut"),
     "demo-stall": _Behaviour(trouble="stall"),
     "demo-refuse": _Behaviour(trouble="refuse"),
+    "demo-parts": _Behaviour(parts=True),
 }
 
 _TOKENS_BEFORE_TROUBLE = 8
+
+_CALL = "demo-call-1"
+_BEFORE_TEXT: Sequence[Item] = (
+    *map(Reasoning, ("The demo provider", " does not think,", " it shows", " where a model's reasoning", " appears.")),
+    ToolCall(_CALL, "lookup", '{"word":'),
+    ToolCall(_CALL, arguments=' "여울"}', done=True),
+    ToolResult(_CALL, {"meaning": "rapids: where a stream runs fast over shallow ground"}),
+    Step(),
+    SourceUrl("https://html.spec.whatwg.org/multipage/server-sent-events.html", "Server-sent events"),
+)
 _QUOTED_WORDS = 6
 _QUOTED_CHARS = 60
 _EXAMPLES = 3  # of a list whose shape names no number
@@ -102,7 +117,7 @@ class Demo:
             raise ValueError(f"invalid pace {pace!r}: give seconds per token, 0 or more")
         self._pace = pace
 
-    async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Finish, None]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Item, None]:
         """See `Provider.stream`.
 
         Raises UpstreamRefused for `demo-refuse` and unknown models, UpstreamError in mid-stream for `demo-fail`.
@@ -110,6 +125,9 @@ class Demo:
         behaviour = _behaviour(prompt.model or self.model)
         tokens = _TOKEN.findall(_answer(prompt))
         stop = len(tokens) if prompt.max_tokens is None else prompt.max_tokens
+        for item in _BEFORE_TEXT if behaviour.parts else ():
+            await asyncio.sleep(self._pace)
+            yield item
         for index, token in enumerate(tokens[:stop]):
             if behaviour.trouble is not None and index == _TOKENS_BEFORE_TROUBLE:
                 await _trouble(behaviour)

@@ -7,7 +7,6 @@ from array import array
 from asyncio import timeout
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +17,13 @@ from ..observe import Distribution, logger
 from ..sse import Event, json_data
 from ..sse.event import checked_event
 from ..stream import Cursor
-from .dialects import DONE, NOTE, Dialect, GenerationInfo, Outcome, State, control_encoder, outcome_events, renderer
-from .provider import Delta, Finish, Item, Note
+from .answer import DONE, Answer
+from .dialect import Dialect, GenerationInfo
+from .items import Delta, Finish, Item
+from .outcome import Outcome, State, outcome_events
+from .rendering import control_encoder, renderer
 
 __all__ = ["Generation", "GenerationStats"]
-
-# The longest event that a delta becomes, in characters: a provider may send its whole answer as one.
-_MAX_DELTA = 16_384
 
 
 @dataclass(slots=True)
@@ -42,9 +41,9 @@ class GenerationStats:
 class Generation(Job):
     """Runs a provider's stream into the topic `generations/<id>`. Made by `Generations.start`.
 
-    `text` is the answer so far, `notes` what came beside it (type and JSON of each), `outcome` its state, `position`
-    the cursor of its last event. `data` is what the app that started it keeps with it. `show_details`: readers see
-    what the upstream itself said of a failure, too.
+    `answer` has the parts so far, `text` what there is to read of them, `outcome` its state, `position` the cursor of
+    its last event. `data` is what the app that started it keeps with it. `message_id`: see `GenerationInfo`.
+    `show_details`: readers see what the upstream itself said of a failure, too.
     """
 
     kind = "generations"
@@ -63,11 +62,14 @@ class Generation(Job):
         max_chars: int,
         show_details: bool = False,
         data: Any = None,
+        message_id: str | None = None,
     ) -> None:
         super().__init__(hub, owner=owner, upstream=provider, policy=policy)
         self.provider = provider
         self.model = model
         self.data = data
+        self.message_id = message_id
+        self.answer = Answer(hub.max_event_bytes)
         self.first_token_at: float | None = None
         self.outcome = Outcome(State.RUNNING)
         self._source = source
@@ -76,28 +78,24 @@ class Generation(Job):
         self._max_chars = max_chars
         self._show_details = show_details
         self._finish: Finish | None = None
-        self.notes: list[tuple[str, str]] = []
-        self._parts: list[str] = []
-        self._chars = 0  # of texts and notes
+        self._chars = 0  # of texts, and of the JSON of all other parts
         self._offsets = array("q")  # of each delta
         self._encodings: dict[tuple[type[Dialect], bool, bool], Encoding] = {}
         self._last_token = 0.0
-        self._max_delta = max(1, min(_MAX_DELTA, hub.max_event_bytes // 4))  # UTF-8 has at most 4 bytes a character
         self._position: Cursor | None = None
 
     @property
     def info(self) -> GenerationInfo:
-        return GenerationInfo(self.id, self.model, int(self.created))
+        return GenerationInfo(self.id, self.model, int(self.created), self.message_id)
 
     @property
     def position(self) -> Cursor:
-        return self._position or self.origin
+        # The first event stands right after the origin.
+        return self._position or Cursor(self.origin.epoch, self.origin.offset + 1)
 
     @property
     def text(self) -> str:
-        if len(self._parts) > 1:
-            self._parts[:] = ["".join(self._parts)]
-        return self._parts[0] if self._parts else ""
+        return self.answer.text
 
     @property
     def result(self) -> Any:
@@ -155,7 +153,8 @@ class Generation(Job):
         self.outcome = self._outcome(stopped, error)
         key = (self.provider, str(self.outcome.state))
         self._stats.ended[key] = self._stats.ended.get(key, 0) + 1
-        return list(outcome_events(self.outcome))
+        done = self.outcome.state is State.DONE
+        return [*self.answer.closing(done=done), *outcome_events(self.outcome)]
 
     def close(self) -> None:
         self._stats.undelivered += self.undelivered
@@ -166,7 +165,8 @@ class Generation(Job):
 
     async def _consume(self) -> None:
         # Each token goes through this loop: what it needs is looked up before.
-        publish, clock, topic, longest = self.hub.publish, self.hub.loop.time, self.topic, self._max_delta
+        publish, clock, topic, answer = self.hub.publish, self.hub.loop.time, self.topic, self.answer
+        longest = answer.longest
         async for item in self._source:
             if type(item) is not Delta:
                 await self._take(item)
@@ -178,25 +178,39 @@ class Generation(Job):
             if self._chars > self._max_chars:
                 raise self._too_long()
             self._note_token(clock())
-            usual = text.isascii() and len(text) <= longest and text != DONE
-            for event in (checked_event(text, "delta"),) if usual else self._events_of(text):
-                cursor = await publish(topic, event)
-                self._parts.append(event.data)
-                self._offsets.append(cursor.offset)
-                self._position = cursor
+            pieces = answer.text_pieces
+            if pieces is not None and text.isascii() and len(text) <= longest and text != DONE:
+                assert answer.text_type is not None
+                cursor = await publish(topic, checked_event(text, answer.text_type))
+                pieces.append(text)
+            else:
+                cursor = await self._publish(answer.events(item))
+            self._offsets.append(cursor.offset)
+            self._position = cursor
 
     async def _take(self, item: Item) -> None:
         if isinstance(item, Finish):
             self._finish = item
-        elif isinstance(item, Note):
-            data = json_data(item.data)
-            self._chars += len(data)
-            if self._chars > self._max_chars:
-                raise self._too_long()
-            self._position = await self.hub.publish(self.topic, Event(data, NOTE + item.type))
-            self.notes.append((item.type, data))
-        else:
-            raise TypeError(f"a source yields Delta, Note and Finish, not {type(item).__name__}")
+            return
+        events = self.answer.events(item)
+        self._chars += sum(len(event.data) for event in events)
+        if self._chars > self._max_chars:
+            raise self._too_long()
+        await self._publish(events)
+
+    async def _publish(self, events: Sequence[Event]) -> Cursor:
+        """In batches: what is very long must not push its own beginning out of the topic before it is read."""
+        at, cursor = 0, self.position
+        while at < len(events):
+            end, chars = at, 0
+            while end < len(events) and (end == at or chars + len(events[end].data) <= self.answer.longest):
+                chars += len(events[end].data)
+                end += 1
+            batch = events[at:end]
+            cursor = self._position = await self.hub.publish(self.topic, *batch)
+            self.answer.add(batch)
+            at = end
+        return cursor
 
     def _too_long(self) -> UpstreamError:
         long = f"the answer is longer than {self._max_chars} characters and was stopped"
@@ -211,12 +225,6 @@ class Generation(Job):
             self.first_token_at = time.time()
             stats.first_token.observe(self.first_token_at - self.created)
         self._last_token = now
-
-    def _events_of(self, text: str) -> Sequence[Event]:
-        if len(text) <= self._max_delta and text != DONE:
-            with suppress(ValueError):  # half of a surrogate pair
-                return (Event(text, "delta"),)
-        return [Event(piece, "delta") for piece in _pieces(text, self._max_delta)]
 
     def _outcome(self, stopped: str | None, error: Exception | None) -> Outcome:
         if stopped == "cancelled":
@@ -234,7 +242,7 @@ class Generation(Job):
         if self._finish is None:
             ended = "the model's stream ended without its end marker"
             return Outcome(State.INCOMPLETE, error=ended, kind="cut", retryable=True)
-        return Outcome(State.DONE, self._finish.reason, usage=self._finish.usage)
+        return Outcome(State.DONE, self._finish.reason, usage=self._finish.usage or self.answer.usage)
 
     def _upstream_failure(self, error: UpstreamError) -> Outcome:
         logger.warning("answer %s of %s (%s) failed: %s", self.id, self.provider, self.model, error.full)
@@ -245,14 +253,3 @@ class Generation(Job):
             retryable=error.retryable,
             retry_after=error.retry_after,
         )
-
-
-def _pieces(text: str, longest: int) -> list[str]:
-    """The text as events can carry it: halves of surrogate pairs have no form in UTF-8."""
-    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if text == DONE:
-        # As one event it would be the end marker of the plain dialect.
-        return [DONE[:1], DONE[1:]]
-    if len(text) <= longest:
-        return [text]
-    return [text[at : at + longest] for at in range(0, len(text), longest)]

@@ -8,7 +8,7 @@ from typing import Any
 from ..hub import Hub
 from ..hub.job import CONTINUE, DisconnectPolicy, Jobs
 from .generation import Generation, GenerationStats
-from .provider import Item
+from .items import Item
 
 __all__ = ["Generations"]
 
@@ -63,9 +63,10 @@ class Generations(Jobs[Generation]):
         policy: DisconnectPolicy = CONTINUE,
         request_key: str | None = None,
         data: Any = None,
+        message_id: str | None = None,
     ) -> Generation:
         """Begins to consume the source, in its own task. `request_key`: what `find_abandoned` finds it by. `data`: kept
-        as `Generation.data`.
+        as `Generation.data`. `message_id`: see `GenerationInfo`.
 
         Raises TooMuchWork, HubClosed.
         """
@@ -82,6 +83,7 @@ class Generations(Jobs[Generation]):
             max_chars=self._max_chars,
             show_details=self._show_details,
             data=data,
+            message_id=message_id,
         )
         self.stats.started += 1
         return await self.launch(generation, generation.first_event(), request_key)

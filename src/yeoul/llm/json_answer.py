@@ -8,8 +8,8 @@ from contextlib import aclosing
 from typing import Any
 
 from ..errors import UpstreamError
+from .items import Delta, Finish, Item, Refusal
 from .json_text import JsonText
-from .provider import Delta, Finish
 
 __all__ = ["json_answer"]
 
@@ -18,9 +18,7 @@ __all__ = ["json_answer"]
 _REST_SECONDS = 1.0
 
 
-async def json_answer(
-    stream: AsyncGenerator[Delta | Finish, None], parse: Callable[[str], Any]
-) -> AsyncGenerator[Delta | Finish, None]:
+async def json_answer(stream: AsyncGenerator[Item, None], parse: Callable[[str], Any]) -> AsyncGenerator[Item, None]:
     """The texts of the first JSON object in the stream, then a `Finish` with what `parse` makes of it as its `result`.
 
     The object's last bracket is the proof that it is whole, whatever the stream does after it. Raises what the stream
@@ -33,6 +31,9 @@ async def json_answer(
             if isinstance(item, Finish):
                 finish = item
                 break
+            if not isinstance(item, Delta | Refusal):
+                yield item
+                continue
             piece = json_text.feed(item.text)
             if piece:
                 pieces.append(piece)
@@ -46,7 +47,7 @@ async def json_answer(
             yield Finish(finish.reason, finish.usage, parse("".join(pieces)))
 
 
-async def _finish_of(stream: AsyncGenerator[Delta | Finish, None]) -> Finish | None:
+async def _finish_of(stream: AsyncGenerator[Item, None]) -> Finish | None:
     try:
         async with asyncio.timeout(_REST_SECONDS):
             async for item in stream:

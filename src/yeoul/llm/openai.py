@@ -27,8 +27,9 @@ from ..client.refusal import readable
 from ..errors import UpstreamCut, UpstreamRefused, UpstreamTimeout
 from ..observe import logger
 from ..stream.retry import RetryPolicy
+from .items import Item, Piece
 from .parser import AnswerParser, ChatParser, ResponsesParser
-from .provider import Delta, Finish, Message, Prompt, Schema
+from .provider import Message, Prompt, Schema
 from .variant import JsonMode, Variant
 
 __all__ = ["HUGGINGFACE_URL", "MODEL_TIMEOUTS", "OPENAI_URL", "OpenAIChat", "OpenAIResponses", "Options"]
@@ -119,7 +120,7 @@ class _Adapter(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} at {self.base_url}, model {self.model!r}>"
 
-    async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Finish, None]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Item, None]:
         """See `Provider.stream`.
 
         Raises UpstreamRefused, UpstreamTimeout, UpstreamGarbage, UpstreamCut (also where the stream ends cleanly but
@@ -135,32 +136,29 @@ class _Adapter(ABC):
                 async for batch in events:
                     alive = False
                     for event in batch:
-                        text = parser.feed(event)
-                        if text:
+                        for piece in parser.feed(event):
                             alive = True
-                            yield Delta(text)
+                            yield piece
                     if (parser.unusual or events.ignored) and self._after_batch(events, parser, alive):
                         break
                 else:
                     clean = events.framed
-                    text = _feed_end(events, parser)
-                    if text:
-                        yield Delta(text)
+                    for piece in _feed_end(events, parser):
+                        yield piece
             except (UpstreamCut, UpstreamTimeout):
                 if not parser.proven:
                     raise
             finally:
                 self._streams.discard(events)
-            text = parser.rest()
-            if text:
-                yield Delta(text)
+            for piece in parser.rest():
+                yield piece
             broken = parser.needs_body_end and not clean and await events.drain(_TRAILER_SECONDS)
             yield parser.finish(clean=clean, broken=broken)
             await events.drain(_DRAIN_SECONDS)
 
     def _after_batch(self, events: EventStream, parser: AnswerParser, alive: bool) -> bool:
-        """What is to be done after events that were not only usual texts. `alive`: there was a text among them. Returns
-        whether the end marker has come."""
+        """What is to be done after events that were not only usual texts. `alive`: they had a piece of the answer.
+        Returns whether the end marker has come."""
         if events.ignored:
             parser.feed_ignored(events.ignored)
             events.ignored.clear()
@@ -337,13 +335,13 @@ class OpenAIResponses(_Adapter):
         )
 
 
-def _feed_end(events: EventStream, parser: AnswerParser) -> str:
-    """The text in what stands at the end of a body that was received whole."""
+def _feed_end(events: EventStream, parser: AnswerParser) -> Sequence[Piece]:
+    """The pieces in what stands at the end of a body that was received whole."""
     parser.feed_ignored(events.ignored)
-    text = "" if events.unterminated is None else parser.feed_unterminated(events.unterminated)
+    pieces = () if events.unterminated is None else parser.feed_unterminated(events.unterminated)
     if events.document:
         parser.end_document()
-    return text
+    return pieces
 
 
 def _shorter(idle: float | None) -> float:

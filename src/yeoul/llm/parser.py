@@ -1,4 +1,4 @@
-"""What the events of an answer mean, in OpenAI's two formats. Pure: an event in, its text out.
+"""What the events of an answer mean, in OpenAI's two formats. Pure: an event in, the pieces of the answer in it out.
 
 An answer is done only where the upstream proved it:
 
@@ -20,6 +20,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -27,7 +28,7 @@ import msgspec
 from ..client.refusal import error_message
 from ..errors import UpstreamCut, UpstreamError, UpstreamGarbage
 from ..sse import Event
-from .provider import Finish, Usage
+from .items import Delta, Finish, Piece, Reasoning, Refusal, SourceUrl, ToolCall, Usage
 
 __all__ = ["AnswerParser", "ChatParser", "ResponsesParser"]
 
@@ -73,7 +74,8 @@ _PERMANENT = re.compile(r"invalid|context_length|quota|billing|policy|content_fi
 
 # Members of a delta that are known; a text in any other is one that cannot be read.
 _KNOWN_DELTA = frozenset({"role", "name", "content", "refusal", "tool_calls", "function_call", "annotations"})
-_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text", "reasoning_details", "thinking")
+# What servers call a model's reasoning. Of several in one delta the first counts: the others repeat it.
+_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details")
 
 # JSON beside the format that is looked at, in characters: enough for an error, on several lines too.
 _MAX_IGNORED = 8_192
@@ -105,13 +107,15 @@ class AnswerParser(ABC):
         self._usage: Usage | None = None
         self._has_text = False
         self._calls_tools = False
-        self._half = ""  # the first half of a surrogate pair, whose second half may begin the next text
+        # The first half of a surrogate pair, whose second half may begin the next piece of the same kind.
+        self._half = ""
+        self._half_of: object = None
         self._unread = ""  # the first thing that could not be read, and did not have to be
         self._ignored = ""  # lines that may be the beginning of a JSON object
 
     @abstractmethod
-    def feed(self, event: Event) -> str:
-        """The text in this event, "" where it has none.
+    def feed(self, event: Event) -> Sequence[Piece]:
+        """The pieces in this event.
 
         Raises UpstreamError for an error that the upstream reports, UpstreamGarbage for data that cannot be read and
         could be part of the answer.
@@ -144,10 +148,10 @@ class AnswerParser(ABC):
         self._ignored = ""
         return value
 
-    def feed_unterminated(self, event: Event) -> str:
+    def feed_unterminated(self, event: Event) -> Sequence[Piece]:
         """As `feed`, of an event that no blank line ended before the end of the body: it counts where it is whole."""
         whole = event.data.strip() == _DONE or isinstance(_loads(event.data), dict)
-        return self.feed(event) if whole else ""
+        return self.feed(event) if whole else ()
 
     def end_document(self) -> None:
         """The answer came as one JSON value, and it has been fed whole."""
@@ -158,10 +162,10 @@ class AnswerParser(ABC):
         """Whether the end marker proves the end only together with the end of the body."""
         return False
 
-    def rest(self) -> str:
-        """Text that was held back, to be asked for at the end."""
-        half, self._half = self._half, ""
-        return "\ufffd" if half else ""
+    def rest(self) -> Sequence[Piece]:
+        """What was held back, to be asked for at the end."""
+        half, of, self._half, self._half_of = self._half, self._half_of, "", None
+        return (_piece_of(of, "\ufffd"),) if half else ()
 
     @abstractmethod
     def finish(self, *, clean: bool, broken: bool = False) -> Finish:
@@ -196,14 +200,21 @@ class AnswerParser(ABC):
         if not self._unread:
             self._unread = self._readable(data if isinstance(data, str) else json.dumps(data), _SHOWN_CHARS)
 
-    def _joined(self, text: str) -> str:
-        """The text without halves of surrogate pairs. JSON can name them, and some servers cut a character in two."""
-        if not text or (not self._half and text.isascii()):
-            return text
-        text, self._half = self._half + text, ""
-        if "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    def _joined(self, pieces: Sequence[Piece]) -> list[Piece]:
+        """The pieces without halves of surrogate pairs. JSON can name them, and some servers cut a character in two."""
+        joined = list[Piece]()
+        for piece in pieces:
+            text, of = _text_of(piece)
+            if self._half and text and of != self._half_of:
+                joined += self.rest()
+            if text and (self._half or not text.isascii()):
+                text, self._half = self._half + text, ""
+                if "\ud800" <= text[-1] <= "\udbff":
+                    text, self._half, self._half_of = text[:-1], text[-1], of
+                piece = _with_text(piece, text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+            if not isinstance(piece, Delta | Reasoning | Refusal) or piece.text:
+                joined.append(piece)
+        return joined
 
     def _reported(self, error: object) -> UpstreamError:
         """What the upstream reports, in words or as an object."""
@@ -232,7 +243,18 @@ class AnswerParser(ABC):
 
 
 class _Delta(msgspec.Struct, gc=False):
+    """With text and nothing else: what stands beside it must be read, too."""
+
     content: str
+    refusal: None = None
+    tool_calls: tuple[()] | None = None
+    function_call: None = None
+    annotations: tuple[()] | None = None
+    reasoning_content: None = None
+    reasoning: None = None
+    reasoning_text: None = None
+    reasoning_details: tuple[()] | None = None
+    thinking: None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -265,8 +287,10 @@ class ChatParser(AnswerParser):
         self._usual = True  # nothing has come that the usual chunk would have to be put together with
         self._chars = 0  # of text in deltas
         self._messages = ""  # text in whole messages
+        self._thoughts = ""  # reasoning in whole messages
+        self._calls = _Calls()
 
-    def feed(self, event: Event) -> str:
+    def feed(self, event: Event) -> Sequence[Piece]:
         if self._usual and event.type == "message":
             try:
                 choice = _usual_chunk(event.data).choices[0]
@@ -278,7 +302,7 @@ class ChatParser(AnswerParser):
             if text:
                 self._has_text = True
                 self._chars += len(text)
-                return text
+                return (Delta(text),)
         return self._feed_any(event)
 
     @property
@@ -305,17 +329,17 @@ class ChatParser(AnswerParser):
             raise self._cut("the connection was lost after the end marker, and no chunk had a finish reason")
         return Finish("stop" if self._has_text else "tool_calls", self._usage)
 
-    def _feed_any(self, event: Event) -> str:
+    def _feed_any(self, event: Event) -> Sequence[Piece]:
         self.unusual = True
         if not self.over and event.data.strip() == _DONE:
             self.over = True
             self._usual = False
         if self.over:
-            return ""
+            return ()
         chunk = self._decoded(event)
-        text = "" if chunk is None else self._joined(self._read(chunk))
+        pieces = () if chunk is None else self._joined(self._read(chunk))
         self._usual = self._reason is None and not self._half and not self._messages
-        return text
+        return pieces
 
     def _note_garbage(self, error: UpstreamGarbage) -> None:
         # After a reason it could be part of the answer only if more of the answer follows.
@@ -323,13 +347,13 @@ class ChatParser(AnswerParser):
             raise error
         self._garbage = error
 
-    def _read(self, chunk: dict[str, Any]) -> str:
+    def _read(self, chunk: dict[str, Any]) -> Sequence[Piece]:
         choices = chunk.get("choices")
         choice = _first_choice(choices)
         error = _error_in(chunk, choice)
         if error is not None:
             if self.proven:
-                return ""
+                return ()
             raise self._reported(error)
         usage = chunk.get("usage")
         if isinstance(usage, dict) and usage:
@@ -337,10 +361,10 @@ class ChatParser(AnswerParser):
         if choice is None:
             if not isinstance(choices, list) and not usage:
                 self._skip(chunk)
-            return ""
+            return ()
         return self._read_choice(choice)
 
-    def _read_choice(self, choice: dict[str, Any]) -> str:
+    def _read_choice(self, choice: dict[str, Any]) -> Sequence[Piece]:
         reason = _reason_of(choice.get("finish_reason"))
         if reason is not None and _FAILED_REASON.search(reason):
             if not self.proven:
@@ -349,14 +373,23 @@ class ChatParser(AnswerParser):
         elif choice.get("error") and not self.proven:
             raise self._reported(choice["error"])
         self._promised = self._promised or "finish_reason" in choice
-        text = self._text_in(choice, at_the_end=reason is not None)
+        at_the_end = reason is not None
         parts = [part for part in (choice.get("delta"), choice.get("message")) if isinstance(part, dict)]
+        # Reasoning first, the calls last: the order in which a model writes them.
+        pieces = [
+            *self._thoughts_in(choice, at_the_end=at_the_end),
+            *self._text_in(choice, at_the_end=at_the_end),
+            *_links(parts),
+            *self._calls.read(choice.get("delta"), whole=False),
+            *self._calls.read(choice.get("message"), whole=True),
+        ]
+        text = any(isinstance(piece, Delta | Refusal) for piece in pieces)
         calls = any(part.get("tool_calls") or part.get("function_call") for part in parts)
         thought = any(part.get(name) for part in parts for name in _THOUGHTS)
-        self._has_text = self._has_text or bool(text)
+        self._has_text = self._has_text or text
         self._calls_tools = self._calls_tools or calls
         self._thought = self._thought or thought
-        more = bool(text) or calls or thought
+        more = text or calls or thought
         if more:
             if self._garbage is not None:
                 raise self._garbage
@@ -370,31 +403,33 @@ class ChatParser(AnswerParser):
             self._together = self._together or more
             begun = self._has_text or self._calls_tools or self._thought
             self.proven = begun and not (self._repeats or self._together)
-        return text
+        return pieces
 
-    def _text_in(self, choice: dict[str, Any], *, at_the_end: bool) -> str:
+    def _text_in(self, choice: dict[str, Any], *, at_the_end: bool) -> Sequence[Piece]:
         delta, message = choice.get("delta"), choice.get("message")
-        text = ""
+        text, refusal = "", ""
         if isinstance(delta, dict):
-            text = _text(delta.get("content")) or _text(delta.get("refusal"))
-        text = text or _text(choice.get("text"))  # as the older Completions API has it
-        if text:
-            self._chars += len(text)
+            text, refusal = _text(delta.get("content")), _text(delta.get("refusal"))
+        text = text or ("" if refusal else _text(choice.get("text")))  # as the older Completions API has it
+        if text or refusal:
+            self._chars += len(text) + len(refusal)
         elif isinstance(message, dict):
-            text = self._text_of_message(_text(message.get("content")) or _text(message.get("refusal")), at_the_end)
-        return text
+            text, refusal = _text(message.get("content")), _text(message.get("refusal"))
+            new = self._text_of_message(text or refusal, at_the_end)
+            text, refusal = (new, "") if text else ("", new)
+        return [*([Delta(text)] if text else ()), *([Refusal(refusal)] if refusal else ())]
+
+    def _thoughts_in(self, choice: dict[str, Any], *, at_the_end: bool) -> Sequence[Piece]:
+        text, whole = _thought(choice.get("delta")), _thought(choice.get("message"))
+        if not text and whole and not (self._thought and not self._thoughts):
+            text, self._thoughts = _new_in(whole, self._thoughts, at_the_end)
+        return [Reasoning(text)] if text else []
 
     def _text_of_message(self, content: str, at_the_end: bool) -> str:
-        """What is new in a whole message: some servers repeat all the text in each, or in the last, others send pieces
-        in them."""
         if self._chars:
             return content[self._chars :]
-        before = self._messages
-        if content.startswith(before) and (len(content) > len(before) or at_the_end):
-            self._messages = content
-            return content[len(before) :]
-        self._messages += content
-        return content
+        new, self._messages = _new_in(content, self._messages, at_the_end)
+        return new
 
     def _failed(self, reason: str | None, choice: dict[str, Any]) -> UpstreamError:
         said = self._readable(error_message(choice.get("error")), 300)
@@ -402,6 +437,47 @@ class ChatParser(AnswerParser):
             f"{self._name} ended its answer without finishing it",
             detail=f"its finish reason was {reason!r}" + (f": {said}" if said else ""),
         )
+
+
+class _Calls:
+    """The tool calls of a chat so far. Servers name a call by its number, by its id, or by neither."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []  # in the order of their begin
+        self._by_number: dict[object, str] = {}
+        self._begun_in_pieces = False
+
+    def read(self, part: object, *, whole: bool) -> list[Piece]:
+        """The calls in a delta, or in a `whole` message, where all that came in deltas is repeated."""
+        if not isinstance(part, dict):
+            return []
+        entries = part.get("tool_calls")
+        calls = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        older = part.get("function_call")
+        if not calls and isinstance(older, dict):
+            calls = [{"index": 0, "function": older}]
+        if whole and self._begun_in_pieces:
+            return []
+        self._begun_in_pieces = self._begun_in_pieces or (bool(calls) and not whole)
+        return [piece for number, call in enumerate(calls) for piece in self._read_call(call, number, whole)]
+
+    def _read_call(self, call: dict[str, Any], number: int, whole: bool) -> list[Piece]:
+        function = call.get("function")
+        function = function if isinstance(function, dict) else {}
+        name, arguments = _text(function.get("name")), _arguments(function.get("arguments"))
+        given = _clean(_text(call.get("id")))
+        index = call.get("index")
+        index = index if isinstance(index, int) else (number if whole else given or None)
+        id = self._by_number.get(index) if index is not None else (self._ids[-1] if self._ids else None)
+        if id is not None and whole:
+            return []  # a message that repeats all
+        # Some servers count each call as number 0: then a new id is a new call.
+        if id is not None and not (given and given != id and name):
+            return [ToolCall(id, arguments=arguments)] if arguments else []
+        id = given if given and given not in self._ids else f"{given or 'call'}_{len(self._ids)}"
+        self._ids.append(id)
+        self._by_number[index] = id
+        return [ToolCall(id, _clean(name) or "unnamed", arguments, done=whole)]
 
 
 class _TextDelta(msgspec.Struct, gc=False):
@@ -431,8 +507,24 @@ class ResponsesParser(AnswerParser):
         self._delta_came = False  # since the last part that was done
         self._items: list[Any] = []  # that were done, until there is text
         self._from_parts = False  # all text came in parts that were done
+        self._reasons_in: str | None = None  # the kind of events that the reasoning comes in
+        self._thought_came = False  # since the last part of the reasoning that was done
+        self._calls: dict[str, _Call] = {}  # by the ids of their items
+        # What carries a part of the answer, by type.
+        self._readers: Mapping[str, Callable[[dict[str, Any]], Sequence[Piece]]] = {
+            "response.output_text.delta": lambda value: self._note_delta(Delta(_text(value.get("delta")))),
+            "response.output_text.done": lambda value: self._part_done(Delta(_text(value.get("text")))),
+            "response.output_text.annotation.added": lambda value: _links([{"annotations": [value.get("annotation")]}]),
+            "response.content_part.done": lambda value: self._content_done(value.get("part")),
+            "response.refusal.delta": lambda value: self._note_delta(Refusal(_text(value.get("delta")))),
+            "response.refusal.done": lambda value: self._part_done(Refusal(_text(value.get("refusal")))),
+            "response.function_call_arguments.delta": lambda value: self._call_piece(value, done=False),
+            "response.function_call_arguments.done": lambda value: self._call_piece(value, done=True),
+            "response.output_item.added": lambda value: self._begin_item(value.get("item")),
+            "response.output_item.done": lambda value: self._note_item(value.get("item")),
+        }
 
-    def feed(self, event: Event) -> str:
+    def feed(self, event: Event) -> Sequence[Piece]:
         if not self._half and not self.over:
             try:
                 text = _text_delta(event.data).delta
@@ -440,7 +532,7 @@ class ResponsesParser(AnswerParser):
                 return self._feed_any(event)
             if text:
                 self._has_text = self._delta_came = True
-                return text
+                return (Delta(text),)
         return self._feed_any(event)
 
     def finish(self, *, clean: bool, broken: bool = False) -> Finish:
@@ -449,32 +541,24 @@ class ResponsesParser(AnswerParser):
             raise self._cut(f"a response ends with response.completed, .incomplete or .failed: {marker}")
         return Finish(self._reason, self._usage)
 
-    def _feed_any(self, event: Event) -> str:
+    def _feed_any(self, event: Event) -> Sequence[Piece]:
         self.unusual = True
         if self.over:
-            return ""
+            return ()
         if event.data.strip() == _DONE:
             self.over = True
-            return ""
+            return ()
         value = self._decoded(event)
-        return "" if value is None else self._joined(self._read(value, event.type))
+        return () if value is None else self._joined(self._read(value, event.type))
 
-    def _read(self, value: dict[str, Any], named: str) -> str:
+    def _read(self, value: dict[str, Any], named: str) -> Sequence[Piece]:
         kind = value.get("type")
         if not isinstance(kind, str) or not kind:
             kind = named
+        read = self._readers.get(kind)
+        if read is not None:
+            return read(value)
         match kind:
-            case "response.output_text.delta" | "response.refusal.delta":
-                return self._note_delta(_text(value.get("delta")))
-            case "response.output_text.done":
-                return self._part_done(_text(value.get("text")))
-            case "response.refusal.done":
-                return self._part_done(_text(value.get("refusal")))
-            case "response.content_part.done" if self._from_parts or not self._has_text:
-                self._from_parts = True
-                return self._note_text(_text_of_items([{"type": "message", "content": [value.get("part")]}])[0])
-            case "response.output_item.done":
-                self._note_item(value.get("item"))
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
                 response = value.get("response")
                 return self._close(kind, response if isinstance(response, dict) else {})
@@ -487,39 +571,90 @@ class ResponsesParser(AnswerParser):
                 if error is not None:
                     raise self._reported(error)
                 self._skip(value)
+            case _ if kind.startswith("response.reasoning"):
+                return self._note_thought(kind, value)
             case _ if kind.endswith(".delta"):
                 self._note_other(kind, value)
-        return ""
+        return ()
 
-    def _note_text(self, text: str) -> str:
-        if text:
-            self.alive = self._has_text = True
-        return text
+    def _note_text(self, piece: Delta | Refusal) -> Sequence[Piece]:
+        if not piece.text:
+            return ()
+        self.alive = self._has_text = True
+        return (piece,)
 
-    def _note_delta(self, text: str) -> str:
-        if text:
+    def _note_delta(self, piece: Delta | Refusal) -> Sequence[Piece]:
+        if piece.text:
             self._delta_came, self._from_parts = True, False
-        return self._note_text(text)
+        return self._note_text(piece)
 
-    def _part_done(self, text: str) -> str:
+    def _part_done(self, piece: Delta | Refusal) -> Sequence[Piece]:
         """A part's whole text: new only where it did not come in deltas."""
         came, self._delta_came = self._delta_came, False
-        if came or not text:
-            return ""
+        if came or not piece.text:
+            return ()
         self._from_parts = False
-        return self._note_text(text)
+        return self._note_text(piece)
+
+    def _content_done(self, part: object) -> Sequence[Piece]:
+        if self._has_text and not self._from_parts:
+            return ()
+        self._from_parts = True
+        found, _ = _texts_of_items([{"type": "message", "content": [part]}])
+        return [piece for text in found for piece in self._note_text(text)]
 
     def _note_other(self, kind: str, value: dict[str, Any]) -> None:
         self.alive = True
         if not _NO_TEXT.search(kind):
             self._skip(value)
 
-    def _note_item(self, item: object) -> None:
+    def _note_thought(self, kind: str, value: dict[str, Any]) -> Sequence[Piece]:
+        """Reasoning comes as text, as its summary, or as both: what comes first counts."""
+        family, _, what = kind.rpartition(".")
+        family = family.removesuffix("_part").removesuffix("_text")
+        self.alive = True
+        if what == "added" and self._reasons_in == family and _count(value.get("summary_index")):
+            return (Reasoning("\n\n"),)
+        text = _text(value.get("delta") if what == "delta" else value.get("text"))
+        if what not in ("delta", "done") or not text or self._reasons_in not in (None, family):
+            return ()
+        came, self._thought_came = self._thought_came, what == "delta"
+        self._reasons_in = family
+        return () if came and what == "done" else (Reasoning(text),)
+
+    def _begin_item(self, item: object) -> Sequence[Piece]:
+        if _member(item, "type") != "function_call":
+            return ()
+        self.alive = True
+        return self._call_of(item).begin()
+
+    def _call_piece(self, value: dict[str, Any], *, done: bool) -> Sequence[Piece]:
+        self.alive = True
+        call = self._call_of({"id": value.get("item_id"), "name": value.get("name")})
+        return call.end(_arguments(value.get("arguments"))) if done else call.piece(_text(value.get("delta")))
+
+    def _call_of(self, item: Any) -> _Call:
+        """The call of this item, a new one where it is not known. Where items have no ids, it is the last call."""
+        key = _text(item.get("id")) or _text(item.get("call_id"))
+        if not key and self._calls and "type" not in item:
+            key = next(reversed(self._calls))
+        call = self._calls.get(key)
+        if call is None:
+            number = len(self._calls)
+            id = _clean(_text(item.get("call_id"))) or _clean(key) or f"call_{number}"
+            id = f"{id}_{number}" if any(id == other.id for other in self._calls.values()) else id
+            call = self._calls[key or id] = _Call(id, _clean(_text(item.get("name"))) or "unnamed")
+        return call
+
+    def _note_item(self, item: object) -> Sequence[Piece]:
         self.alive = True
         if not self._has_text and len(self._items) < _MAX_ITEMS:
             self._items.append(item)
+        if _member(item, "type") != "function_call":
+            return ()
+        return self._call_of(item).end(_arguments(_member(item, "arguments")))
 
-    def _close(self, kind: str, response: dict[str, Any]) -> str:
+    def _close(self, kind: str, response: dict[str, Any]) -> Sequence[Piece]:
         status = response.get("status")
         if kind == "response.completed" and isinstance(status, str) and status not in _COMPLETED:
             kind = f"response.{status}"
@@ -528,10 +663,15 @@ class ResponsesParser(AnswerParser):
         if kind not in ("response.completed", "response.incomplete"):
             raise UpstreamError(f"{self._name} ended its answer without finishing it", detail=kind)
         items = response.get("output") or self._items
-        text, unknown = ("", False) if self._has_text else _text_of_items(items)
-        self._note_text(text)
+        found, unknown = ([], False) if self._has_text else _texts_of_items(items)
+        pieces: list[Piece] = [*self._thoughts_of(items), *found]
+        self._has_text = self._has_text or bool(found)
+        self.alive = self.alive or bool(found)
         if unknown and not self._has_text:
             self._skip(items)
+        for item in items if isinstance(items, list) else ():
+            if _member(item, "type") == "function_call":
+                pieces += self._call_of(item).end(_arguments(_member(item, "arguments")))
         self._reason = self._reason_of(kind, response, items)
         if self._unread and not self._has_text and self._reason == "stop":
             raise self._unreadable()
@@ -539,14 +679,139 @@ class ResponsesParser(AnswerParser):
         if isinstance(usage, dict) and usage:
             self._usage = _usage(usage, "input_tokens", "output_tokens")
         self.over = self.proven = True
-        return text
+        return pieces
+
+    def _thoughts_of(self, items: object) -> list[Piece]:
+        """The reasoning in a response's output, where none came before."""
+        if self._reasons_in is not None or self._has_text:
+            return []
+        found = [item for item in items if _member(item, "type") == "reasoning"] if isinstance(items, list) else []
+        texts = [_thought({"reasoning_details": item.get("content") or item.get("summary")}) for item in found]
+        return [Reasoning(text) for text in texts if text]
 
     def _reason_of(self, kind: str, response: dict[str, Any], items: object) -> str:
         if kind == "response.completed":
-            calls = isinstance(items, list) and any(str(_member(item, "type")).endswith("_call") for item in items)
-            return "tool_calls" if calls and not self._has_text else "stop"
+            kinds = [str(_member(item, "type")) for item in items] if isinstance(items, list) else []
+            # A function is called by whoever asked; other tools (`web_search_call`) by the server itself.
+            calls = self._calls or (not self._has_text and any(kind.endswith("_call") for kind in kinds))
+            return "tool_calls" if calls else "stop"
         why = _member(response.get("incomplete_details"), "reason")
         return _INCOMPLETE_REASONS.get(why, why) if isinstance(why, str) and why else "incomplete"
+
+
+@dataclass(slots=True)
+class _Call:
+    """A function call of a response."""
+
+    id: str
+    name: str
+    begun: bool = False
+    came: bool = False  # any of its arguments
+    ended: bool = False
+
+    def begin(self) -> list[Piece]:
+        if self.begun:
+            return []
+        self.begun = True
+        return [ToolCall(self.id, self.name)]
+
+    def piece(self, arguments: str) -> list[Piece]:
+        if self.ended or not arguments:
+            return self.begin()
+        self.came = True
+        return [*self.begin(), ToolCall(self.id, arguments=arguments)]
+
+    def end(self, arguments: str) -> list[Piece]:
+        """`arguments`: all of them, new only where none came before."""
+        if self.ended:
+            return []
+        rest = [] if self.came else self.piece(arguments)
+        self.ended = True
+        return [*self.begin(), *rest, ToolCall(self.id, done=True)]
+
+
+def _new_in(whole: str, before: str, at_the_end: bool) -> tuple[str, str]:
+    """What is new in the text of a message after those before it, and the text so far: some servers repeat all the text
+    in each message, or in the last, others send pieces in them."""
+    if whole.startswith(before) and (len(whole) > len(before) or at_the_end):
+        return whole[len(before) :], whole
+    return whole, before + whole
+
+
+def _text_of(piece: Piece) -> tuple[str, object]:
+    """The piece's text, and what it continues."""
+    match piece:
+        case Delta(text) | Reasoning(text) | Refusal(text):
+            return text, type(piece)
+        case ToolCall():
+            return piece.arguments, piece.id
+    return "", None
+
+
+def _with_text(piece: Piece, text: str) -> Piece:
+    match piece:
+        case ToolCall():
+            return replace(piece, arguments=text)
+        case SourceUrl():
+            return piece
+    return type(piece)(text)
+
+
+def _piece_of(of: object, text: str) -> Piece:
+    return ToolCall(of, arguments=text) if isinstance(of, str) else _FLOWS[of](text)
+
+
+_FLOWS: Mapping[object, type[Delta | Reasoning | Refusal]] = {Delta: Delta, Reasoning: Reasoning, Refusal: Refusal}
+
+
+def _clean(text: str) -> str:
+    """The text without halves of surrogate pairs."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _arguments(value: object) -> str:
+    """A tool call's arguments as JSON: some servers send the object itself."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else _text(value)
+
+
+def _thought(part: object) -> str:
+    """The reasoning in a delta, a message or an item."""
+    if not isinstance(part, dict):
+        return ""
+    for name in _THOUGHTS:
+        value = part.get(name)
+        text = "".join(map(_thought_of_entry, value)) if isinstance(value, list) else _text(value)
+        if text:
+            return text
+    content = part.get("content")
+    return "".join(map(_thought_of_entry, content)) if isinstance(content, list) and _is_thinking(content) else ""
+
+
+def _is_thinking(content: list[Any]) -> bool:
+    return any(_member(entry, "type") == "thinking" for entry in content)
+
+
+def _thought_of_entry(entry: object) -> str:
+    """An entry of a list of reasoning, or of a content that has entries of the type `thinking` among its texts."""
+    if not isinstance(entry, dict):
+        return ""
+    kind = str(entry.get("type", ""))
+    if kind in ("text", "output_text", "refusal"):
+        return ""
+    return _text(entry.get("thinking")) or _text(entry.get("text")) or _text(entry.get("summary"))
+
+
+def _links(parts: Sequence[dict[str, Any]]) -> list[Piece]:
+    """The pages that annotations cite."""
+    links = list[Piece]()
+    for part in parts:
+        annotations = part.get("annotations")
+        for annotation in annotations if isinstance(annotations, list) else ():
+            cited = annotation.get("url_citation") or annotation if isinstance(annotation, dict) else {}
+            url = _member(cited, "url")
+            if isinstance(url, str) and url:
+                links.append(SourceUrl(_clean(url), _clean(_text(_member(cited, "title"))) or None))
+    return links
 
 
 def _loads(text: str) -> Any:
@@ -634,18 +899,20 @@ def _codes_of(error: object, depth: int = 3) -> list[str]:
     return own + _codes_of(error.get("error"), depth - 1)
 
 
-def _text_of_items(items: object) -> tuple[str, bool]:
-    """The text of a response's output, and whether a message has parts that cannot be read."""
-    text, unknown = "", False
+def _texts_of_items(items: object) -> tuple[list[Delta | Refusal], bool]:
+    """The text in a response's output, and whether a message has parts that cannot be read."""
+    pieces, unknown = list[Delta | Refusal](), False
     for item in items if isinstance(items, list) else ():
         if _member(item, "type") != "message":
             continue
         content = _member(item, "content")
         for part in content if isinstance(content, list) else ():
-            piece = _text(_member(part, _PART_TEXT.get(_member(part, "type"), "text")))
-            text += piece
-            unknown = unknown or not (piece or _member(part, "type") in _PART_TEXT)
-    return text, unknown
+            kind = _member(part, "type")
+            text = _text(_member(part, _PART_TEXT.get(kind, "text")))
+            if text:
+                pieces.append(Refusal(text) if kind == "refusal" else Delta(text))
+            unknown = unknown or not (text or kind in _PART_TEXT)
+    return pieces, unknown
 
 
 def _usage(counts: dict[str, Any], input_key: str, output_key: str) -> Usage:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-__all__ = ["Delta", "Finish", "Item", "Message", "Note", "Prompt", "Provider", "Schema", "Usage"]
+from .items import Item
 
-# Names of the dialects' own events: a note of such a name would be taken for one.
-_TAKEN = frozenset({"complete", "error", "failure", "finish", "message", "token"})
-_NOTE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+__all__ = ["Message", "Prompt", "Provider", "Schema"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,55 +43,6 @@ class Prompt:
     schema: Schema | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens, as the provider counts (and bills) them."""
-
-    input_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """The next piece of the answer's text; never empty."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The provider's terminal marker: without one an answer is incomplete, whatever its text looks like.
-
-    `reason` in OpenAI's words: `stop` (the answer is whole), `length` (it was cut at a bound on tokens),
-    `content_filter`, `tool_calls`. `result`: the text's meaning for the app that asked, where that is more than text (a
-    JSON value).
-    """
-
-    reason: str = "stop"
-    usage: Usage | None = None
-    result: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something beside the answer's text that readers are shown as a separate event: a stage, the sources.
-
-    Providers send none; apps add them to a provider's stream. `type` is the event's name, in lower case, `data` is sent
-    as JSON. Raises ValueError for a name that another event has.
-    """
-
-    type: str
-    data: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        if not _NOTE.fullmatch(self.type) or self.type in _TAKEN:
-            raise ValueError(f"invalid type of a note {self.type!r}: use a name in lower case that no dialect uses")
-
-
-# What a generation is made of.
-Item = Delta | Finish | Note
-
-
 class Provider(Protocol):
     """Answers prompts token by token.
 
@@ -111,8 +59,8 @@ class Provider(Protocol):
     @property
     def models(self) -> Sequence[str]: ...
 
-    def stream(self, prompt: Prompt) -> AsyncGenerator[Delta | Finish, None]:
-        """An async generator: deltas, then exactly one Finish, then its end.
+    def stream(self, prompt: Prompt) -> AsyncGenerator[Item, None]:
+        """An async generator: pieces of the answer, then exactly one Finish, then its end.
 
         Ending without a Finish means that the answer was cut off. Closing the generator (or cancelling the task that
         runs it) closes the request to the model at once. Raises UpstreamError, whose `str()` is fit for users.

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from ..client.refusal import readable
 from ..sse import Event
+from .items import Delta, Finish, Item, Reasoning, Refusal, ToolCall
 from .parser import AnswerParser, ChatParser, ResponsesParser
-from .provider import Delta, Finish, Item, Note
 
 __all__ = ["Source", "Texts"]
 
@@ -23,10 +23,10 @@ class Texts(Generic[_Chunk]):
     """An async iterator over the items of an answer: the source's texts, then a `Finish`. `text` returns the text of a
     chunk.
 
-    Without `text` the source may also yield items: a `Note` between its texts; or `Delta`s, as a provider's stream
-    does, and then it must yield the `Finish` itself, since an answer without one is incomplete. Or it yields the chunks
-    of a stream of the OpenAI SDK (Chat Completions or Responses): they are parsed as a server's events are, so that an
-    answer without a finish reason is incomplete.
+    Without `text` the source may also yield items: a `Note`, a `ToolResult` or a source between its texts; or what a
+    provider's stream yields (`Delta`, `Reasoning`, `Refusal`, `ToolCall`), and then it must yield the `Finish` itself,
+    since an answer without one is incomplete. Or it yields the chunks of a stream of the OpenAI SDK (Chat Completions
+    or Responses): they are parsed as a server's events are, so that an answer without a finish reason is incomplete.
 
     A function is called, and a source consumed, at the first step and not before. `aclose` closes the source even if
     there was no step: a stream of an SDK holds its connection from the moment it is created.
@@ -64,28 +64,26 @@ class Texts(Generic[_Chunk]):
         async for chunk in self._chunks:
             if self._text is None and (parser is not None or _is_sdk_chunk(chunk)):
                 parser = parser or _parser_for(chunk)
-                text = parser.feed(Event(chunk.model_dump_json(exclude_unset=True)))
-                if text:
-                    yield Delta(text)
+                for piece in parser.feed(Event(chunk.model_dump_json(exclude_unset=True))):
+                    yield piece
                 continue
-            if self._text is None and isinstance(chunk, Delta | Finish | Note):
+            if self._text is None and isinstance(chunk, Item):
                 yield chunk
                 if isinstance(chunk, Finish):
                     return
-                finishes_itself = finishes_itself or isinstance(chunk, Delta)
+                finishes_itself = finishes_itself or isinstance(chunk, Delta | Reasoning | Refusal | ToolCall)
                 continue
-            piece = self._text(chunk) if self._text is not None else chunk
-            if piece:
-                if not isinstance(piece, str):
+            text = self._text(chunk) if self._text is not None else chunk
+            if text:
+                if not isinstance(text, str):
                     raise TypeError(
-                        f"the source yields {type(piece).__name__}, not str: pass text=, a function that returns the "
+                        f"the source yields {type(text).__name__}, not str: pass text=, a function that returns the "
                         "text of each chunk"
                     )
-                yield Delta(piece)
+                yield Delta(text)
         if parser is not None:
-            rest = parser.rest()
-            if rest:
-                yield Delta(rest)
+            for piece in parser.rest():
+                yield piece
             yield parser.finish(clean=True)
         elif not finishes_itself:
             yield Finish()

@@ -16,8 +16,10 @@ from ...asgi.openapi import problems
 from ...asgi.routing import STARTED, Digits, JsonRoute, stream_route
 from ...documents.retriever import Passage, Retriever
 from ...documents.words import has_hangul, plain_text
-from ...llm.dialects import Json, WireEvent
-from ...llm.provider import Delta, Finish, Item, Message, Note, Prompt, Provider
+from ...llm.dialect import WireEvent
+from ...llm.dialects import Json
+from ...llm.items import Delta, Finish, Item, Note
+from ...llm.provider import Message, Prompt, Provider
 from ...sse import json_data
 
 __all__ = ["ask_app", "messages_of"]

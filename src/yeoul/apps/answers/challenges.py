@@ -20,8 +20,9 @@ from ...asgi.generate import AnswerService, NewAnswer, failure_stream
 from ...asgi.routing import STARTED, JsonRoute, stream_route
 from ...errors import DatabaseUnavailable, InvalidParameters, UpstreamError, YeoulError
 from ...llm.dialects import Envelope
+from ...llm.items import Delta, Item
 from ...llm.json_answer import json_answer
-from ...llm.provider import Delta, Finish, Message, Prompt, Schema
+from ...llm.provider import Message, Prompt, Schema
 from ...observe import logger
 
 __all__ = ["Conversations", "challenges"]
@@ -206,11 +207,11 @@ def _challenges_in(text: str) -> Any:
 
 
 async def _remembered(
-    stream: AsyncGenerator[Delta | Finish, None],
+    stream: AsyncGenerator[Item, None],
     said: Message,
     conversations: Conversations,
     session: tuple[str, str] | None,
-) -> AsyncGenerator[Delta | Finish, None]:
+) -> AsyncGenerator[Item, None]:
     """The question and the answer become part of the conversation once the answer is whole."""
     answer = ""
     async with aclosing(stream):

@@ -86,7 +86,11 @@ class GenerationOut(BaseModel):
     state: str
     provider: str
     model: str
-    text: str
+    text: str = Field(description="what there is to read: the texts among the parts, and a refusal")
+    parts: list[dict[str, Any]] = Field(
+        description="each with its `index`, its `kind` (`text`, `reasoning`, `refusal`, `tool_call`, `tool_result`, "
+        "`source_url`, `source_document`, `file`, `note`) and what this kind has"
+    )
     result: Any = Field(description="the answer's JSON value, where it was asked for as JSON and is done")
     tokens: int = Field(description="pieces that the provider has sent so far")
     finish_reason: str | None = Field(
@@ -111,6 +115,7 @@ class GenerationOut(BaseModel):
             provider=generation.provider,
             model=generation.model,
             text=generation.text,
+            parts=[part.state for part in generation.answer.parts],
             result=generation.result,
             tokens=generation.tokens,
             finish_reason=outcome.reason,

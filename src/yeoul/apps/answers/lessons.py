@@ -13,8 +13,11 @@ from pydantic import BaseModel, Field, StringConstraints
 from ...asgi.generate import AnswerService, NewAnswer, end_or_departure, problem_of_outcome
 from ...asgi.openapi import problems
 from ...asgi.routing import STARTED, stream_route
-from ...llm.dialects import Outcome, Plain, State, WireEvent
-from ...llm.provider import Delta, Finish, Message, Prompt
+from ...llm.dialect import WireEvent
+from ...llm.dialects import Plain
+from ...llm.items import Delta, Finish
+from ...llm.outcome import Outcome, State
+from ...llm.provider import Message, Prompt
 
 __all__ = ["lessons"]
 
