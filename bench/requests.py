@@ -15,7 +15,7 @@ from .tokens import SECRET, tokens
 __all__ = ["connecting", "publishing", "starting"]
 
 _PUBLISHERS = 8
-_EVERY_S = 0.0002  # of each: 40 000 a second at most, or the reference would answer several in one wake-up
+_EVERY_S = 0.001  # of each: 8 000 a second in all, which every server can bear
 _WARM_UP_S = 0.3
 _WARM_UP_READERS = 50
 _SETTLE_S = 0.3  # what is left to do for a connection after its head is out counts too
@@ -30,9 +30,12 @@ def _publish(server: Fanout, seconds: float) -> Measured:
         before = running.cpu()
         paced = publish(running.port, server.publish, _PUBLISHERS, seconds, _EVERY_S, *options)
         paced_cpu = running.cpu() - before
+        before = running.cpu()
         full = publish(running.port, server.publish, _PUBLISHERS, seconds, 0, *options)
+        full_cpu = running.cpu() - before
     return {
         "cpu_us": paced_cpu / paced.published * 1e6,
+        "full_cpu_us": full_cpu / full.published * 1e6,
         "per_s": full.rate,
         "p50_ms": full.p50_ms,
         "p99_ms": full.p99_ms,
@@ -45,11 +48,13 @@ def publishing(bench: Bench) -> list[Row]:
     found = bench.measure("J", {s.name: partial(_publish, s, bench.plan.fanout) for s in present(YEOUL, *others)})
     what = f"publishing without readers, {_PUBLISHERS} keep-alive publishers"
     targets = [(LIMIT, Target("<=", 10)), (NCHAN, None), (CENTRIFUGO, None), (MERCURE, Target("<=", 1))]
+    untargeted = [(server, None) for server in others]
     rate = value_of(found, YEOUL.name, "per_s")
     return [
-        *against("J", found, f"{what}: CPU of a request", "cpu_us", "µs", targets),
-        Row("J", what, rate, "requests/s", target=Target(">=", 8_000)),
-        *against("J", found, what, "per_s", "requests/s", [(server, None) for server in others]),
+        *against("J", found, f"{what}, 8 000 requests/s: CPU of each", "cpu_us", "µs", targets),
+        *against("J", found, f"{what}, as fast as they can: CPU of each", "full_cpu_us", "µs", untargeted),
+        Row("J", f"{what}, as fast as they can", rate, "requests/s", target=Target(">=", 8_000)),
+        *against("J", found, f"{what}, as fast as they can", "per_s", "requests/s", untargeted),
     ]
 
 
