@@ -43,10 +43,10 @@ def _wire(frame: Frame) -> bytes:
     return frame.wire
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Encoding:
-    """How one kind of reader sees frames. Readers with equal encodings share the bytes: make one for each kind, not one
-    for each reader.
+    """How one kind of reader sees frames. Readers with the same encoding share the bytes: make one for each kind, not
+    one for each reader.
 
     `render` encodes a frame (b"" where this kind of reader is shown nothing), `control` an event about the stream
     itself (`stream.*`; b"" where such readers could not bear it). `id_prefix` stands before cursors in the ids of
@@ -57,7 +57,7 @@ class Encoding:
     control: Callable[[Event], bytes] = encode
     id_prefix: str = ""
     chunked: bool = False
-    _in_chunks: Encoding | None = field(default=None, init=False, repr=False, compare=False)
+    _in_chunks: Encoding | None = field(default=None, init=False, repr=False)
 
     def in_chunks(self) -> Encoding:
         """The same, chunked. The same object each time."""
