@@ -53,6 +53,13 @@ export interface ConnectOptions extends Callbacks {
    * stays. `"stay"`: keep it, for example where the answer stops when it has no reader.
    */
   whenHidden?: WhenHidden;
+  /**
+   * One connection for all tabs of this browser that share the address under this name: the name of the user, so that
+   * nobody reads what another may. `true` where the browser's cookies say who that is. A tab that joins gets the newest
+   * events that the connection has brought. Needs `onEvent`. Where the browser cannot do it, each tab has a connection of
+   * its own.
+   */
+  share?: string | true;
 }
 
 // Heartbeats (of 15 s) of a server that says at the start of a stream that it is Yeoul.
@@ -83,7 +90,7 @@ export class Connection extends Reader {
   readonly #options: ConnectOptions;
   readonly #url: URL;
   readonly #method: string;
-  readonly #page: Page;
+  protected readonly page: Page;
   // Where the stream is resumed: the address itself, or what the answer to a POST names. None yet: it cannot be.
   #resumeUrl: URL | undefined;
   #retry: number;
@@ -93,6 +100,7 @@ export class Connection extends Reader {
   #heartbeat = 0;
   #attempt: AbortController | undefined;
   #cut: Cut | undefined;
+  #phase: "idle" | "active" | "waiting" = "active";
   #wake: () => void = () => {};
 
   constructor(url: string | URL, options: ConnectOptions = {}) {
@@ -102,14 +110,12 @@ export class Connection extends Reader {
     this.#method = (options.method ?? (options.body == null ? "GET" : "POST")).toUpperCase();
     this.#resumeUrl = this.#method === "GET" ? this.#url : undefined;
     this.#retry = boundedRetry(options.reconnectInterval ?? 2_000);
-    this.#page = new Page(
+    this.page = new Page(
       options.whenHidden ?? "pause",
-      () => this.#onPageChange(),
-      () => this.state === "waiting" && this.#wake(),
+      () => this.reconsider(),
+      () => this.#phase === "waiting" && this.#wake(),
     );
-    const { signal } = options;
-    if (signal?.aborted) this.close();
-    signal?.addEventListener("abort", this.#onAbort);
+    options.signal?.addEventListener("abort", this.#onAbort);
     // Not at once: an effect that React undoes in the same turn has asked for nothing, and callbacks come after this.
     queueMicrotask(() => void this.#run());
   }
@@ -117,7 +123,7 @@ export class Connection extends Reader {
   readonly #onAbort = () => this.close();
 
   protected override release(): void {
-    this.#page?.close();
+    this.page.close();
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
     this.#attempt?.abort();
     this.#wake();
@@ -128,13 +134,33 @@ export class Connection extends Reader {
     super.onHello(hello);
   }
 
+  /** Whether a connection may be opened, or stay open. What cannot be resumed stays. */
+  protected get mayConnect(): boolean {
+    return this.page.present || !this.#resumeUrl;
+  }
+
+  /** No connection may be open now. */
+  protected idle(): void {
+    this.setState("paused");
+  }
+
+  /** To be called when `mayConnect` may have changed. */
+  protected reconsider(): void {
+    if (this.isClosed) return;
+    if (this.mayConnect ? this.#phase === "idle" : this.#phase !== "active") this.#wake();
+    else if (!this.mayConnect) this.#cutOff("pause");
+  }
+
   async #run(): Promise<void> {
+    if (this.#options.signal?.aborted) this.close();
     while (!this.isClosed) {
-      if (!this.#page.present && this.#resumeUrl) {
-        this.setState("paused");
+      if (!this.mayConnect) {
+        this.#phase = "idle";
+        this.idle();
         await this.#sleep();
         continue;
       }
+      this.#phase = "active";
       this.setState("connecting");
       this.#cut = undefined;
       const opened = await this.#request().catch((error: unknown) => this.#failed(error));
@@ -162,6 +188,7 @@ export class Connection extends Reader {
     if (this.bye) delay = this.#retry; // the server has drawn it at random
     if (wait !== undefined) delay = spread(wait, 0.2);
     if (error) call(this.callbacks.onError, error, { failures: this.#failures, retryIn: delay });
+    this.#phase = "waiting";
     this.setState("waiting");
     await this.#sleep(delay);
   }
@@ -278,7 +305,7 @@ export class Connection extends Reader {
       while (!this.isClosed) {
         watchdog.start();
         const { value, done } = await reader.read().finally(() => watchdog.stop());
-        if (done || this.isClosed) break;
+        if (done || this.isClosed || this.#cut) break;
         decoder.feed(value);
         if (this.isClosed) break;
         this.lastEventId = decoder.lastEventId;
@@ -306,14 +333,6 @@ export class Connection extends Reader {
     if (this.#cut === "slow") return passing("timeout", "the server did not respond in time", error);
     if (this.#cut === "silent") return passing("timeout", "the connection has been silent for too long", error);
     return passing("network", "the connection to the server failed", error);
-  }
-
-  #onPageChange(): void {
-    const { present } = this.#page;
-    if (present && this.state === "paused") this.#wake();
-    if (present || !this.#resumeUrl || this.isClosed) return;
-    if (this.state === "waiting") this.#wake();
-    else if (this.state !== "paused") this.#cutOff("pause");
   }
 
   /** Waits, until it is woken where no time is given. */

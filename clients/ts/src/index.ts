@@ -1,10 +1,12 @@
 export { connect } from "./connect.js";
 export { StreamError } from "./errors.js";
 export { generate, Generation } from "./generation.js";
+export { connectNative } from "./native.js";
 export type { ConnectOptions, CredentialRequest, Provided } from "./connection.js";
 export type { Dialect, Finish, Part } from "./dialects.js";
 export type { ErrorCode, Problem } from "./errors.js";
 export type { Bye, Gap, Hello, Reauth, StreamEvent } from "./event.js";
 export type { GenerateOptions } from "./generation.js";
+export type { NativeOptions } from "./native.js";
 export type { WhenHidden } from "./page.js";
 export type { Attempt, Callbacks, Closed, EventStream, State } from "./reader.js";

@@ -7,10 +7,11 @@ import { isLastId, namesWork, parseJson, type Bye, type Gap, type Hello, type Re
  * - `open`: events can come
  * - `waiting`: the connection was lost; the next attempt follows after a while
  * - `paused`: the page is hidden, and the connection was let go
- * - `following`: another tab has the connection (`share`)
  * - `closed`: for good
+ *
+ * Where tabs share a connection, it is that of the tab that has it.
  */
-export type State = "connecting" | "open" | "waiting" | "paused" | "following" | "closed";
+export type State = "connecting" | "open" | "waiting" | "paused" | "closed";
 
 /** Why a stream is closed for good. */
 export interface Closed {
@@ -55,6 +56,8 @@ export interface EventStream extends AsyncIterable<StreamEvent> {
   readonly state: State;
   /** The position: the id of the last event that was received. */
   readonly lastEventId: string;
+  /** Whether the connection is this tab's own, rather than that of another tab (`share`). */
+  readonly leads: boolean;
   /** Never rejects. */
   readonly closed: Promise<Closed>;
   close(): void;
@@ -91,6 +94,10 @@ export abstract class Reader implements EventStream {
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
+  }
+
+  get leads(): boolean {
+    return true;
   }
 
   get state(): State {
