@@ -11,12 +11,16 @@ from itertools import pairwise
 
 import psutil
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
 
 from faults.conftest import Server
 from support.follower import Follower
 from support.polling import metrics
 from support.reader import RawStream, ask, open_stream
-from support.serving import yeoul_serve
+from support.serving import serving, yeoul_serve
+from yeoul import EventStream, Hub
+from yeoul.server import outlet
 from yeoul.sse import Decoder, Event
 from yeoul.stream import Cursor
 
@@ -210,3 +214,25 @@ async def test_a_reader_that_takes_nothing_for_too_long_is_let_go(server: Server
                 await asyncio.sleep(0.01)  # it is let go by a timer of the server's
         assert server.hub.stats.closed == {"send timeout": 1}
         assert server.hub.stats.lagging == 0
+
+
+@pytest.mark.parametrize("kernel", [0.3, None], ids=["the kernel first", "the hub first"])
+async def test_a_reader_that_takes_nothing_is_counted_alike_whatever_cuts_it(
+    kernel: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have the same limit, and which of them notices first is chance: here one of them is made the first."""
+    options = outlet.socket_options
+    monkeypatch.setattr(outlet, "socket_options", lambda seconds: options(kernel or 60))
+    hub = Hub(send_timeout=60 if kernel else 0.3)
+    app = FastAPI(lifespan=hub.lifespan)
+
+    @app.get("/")
+    async def follow(request: Request) -> Response:
+        return EventStream(hub, "a", request)
+
+    async with serving(app, direct=True) as port, stuck(port, "/"):
+        async with asyncio.timeout(20):
+            while hub.stats.readers:
+                await hub.publish("a", Event("x" * 300))
+                await asyncio.sleep(0)
+        assert hub.stats.closed == {"send timeout": 1}

@@ -207,6 +207,8 @@ UNASKED: list[tuple[dict[str, str], str]] = [
     ({"User-Agent": "facebookexternalhit/1.1; kakaotalk-scrap/1.0"}, "preview links"),
     ({"User-Agent": "Mozilla/5.0 (compatible; Discordbot/2.0; +https://discordapp.com)"}, "preview links"),
     ({"User-Agent": "WhatsApp/2.23.20.0"}, "preview links"),
+    ({"User-Agent": "Mozilla/5.0 (compatible; Yeti/1.1; +https://naver.me/spd)"}, "preview links"),
+    ({"User-Agent": "Mastodon/4.3.0 (http.rb/5.2.0; +https://example.social/)"}, "preview links"),
 ]
 
 

@@ -70,6 +70,19 @@ async def test_what_is_neither_a_topic_nor_a_kind_is_refused(name: str, error: t
             hub.watch(name, lambda *news: None)
 
 
+@pytest.mark.parametrize("name", ["chat/a", "chat/*"])
+async def test_a_second_watcher_is_refused_and_the_first_stays(name: str) -> None:
+    async with Hub() as hub:
+        seen: list[str] = []
+        hub.watch(name, lambda topic, reader, reason: seen.append(topic))
+        with pytest.raises(ValueError, match="already has a watcher"):
+            hub.watch(name, lambda topic, reader, reason: None)
+        await follow(hub, "chat/a")
+        assert seen == ["chat/a"]
+        hub.unwatch(name)
+        hub.watch(name, lambda topic, reader, reason: None)
+
+
 async def test_a_watcher_that_fails_keeps_nobody_out_and_nothing_back(caplog: pytest.LogCaptureFixture) -> None:
     def broken(topic: str, reader: Subscription, reason: str | None) -> None:
         raise RuntimeError("broken watcher")

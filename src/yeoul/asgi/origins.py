@@ -165,7 +165,8 @@ _SPECULATIVE = re.compile(rb"\b(prefetch|prerender|preview)\b", re.IGNORECASE)
 
 # Programs that fetch the links in a message, to show what is behind them.
 _PREVIEWERS = re.compile(
-    rb"bot\b|crawl|spider|preview|scrap|slurp|embedly|iframely|vkshare|facebookexternalhit|meta-external|whatsapp",
+    rb"bot\b|crawl|spider|preview|scrap|slurp|embedly|iframely|vkshare|facebookexternalhit|meta-external|whatsapp"
+    rb"|mastodon|misskey|pagerenderer|yeti/|daumoa",
     re.IGNORECASE,
 )
 
