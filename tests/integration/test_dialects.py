@@ -127,7 +127,12 @@ async def test_an_answer_that_is_not_done_says_why_and_never_done(
 
 
 def check_trouble(dialect: str, stream: RawStream, state: str, why: str) -> None:
-    events = [(event.type, event.data) for event in stream.events[1:]]
+    # The AI SDK is shown where a message, a step and a part begin, and where a text that is cut ends.
+    around = ("start", "start-step", "text-start", "text-delta", "text-end")
+    shown_events = stream.events[1:]
+    if dialect.startswith("ai-sdk"):
+        shown_events = [e for e in shown_events if e.data == "[DONE]" or json.loads(e.data)["type"] not in around]
+    events = [(event.type, event.data) for event in shown_events]
     kind, data = events[0]
     shown = json.loads(data)
     match dialect:
@@ -140,6 +145,12 @@ def check_trouble(dialect: str, stream: RawStream, state: str, why: str) -> None
         case "envelope":
             assert (kind, shown["status"], shown["data"], len(events)) == ("error", 500, None, 1)
             text = shown["message"]
+        case _ if dialect.startswith("ai-sdk"):
+            assert (kind, shown["type"]) == ("message", "abort" if state == "cancelled" else "error")
+            assert events[1:] == [("message", "[DONE]")]
+            # Two versions know no reason of an abort.
+            text = shown.get("errorText") or shown.get("reason") or why
+            assert b'"finish"' not in stream.raw
         case _:
             assert (kind, shown["error"]["type"]) == ("message", state)
             assert shown["error"]["code"] in (state, "cut")
@@ -181,6 +192,8 @@ async def test_a_reason_other_than_stop_is_told_where_the_dialect_has_a_place_fo
     upstream.scripts = [Answer(TOKENS, ending=complete(reason="length", usage=False))]
     stream, about = await body_of(port, dialect)
     assert (about["state"], about["finish_reason"], about["usage"]) == ("done", "length", None)
+    if dialect in ("ai-sdk", "ai-sdk-6"):
+        assert json.loads(stream.data[-2]) == {"type": "finish", "finishReason": "length"}
     if dialect == "openai":
         assert json.loads(stream.data[-2])["choices"][0]["finish_reason"] == "length"
         assert "usage" not in json.loads(stream.data[-2])

@@ -72,12 +72,15 @@ short = pytest.mark.settings(upstream_idle_s=0.1, upstream_first_byte_s=0.3, ret
 
 def told(dialect: str, data: list[str]) -> str:
     """The error as a reader in this dialect sees it."""
-    value = json.loads(data[-2] if dialect == "openai" else data[-1])
+    value = json.loads(data[-2] if data[-1] == "[DONE]" else data[-1])
     match dialect:
         case "json":
             text = value["error"]
         case "openai":
             text = value["error"]["message"]
+        case _ if dialect.startswith("ai-sdk"):
+            assert value["type"] == "error"
+            text = value["errorText"]
         case _:
             text = value["message"]
     return str(text)

@@ -153,4 +153,61 @@ def _openai(events: Sequence[Event]) -> Any:
     return message, ends
 
 
-_CLIENTS: dict[str, Any] = {"plain": _plain, "json": _json, "envelope": _envelope, "openai": _openai}
+def _ai_sdk(events: Sequence[Event]) -> Any:
+    """As the AI SDK puts a message together; raises where it would."""
+    message: dict[str, Any] = {"parts": []}
+    parts, open_flows, calls, ends = message["parts"], {}, {}, list[Any]()
+    for event in events:
+        if event.data == "[DONE]":
+            ends.append("[DONE]")
+            continue
+        assert event.type == "message"
+        chunk = json.loads(event.data)
+        match chunk.pop("type"):
+            case "start":
+                assert not parts
+                message["id"] = chunk["messageId"]
+            case "start-step":
+                parts.append({"type": "step-start"})
+            case "finish-step":
+                assert not open_flows
+            case "text-start" | "reasoning-start" as kind:
+                open_flows[kind.removesuffix("-start"), chunk["id"]] = part = {"type": kind, "text": "", "done": False}
+                parts.append(part)
+            case "text-delta" | "reasoning-delta" as kind:
+                open_flows[kind.removesuffix("-delta"), chunk["id"]]["text"] += chunk["delta"]
+            case "text-end" | "reasoning-end" as kind:
+                open_flows.pop((kind.removesuffix("-end"), chunk["id"]))["done"] = True
+            case "tool-input-start":
+                calls[chunk["toolCallId"]] = call = {**chunk, "text": ""}
+                parts.append(call)
+            case "tool-input-delta":
+                calls[chunk["toolCallId"]]["text"] += chunk["inputTextDelta"]
+            case "tool-input-available" | "tool-input-error" | "tool-output-available" | "tool-output-error" as kind:
+                calls[chunk["toolCallId"]][kind] = chunk
+            case "source-url" | "source-document" | "file" as kind:
+                parts.append({"type": kind, **chunk})
+            case "finish" | "abort" | "error" as kind:
+                ends.append((kind, chunk))
+            case kind:
+                assert kind.startswith("data-")
+                if chunk.get("transient"):
+                    continue
+                data = {"type": kind, **chunk}
+                same = [part for part in parts if part.get("type") == kind and part.get("id") == data.get("id", part)]
+                if same:
+                    same[0].update(data)
+                else:
+                    parts.append(data)
+    return message, ends
+
+
+_CLIENTS: dict[str, Any] = {
+    "plain": _plain,
+    "json": _json,
+    "envelope": _envelope,
+    "openai": _openai,
+    "ai-sdk": _ai_sdk,
+    "ai-sdk-6": _ai_sdk,
+    "ai-sdk-5": _ai_sdk,
+}

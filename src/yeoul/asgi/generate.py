@@ -73,9 +73,9 @@ async def generate(
     `Finish`, as a provider's stream does). For the chunks of other SDKs, `text` returns the text of each (None or ""
     for none).
 
-    `dialect`: how the stream looks, "plain", "json", "envelope", "openai" or a class. `provider` and `model` are the
-    answer's labels in metrics and in its state. `on_disconnect`: what to do without readers; by default the answer goes
-    on.
+    `dialect`: how the stream looks, "plain", "json", "envelope", "openai", "ai-sdk" ("ai-sdk-6" and "ai-sdk-5" for
+    older versions) or a class. `provider` and `model` are the answer's labels in metrics and in its state.
+    `on_disconnect`: what to do without readers; by default the answer goes on.
 
     Raises TypeError for a source that is neither an async iterator nor a function, ValueError for an unknown dialect.
     """
@@ -231,9 +231,10 @@ class _AnswerRoute:
     def failed(self, error: YeoulError) -> Response:
         return self.respond_to(error)
 
-    def lost(self) -> list[Event]:
+    def lost(self, job: str) -> Response:
         text = "this answer was interrupted or is no longer kept: ask again"
-        return failure_events(self.dialect, Outcome(State.INTERRUPTED, error=text, retryable=True))
+        events = failure_events(self.dialect, Outcome(State.INTERRUPTED, error=text, retryable=True))
+        return finite_stream(events, job, headers=self.dialect.headers)
 
 
 def failure_events(dialect: type[Dialect], outcome: Outcome) -> list[Event]:
@@ -248,7 +249,7 @@ def failure_stream(dialect: type[Dialect], error: Exception) -> Response:
     passes = wait is not None
     kind = "busy" if passes else "rejected"
     outcome = Outcome(State.FAILED, error=str(error), kind=kind, retryable=passes, retry_after=wait)
-    return finite_stream(failure_events(dialect, outcome))
+    return finite_stream(failure_events(dialect, outcome), headers=dialect.headers)
 
 
 def generation_stream(

@@ -18,7 +18,6 @@ from ..relay.failure import GONE, LOOP, Failure, failure_of
 from ..relay.relay import Relay
 from ..relay.relays import Relays
 from ..relay.route import Route
-from ..sse import Event
 from .authentication import caller_of
 from .body import body_type, read_json
 from .errors import Problem, problem
@@ -115,8 +114,8 @@ class _RelayRoute:
         fields = error.fields if isinstance(error, InvalidParameters) else ()
         return _failure_response(self.route, failure_of(error, self.route.upstream.name), fields)
 
-    def lost(self) -> list[Event]:
-        return [GONE.event(self.route)]
+    def lost(self, job: str) -> Response:
+        return finite_stream([GONE.event(self.route)], job)
 
 
 def own_address(scope: Scope) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol, TypeVar
@@ -67,8 +67,8 @@ class JobRoute(Protocol[_J]):
         """The response where no job was started."""
         ...
 
-    def lost(self) -> Iterable[Event]:
-        """The last events for a reader whose job is not known any more."""
+    def lost(self, job: str) -> Response:
+        """The stream for a reader whose job, of this id, is not known any more."""
         ...
 
 
@@ -126,15 +126,16 @@ def find_job(jobs: Jobs[_J], id: str, request: Request) -> _J | None:
     return job if job is not None and caller_of(request).may_read(job.owner) else None
 
 
-def finite_stream(events: Iterable[Event], job: str | None = None) -> Response:
+def finite_stream(
+    events: Iterable[Event], job: str | None = None, *, headers: Mapping[str, str] | None = None
+) -> Response:
     """A stream of these events alone. `job`: the id that the client sent. A client that comes back after the last of
     them is answered that its stream is complete."""
     events = list(events)
     cursor, work = Cursor(_NO_EPOCH, 0), job or draw_work_id()
     ids = [LastEventId(cursor, work, final=number == len(events)) for number in range(1, len(events) + 1)]
-    return Response(
-        b"".join(encode(event, id=str(id)) for event, id in zip(events, ids, strict=True)), headers=STREAM_HEADERS
-    )
+    body = b"".join(encode(event, id=str(id)) for event, id in zip(events, ids, strict=True))
+    return Response(body, headers={**STREAM_HEADERS, **(headers or {})})
 
 
 async def _start(route: JobRoute[_J], request: Request, opened: StreamRequest, same: str | None = None) -> _J:
@@ -167,7 +168,7 @@ def _resume(route: JobRoute[_J], request: Request, opened: StreamRequest, positi
         return route.stream(job, opened)
     # The server was restarted, or the job is no longer kept. To start it again would cost money without being
     # asked for, and to send nothing would let the reader wait.
-    return finite_stream(route.lost(), position.work)
+    return route.lost(position.work)
 
 
 async def _early_response(request: Request, job: Job, early: Coroutine[None, None, Response | None]) -> Response | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..sse import json_data
+from .ai_sdk import AiSdk5, AiSdk6, AiSdk7
 from .answer import DONE
 from .dialect import Dialect, GenerationInfo, WireEvent
 from .outcome import Outcome, State
@@ -166,7 +167,15 @@ class OpenAI(Dialect):
 
 
 # What `?dialect=` may say.
-DIALECTS: Mapping[str, type[Dialect]] = {"plain": Plain, "json": Json, "envelope": Envelope, "openai": OpenAI}
+DIALECTS: Mapping[str, type[Dialect]] = {
+    "plain": Plain,
+    "json": Json,
+    "envelope": Envelope,
+    "openai": OpenAI,
+    "ai-sdk": AiSdk7,
+    "ai-sdk-6": AiSdk6,
+    "ai-sdk-5": AiSdk5,
+}
 
 
 def find_dialect(name: str) -> type[Dialect]:

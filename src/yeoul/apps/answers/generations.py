@@ -137,7 +137,10 @@ class GenerationList(BaseModel):
 
 
 Id = Annotated[str, Path(max_length=64)]
-DialectName = Annotated[Literal["plain", "json", "envelope", "openai"], Query(description="how the stream looks")]
+DialectName = Annotated[
+    Literal["plain", "json", "envelope", "openai", "ai-sdk", "ai-sdk-6", "ai-sdk-5"],
+    Query(description="how the stream looks"),
+]
 
 
 def generations_app(answers: AnswerService) -> APIRouter:
