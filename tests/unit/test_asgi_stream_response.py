@@ -349,7 +349,7 @@ async def test_a_server_that_declines_is_served_by_the_portable_outlet(hub: Hub)
     await end(task)
 
 
-@pytest.mark.parametrize("what", ["background", "wrapper", "dependency", "other server"])
+@pytest.mark.parametrize("what", ["background", "wrapper", "fastapi_inner_astack", "fastapi_astack", "other server"])
 async def test_the_offer_is_not_taken_where_the_application_has_something_left_to_do(hub: Hub, what: str) -> None:
     client, done = DirectClient(), []
     response = EventStream(hub, "t", client.request)
@@ -364,8 +364,8 @@ async def test_the_offer_is_not_taken_where_the_application_has_something_left_t
 
         async def send(message: Message) -> None:
             await client.send(message)
-    elif what == "dependency":
-        stack = client.scope["fastapi_inner_astack"] = AsyncExitStack()
+    elif what in ("fastapi_inner_astack", "fastapi_astack"):
+        stack = client.scope[what] = AsyncExitStack()  # a dependency with `yield`
         stack.callback(done.append, True)
     else:
         client.scope["extensions"] = {DIRECT: DirectClient().detach}

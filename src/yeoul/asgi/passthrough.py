@@ -21,6 +21,10 @@ _KNOWN = frozenset(
 )
 
 
+# Where FastAPI keeps dependencies that are open until the response has been sent: from 0.118 on, and before 0.106.
+_STACKS = ("fastapi_inner_astack", "fastapi_astack")
+
+
 class PassesBodies:
     """The base of a class whose method `send` passes bodies to `passed_to` unchanged."""
 
@@ -54,5 +58,8 @@ def _inner(send: Any) -> Send | None:
 
 def has_open_dependencies(scope: Scope) -> bool:
     """Whether a FastAPI dependency with `yield` is open, which ends with the response."""
-    stack = scope.get("fastapi_inner_astack")
-    return stack is not None and isinstance(stack, AsyncExitStack) and bool(getattr(stack, "_exit_callbacks", ()))
+    return any(_holds(scope.get(name)) for name in _STACKS)
+
+
+def _holds(stack: object) -> bool:
+    return isinstance(stack, AsyncExitStack) and bool(getattr(stack, "_exit_callbacks", ()))
