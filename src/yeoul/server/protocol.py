@@ -29,12 +29,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 import httptools
-from uvicorn import Config
-from uvicorn.server import ServerState
 
 from ..asgi.errors import FAILED, problem
 from ..asgi.extensions import BODY, DIRECT, RESPOND
@@ -47,6 +45,10 @@ from .forwarded import TrustedProxies
 from .outlet import DirectOutlet, bound_buffers
 from .turns import Turn
 from .uvicorn import Service, service_of
+
+if TYPE_CHECKING:
+    from uvicorn import Config
+    from uvicorn.server import ServerState
 
 __all__ = ["MAX_HEAD_BYTES", "Protocol"]
 
