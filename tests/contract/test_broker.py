@@ -243,7 +243,7 @@ async def test_history_comes_in_pieces_of_a_bounded_size(broker: Broker) -> None
     assert got == list(range(1, 11))
 
 
-async def test_history_that_is_gone_is_none_not_empty(make: Factory, pushed: Pushed, clock: Clock) -> None:
+async def test_evicted_history_is_none_and_not_empty(make: Factory, pushed: Pushed, clock: Clock) -> None:
     async with make(pushed, clock, Retention(events=2)) as broker:
         await broker.publish("a", events("1", "2", "3", "4"))
         assert await offsets(broker, "a", 1) is None
@@ -371,9 +371,7 @@ async def test_over_the_bound_in_topics_the_one_published_to_longest_ago_goes_un
         broker.detach("followed")
 
 
-async def test_a_topic_that_nobody_wrote_to_or_follows_takes_no_place(
-    make: Factory, pushed: Pushed, clock: Clock
-) -> None:
+async def test_a_topic_without_events_and_readers_takes_no_place(make: Factory, pushed: Pushed, clock: Clock) -> None:
     async with make(pushed, clock, max_topics=1) as broker:
         for number in range(10):
             await broker.attach(f"t{number}")

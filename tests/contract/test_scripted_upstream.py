@@ -275,7 +275,7 @@ async def test_both_read_on_through_odd_fields(name: str) -> None:
         (b"data: [DONE]\n\n", None),
     ],
 )
-async def test_only_ours_reports_an_end_that_is_none(body: bytes, reason: str | None) -> None:
+async def test_only_ours_reports_a_missing_end(body: bytes, reason: str | None) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.chunk(body)

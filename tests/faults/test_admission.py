@@ -104,7 +104,7 @@ async def test_clients_that_are_gone_right_after_their_request_leave_no_place_ta
 
 
 @pytest.mark.settings(max_connections=5, heartbeat_s=0.2)
-async def test_whoever_is_refused_and_goes_away_leaves_no_place_taken_either(server: Server) -> None:
+async def test_a_refused_reader_that_leaves_takes_no_place(server: Server) -> None:
     async with streams(server, 5):
         for number in range(1, 51):
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -170,7 +170,7 @@ async def test_one_user_has_so_many_from_wherever(server: Server) -> None:
 
 
 @pytest.mark.settings(max_connections_per_address=2, heartbeat_s=0.5)
-async def test_one_address_has_so_many_whoever_asks(server: Server) -> None:
+async def test_one_address_has_a_limit_for_all_its_users(server: Server) -> None:
     opened = [await open_stream(server.port, "/topics/chat/a", headers=forwarded("192.0.2.1", user)) for user in "ab"]
     answer = await ask(server.port, "/topics/chat/a", headers=forwarded("192.0.2.1", "c"))
     assert answer.status == 429

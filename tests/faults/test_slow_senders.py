@@ -82,7 +82,7 @@ def is_problem(answer: bytes, status: int) -> bool:
     )
 
 
-async def test_two_hundred_slow_heads_are_cut_off_in_time_and_keep_nobody_out(port: int) -> None:
+async def test_two_hundred_slow_heads_are_cut_off_in_time_and_block_no_one(port: int) -> None:
     async def slow() -> tuple[int, bytes]:
         async with connected(port) as connection:
             # Twice before it is cut off: clients and server share a processor, which is not to be kept busy.
@@ -101,7 +101,7 @@ async def test_two_hundred_slow_heads_are_cut_off_in_time_and_keep_nobody_out(po
         assert sent < len(GET) / 2, "on an idle machine it is three bytes"
 
 
-async def test_who_says_nothing_at_all_is_closed_without_a_word(port: int) -> None:
+async def test_a_connection_without_a_byte_is_closed_without_a_response(port: int) -> None:
     """Browsers connect in advance, and would take a 408 for the answer to what they ask next."""
     async with connected(port) as connection:
         assert await connection.rest() == b""
@@ -164,7 +164,7 @@ async def test_a_slow_body_is_cut_off_in_time(direct: bool) -> None:
         assert (await ask(port, "/topics/a", method="POST", json_body={"data": 1})).status == 202
 
 
-async def test_a_body_that_nobody_waits_for_is_not_waited_for(port: int) -> None:
+async def test_a_body_that_the_route_does_not_read_is_not_waited_for(port: int) -> None:
     async with connected(port) as connection:
         connection.send(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
         stream = await read_head(connection.reader, connection.writer)
@@ -202,7 +202,7 @@ async def test_a_target_that_is_too_long_is_refused(port: int) -> None:
         assert is_problem(await connection.rest(), 431)
 
 
-async def test_a_large_head_is_none_that_is_too_large(port: int) -> None:
+async def test_a_large_head_below_the_bound_is_accepted(port: int) -> None:
     async with connected(port) as connection:
         connection.send(GET[:-2] + fields(MAX_HEAD_BYTES - 2_000) + b"\r\n")
         assert await connection.status() == 200
@@ -240,7 +240,7 @@ async def test_trailers_are_no_headers(port: int) -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
-async def test_what_is_no_http_is_told_so(port: int, garbage: bytes) -> None:
+async def test_what_is_not_http_is_answered_with_400(port: int, garbage: bytes) -> None:
     async with connected(port) as connection:
         connection.send(garbage)
         assert is_problem(await connection.rest(), 400)

@@ -148,7 +148,7 @@ async def publish(port: int, token: str, topic: str, texts: Sequence[str]) -> li
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_five_thousand_who_come_back_at_once_miss_nothing_and_hold_up_nobody() -> None:
+async def test_five_thousand_that_reconnect_at_once_miss_nothing_and_delay_no_one_else() -> None:
     draw = Random(7)
     tokens = [make_jwt(f"user-{number}", yeoul={"subscribe": ["news/*"]}) for number in range(CLIENTS)]
     follows = [draw.sample(TOPICS, draw.choice([1, 1, 2, 3])) for _ in range(CLIENTS)]

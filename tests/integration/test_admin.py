@@ -182,7 +182,7 @@ async def test_pages_have_each_connection_once() -> None:
 
 @pytest.mark.parametrize("query", ["after=x", "after=_", "limit=0", "limit=501", "limit=x"])
 @one_outlet
-async def test_what_is_no_page_is_refused(port: int, query: str) -> None:
+async def test_an_invalid_page_is_refused(port: int, query: str) -> None:
     assert (await ask(port, f"/admin/connections?{query}")).status == 422
 
 

@@ -182,7 +182,7 @@ async def test_it_goes_on_without_a_reader(port: int, upstream: Upstream) -> Non
     assert len(upstream.requests) == 1
 
 
-async def test_an_answer_that_nobody_knows_any_more_ends_with_a_word_then_204(port: int, upstream: Upstream) -> None:
+async def test_an_unknown_answer_ends_with_an_event_then_204(port: int, upstream: Upstream) -> None:
     unknown = "A" * 22 + ".abc-5"
     async with await open_stream(port, PATH, last_event_id=unknown) as stream:
         (kind, data) = shown(await stream.rest())[0]

@@ -73,9 +73,7 @@ async def test_an_answer_that_is_too_long_fails_and_keeps_what_fits(port: int, u
 
 
 @pytest.mark.settings(generations_max_chars=900)
-async def test_the_longest_answer_can_be_read_from_its_start_by_whoever_comes_late(
-    port: int, upstream: Upstream
-) -> None:
+async def test_the_longest_answer_can_be_read_from_its_start_by_late_readers(port: int, upstream: Upstream) -> None:
     upstream.scripts = [Answer(["가"] * 900)]
     location = await make(port)
     await generation(port, location, "done")

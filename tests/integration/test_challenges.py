@@ -170,7 +170,7 @@ async def test_a_server_that_does_not_know_schemas_is_asked_without(port: int, u
     assert formats == ["json_schema", "json_object", None]
 
 
-async def test_a_model_that_goes_on_after_its_json_keeps_nobody_waiting(
+async def test_a_model_that_goes_on_after_its_json_is_not_waited_for(
     port: int, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("yeoul.llm.json_answer._REST_SECONDS", 0.05)
@@ -223,7 +223,7 @@ async def test_what_failed_is_not_remembered(port: int, upstream: Upstream) -> N
     assert await said(port, upstream, "둘", sessionId="s1") == ['{"message": "둘"}']
 
 
-async def test_whoever_is_not_known_shares_no_session_whose_name_can_be_guessed(port: int, upstream: Upstream) -> None:
+async def test_anonymous_users_share_no_session_with_a_guessable_name(port: int, upstream: Upstream) -> None:
     upstream.scripts = [Answer(pieces(GOOD))]
     mine, guessed, long = '{"message": "mine"}', '{"message": "theirs"}', "a-name-nobody-guesses"
     assert await said(port, upstream, "mine", sessionId="s1") == [mine]

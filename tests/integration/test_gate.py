@@ -193,7 +193,7 @@ async def test_what_a_program_asks_for_is_started(port: int, upstream: Upstream,
 
 
 @one_outlet
-async def test_a_link_from_another_site_opens_no_stream_and_shows_nobody_in_a_room(port: int) -> None:
+async def test_a_link_from_another_site_opens_no_stream_and_announces_no_member(port: int) -> None:
     cookie = {"Cookie": f"yeoul_token={demo_token('u1')}"}
     for path in ("/chat/stream?room=general", "/notifications/stream", "/topics/a", "/stream?topic=chat/general"):
         answer = await ask(port, path, headers={**cookie, **LINK})

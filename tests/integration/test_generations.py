@@ -58,7 +58,7 @@ async def test_a_new_one_is_created_at_a_location_and_ends_without_a_reader(port
     assert len(upstream.requests) == 1
 
 
-async def test_whoever_asks_for_a_stream_gets_it_at_once(port: int) -> None:
+async def test_a_request_for_a_stream_is_answered_at_once(port: int) -> None:
     async with await post_stream(port) as stream:
         assert stream.status == 200
         assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -309,7 +309,7 @@ async def test_a_snapshot_before_the_first_token_is_just_the_stream(port: int, u
 
 @one_outlet
 @pytest.mark.parametrize("position", ["rubbish", "-1", "abc-01", "a b", "x" * 300])
-async def test_a_position_that_is_none_is_refused(port: int, position: str) -> None:
+async def test_an_invalid_position_is_refused(port: int, position: str) -> None:
     location, _ = await make(port)
     answer = await ask(port, f"{location}/stream", headers={"Last-Event-ID": position})
     assert answer.status == 400

@@ -69,7 +69,7 @@ async def test_what_was_refused_may_be_sent_again_with_the_same_key(port: int) -
 
 @one_outlet
 @pytest.mark.parametrize("key", ["", "a b", "k" * 256, "é"])
-async def test_what_is_no_key_is_refused(port: int, key: str) -> None:
+async def test_an_invalid_key_is_refused(port: int, key: str) -> None:
     assert (await publish(port, "x", key)).status == 400
     assert await published(port) == []
 

@@ -128,7 +128,7 @@ async def test_an_answer_at_once_that_was_cut_says_so(port: int, upstream: Upstr
 
 
 @pytest.mark.settings(lost_reader_s=0)
-async def test_an_answer_at_once_is_not_taken_for_one_that_nobody_reads(
+async def test_an_answer_at_once_is_not_taken_for_one_without_a_reader(
     port: int, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("yeoul.hub.job._COME_BACK", 0.05)

@@ -155,7 +155,7 @@ async def test_a_wrong_field_is_named(port: int, change: dict[str, Any], field: 
 
 @one_outlet
 @pytest.mark.parametrize("body", [b"{", b"", b'"text"', b"[]", b"null", b'{"a":' * 100_000])
-async def test_what_is_no_notification_is_refused(port: int, body: bytes) -> None:
+async def test_an_invalid_notification_is_refused(port: int, body: bytes) -> None:
     headers = {**bearer(ADMIN), "Content-Type": "application/json"}
     answer = await ask(port, "/notifications/send", method="POST", body=body, headers=headers)
     assert answer.status in (400, 422)

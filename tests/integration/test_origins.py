@@ -88,7 +88,7 @@ async def test_a_page_that_is_named_reads_streams_and_starts_answers(port: int, 
     assert len(upstream.requests) == 1
 
 
-async def test_a_stream_that_nobody_elsewhere_asked_for_is_not_cached_for_them(port: int) -> None:
+async def test_a_stream_without_an_origin_is_not_cached_for_other_origins(port: int) -> None:
     async with await open_stream(port, "/topics/a") as stream:
         assert stream.headers["vary"] == "Origin"
         assert "access-control-allow-origin" not in stream.headers

@@ -46,7 +46,7 @@ async def test_a_finished_answer_of_another_cannot_be_saved_as_a_recipe(port: in
     assert (await ask(port, "/recipes", method="POST", headers=MINE, json_body=body)).status == 409
 
 
-async def test_what_nobody_known_began_is_for_whoever_has_its_id(port: int, upstream: Upstream) -> None:
+async def test_anonymous_work_is_readable_with_its_id(port: int, upstream: Upstream) -> None:
     upstream.scripts = [Answer(("a",), ending=stall)]
     location = (await ask(port, "/generations", method="POST", json_body={"prompt": "hi"})).headers["location"]
     assert (await ask(port, location, headers=THEIRS)).status == 200

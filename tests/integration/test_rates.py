@@ -65,7 +65,7 @@ async def test_over_the_rate_streams_are_refused_whatever_they_are_of(port: int,
 
 @one_outlet
 @pytest.mark.settings(connect_rate="2/minute", open_topics=["news"])
-async def test_nobody_known_shares_the_rate_of_the_address(port: int) -> None:
+async def test_anonymous_requests_share_the_rate_of_their_address(port: int) -> None:
     for status in (200, 200, 429):
         assert (await connect(port, "/topics/news", ELSEWHERE))[0] == status
     assert (await connect(port, "/topics/news", {"X-Forwarded-For": "192.0.2.8"}))[0] == 200

@@ -149,7 +149,7 @@ async def test_a_model_server_that_is_not_there_is_an_error_event(port: int) -> 
 @pytest.mark.parametrize(
     ("provider", "hint"), [("nobody", "use one of up, demo"), ("openai", "set OPENAI_API_KEY"), ("", "use one of")]
 )
-async def test_an_unknown_provider_is_an_error_event_and_asks_nobody(
+async def test_an_unknown_provider_is_an_error_event_and_asks_no_server(
     port: int, upstream: Upstream, provider: str, hint: str
 ) -> None:
     async with await generate(port, provider=provider) as stream:
@@ -289,7 +289,7 @@ async def test_what_the_user_says_reaches_the_model_as_data_alone(port: int, ups
         ([unicodedata.normalize("NFD", "양파")], None, True),
     ],
 )
-def test_the_answer_is_in_korean_where_somebody_writes_korean(
+def test_the_answer_is_in_korean_where_the_question_is(
     ingredients: list[str], preferences: str | None, korean: bool
 ) -> None:
     system, user = recipe_prompt(ingredients, preferences)
@@ -337,7 +337,7 @@ WRONG_RECIPES: list[tuple[dict[str, Any], str, str]] = [
 
 
 @one_outlet
-async def test_a_recipe_that_is_none_is_refused_by_field(port: int) -> None:
+async def test_an_invalid_recipe_is_refused_by_field(port: int) -> None:
     for body, field, hint in WRONG_RECIPES:
         answer = await post(port, **{**SOUP, **body})
         assert answer.status == 422, answer

@@ -103,7 +103,7 @@ async def test_cut_before_the_head_of_the_answer_it_finds_its_orphan(port: int, 
         {"headers": bearer(demo_token("another"))},
     ],
 )
-async def test_an_orphan_is_not_handed_to_somebody_else(
+async def test_an_orphan_is_not_handed_to_another_client(
     port: int, upstream: Upstream, other: dict[str, object]
 ) -> None:
     upstream.scripts = [Answer((), ending=stall)]

@@ -212,7 +212,7 @@ async def test_a_ticket_is_not_taken_for_post_and_is_not_used_up_by_it(port: int
 
 
 @one_outlet
-async def test_whoever_has_no_name_gets_none(port: int) -> None:
+async def test_a_user_without_a_name_gets_none(port: int) -> None:
     answer = await wish(port, None)
     assert answer.status == 401
     assert "demo token" in answer.json()["detail"]
@@ -220,7 +220,7 @@ async def test_whoever_has_no_name_gets_none(port: int) -> None:
 
 @with_key
 @one_outlet
-async def test_with_a_key_nobody_unknown_gets_one(port: int) -> None:
+async def test_with_a_key_anonymous_requests_get_none(port: int) -> None:
     assert (await wish(port, None)).status == 401
     assert (await wish(port, None, **bearer(demo_token()))).status == 401
 

@@ -133,7 +133,7 @@ async def test_a_token_says_who_publishes(server: int) -> None:
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://"])
-def test_an_url_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     done = yeoul("publish", "t", "x", "--url", url, COLUMNS="200")
     assert done.returncode == 2
     assert "write it as http://host:port" in done.stderr

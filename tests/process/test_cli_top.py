@@ -96,7 +96,7 @@ def test_without_a_terminal_one_look_is_printed_too(server: int) -> None:
     assert "of 1,000" in done.stdout
 
 
-def test_who_is_no_admin_is_told_what_is_needed(server: int) -> None:
+def test_without_the_role_admin_the_error_says_what_is_needed(server: int) -> None:
     token = demo_token("u1")
     done = yeoul("top", "--once", YEOUL_URL=f"http://127.0.0.1:{server}", YEOUL_TOKEN=token)
     assert (done.returncode, done.stdout) == (1, "")

@@ -150,7 +150,7 @@ async def test_an_answer_whose_grace_is_over_ends_with_the_last_event_of_its_dia
     assert took < budget(PROMPT)
 
 
-async def test_a_server_that_shuts_down_takes_nobody_new() -> None:
+async def test_a_server_that_shuts_down_accepts_no_new_clients() -> None:
     with yeoul_serve(env={"YEOUL_DRAIN_GENERATIONS_S": "5"}) as served:
         body = {"prompt": "hello", "provider": "demo", "model": "demo-stall"}
         created = await ask(served.port, "/generations", method="POST", json_body=body)
@@ -254,7 +254,7 @@ async def test_under_a_root_path_it_is_found_whether_the_proxy_removes_that_or_n
 
 
 @pytest.mark.parametrize("path", ["yeoul", "/yeoul/", "/a b", "//a"])
-async def test_what_is_no_root_path_is_refused(path: str) -> None:
+async def test_an_invalid_root_path_is_refused(path: str) -> None:
     code, err = await _fails("--root-path", path)
     assert code == 2
     assert "root_path" in err

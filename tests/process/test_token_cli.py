@@ -104,7 +104,7 @@ def test_a_good_token_is_explained(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_server_does_not_start_with_keys_that_protect_nobody(
+def test_the_server_does_not_start_with_weak_keys(
     tmp_path: Path, arguments: list[str], env: dict[str, str], said: str
 ) -> None:
     done = yeoul("serve", "--port", "0", *arguments, cwd=tmp_path, **env)

@@ -129,7 +129,7 @@ async def test_a_name_that_was_made_to_point_here_reads_nothing(port: int) -> No
             assert (await ask(port, "/topics/chat/a", headers=headers)).status in (400, 421), host
 
 
-async def test_nobody_frames_the_page(port: int) -> None:
+async def test_the_page_cannot_be_framed(port: int) -> None:
     policy = (await ask(port, "/")).headers["content-security-policy"]
     assert "frame-ancestors 'none'" in policy
     assert "base-uri 'none'" in policy

@@ -100,7 +100,7 @@ async def test_answers_without_a_stream_are_begun_no_more_often_than_with_one(po
 
 
 @pytest.mark.settings(memory_max_topics=20, publish_rate="10000/second")
-async def test_who_writes_to_ever_new_rooms_keeps_nobody_out(port: int) -> None:
+async def test_publishing_to_ever_new_rooms_blocks_no_one_else(port: int) -> None:
     for number in range(40):
         body = {"roomId": f"r{number}", "message": "x"}
         answer = await ask(port, "/chat/send", method="POST", headers=ANN, json_body=body)

@@ -56,13 +56,13 @@ async def test_what_is_ambiguous_is_refused_and_the_connection_ended(
 
 
 @pytest.mark.parametrize("line", LINES)
-async def test_a_line_that_is_none_is_refused(port: int, line: str) -> None:
+async def test_an_invalid_line_is_refused(port: int, line: str) -> None:
     told = await exchange(port, f"{line}Host: 127.0.0.1\r\n\r\n{SECOND}".encode())
     assert told.startswith(b"HTTP/1.1 400 ")
     assert b'"user"' not in told
 
 
-async def test_a_body_that_nobody_wants_is_no_request(port: int) -> None:
+async def test_an_unread_body_is_not_taken_for_a_request(port: int) -> None:
     head = f"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(SECOND)}\r\n\r\n"
     told = await exchange(port, (head + SECOND).encode())
     assert told.startswith(b"HTTP/1.1 200 ")

@@ -62,7 +62,7 @@ def test_any_key_ends_demo_mode(keys: dict[str, str]) -> None:
         ({"jwt_jwks_url": "http://id.example/keys"}, "setting jwt_jwks_url: it must begin with https://"),
     ],
 )
-def test_a_key_that_protects_nobody_is_refused_and_not_shown(keys: dict[str, str], said: str) -> None:
+def test_a_weak_key_is_refused_and_not_shown(keys: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         create_app(make_settings(**keys))
     lines = [line for value in keys.values() for line in value.splitlines() if line]

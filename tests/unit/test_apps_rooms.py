@@ -137,7 +137,7 @@ def test_a_room_has_a_name_of_any_script(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "x" * 65, "a b", "a/b", ".", "..", "a\n", "a\0", "a*", "a~b", "\u202e", "🌊", "@"]
 )
-def test_what_is_no_name_of_a_room_is_refused(name: str) -> None:
+def test_an_invalid_room_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="a room's name"):
         check_room(name)
 

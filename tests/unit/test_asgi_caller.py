@@ -33,7 +33,7 @@ def refusal(call: object, *arguments: object) -> Problem:
     return caught.value
 
 
-def test_where_nobody_looked_the_caller_is_unknown() -> None:
+def test_without_authentication_the_caller_is_anonymous() -> None:
     assert not caller_of(request()).known
     problem = refusal(require_user, request())
     assert problem.status == 401
@@ -58,7 +58,7 @@ def test_what_is_granted_may_be_done_and_denials_name_topic_and_claim() -> None:
     assert denied.headers == {"WWW-Authenticate": 'Bearer realm="yeoul", error="insufficient_scope"'}
 
 
-def test_somebody_unknown_is_asked_who_he_is_before_he_is_told_what_he_may_not() -> None:
+def test_an_anonymous_request_gets_401_before_403() -> None:
     assert refusal(require_subscribe, request(), ["chat/a"]).status == 401
     assert refusal(require_publish, request(), "chat/a").status == 401
     assert refusal(require_admin, request()).status == 401
@@ -71,7 +71,7 @@ def test_a_ticket_is_for_its_topics_and_for_following_alone() -> None:
     assert refusal(require_publish, request(bound), "chat/a").status == 403
 
 
-def test_an_admin_may_everything_and_nobody_else_may_what_admins_do() -> None:
+def test_only_admins_may_do_what_admins_do() -> None:
     assert require_admin(request(OPERATOR)) is OPERATOR
     assert require_subscribe(request(OPERATOR), ["anything/at/all"]) is OPERATOR
     assert refusal(require_admin, request(USER)).status == 403

@@ -86,7 +86,7 @@ def test_the_header_has_a_token_or_a_ticket(authorization: str, kind: str) -> No
     assert credential(hidden(b"", authorization)) == (kind, "abc")
 
 
-def test_other_schemes_are_for_somebody_else() -> None:
+def test_other_schemes_are_ignored() -> None:
     """Such as a proxy in front that asks for a password."""
     assert credential(hidden(b"", "Basic dTpw")) is None
     assert credential(hidden(b"ticket=abc", "Basic dTpw")) == ("ticket", "abc")

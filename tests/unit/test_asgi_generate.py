@@ -44,12 +44,12 @@ def test_a_dialect_is_found_by_its_name(name: str) -> None:
     assert find_dialect(name) is DIALECTS[name]
 
 
-def test_a_name_that_is_none_is_refused_with_those_that_there_are() -> None:
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown dialect 'x': use one of plain, json, envelope, openai"):
         find_dialect("x")
 
 
-async def test_whoever_waits_for_the_whole_answer_is_told_how_it_ended(hub: Hub) -> None:
+async def test_waiting_for_the_whole_answer_returns_how_it_ended(hub: Hub) -> None:
     go_on = asyncio.Event()
     generation = await started(hub, go_on)
     go_on.set()
@@ -57,7 +57,7 @@ async def test_whoever_waits_for_the_whole_answer_is_told_how_it_ended(hub: Hub)
     assert outcome.state is State.DONE
 
 
-async def test_whoever_leaves_before_the_whole_answer_stops_it(hub: Hub) -> None:
+async def test_a_client_that_leaves_before_the_whole_answer_stops_it(hub: Hub) -> None:
     left = asyncio.Event()
     generation = await started(hub, asyncio.Event())
     left.set()

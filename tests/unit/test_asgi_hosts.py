@@ -100,7 +100,7 @@ def test_other_names_are_misdirected(host: str, allowed: tuple[str, ...]) -> Non
         ("a" * 300,),
     ],
 )
-def test_no_host_several_and_what_is_none_are_wrong(hosts: tuple[str, ...]) -> None:
+def test_no_host_several_hosts_and_invalid_ones_are_refused(hosts: tuple[str, ...]) -> None:
     assert status(*hosts) == 400
     assert status(*hosts, server=("10.0.0.1", 80)) == 400
 
@@ -133,6 +133,6 @@ def test_elsewhere_all_names_are_taken_unless_some_are_allowed() -> None:
 @pytest.mark.parametrize(
     "text", ["*", "*.example.com", "app.example.com:443", "https://app.example.com", "a/b", "", "a b"]
 )
-def test_what_is_no_name_is_refused_with_what_would_be_right(text: str) -> None:
+def test_an_invalid_name_is_refused_with_what_would_be_right(text: str) -> None:
     with pytest.raises(ValueError, match=r"write it as 'app\.example\.com'"):
         check_host(text)

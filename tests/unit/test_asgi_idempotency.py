@@ -168,13 +168,13 @@ async def test_what_was_raised_or_cancelled_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a\tb", "\x7f", "é", "k" * 256])
-async def test_what_is_no_key_is_refused(key: str) -> None:
+async def test_an_invalid_key_is_refused(key: str) -> None:
     job = Job()
     assert (await refusal(IdempotencyKeys(60), request(key), job)).status == 400
     assert job.done == 0
 
 
-async def test_the_longest_key_is_one_and_two_are_none() -> None:
+async def test_the_longest_key_is_accepted_and_two_keys_are_refused() -> None:
     keys, job = IdempotencyKeys(60), Job()
     await keys.once(request("~" * 255), job)
     assert (await refusal(keys, request("a", keys=("a",)), job)).status == 400
@@ -195,7 +195,7 @@ async def test_after_its_time_an_answer_is_forgotten() -> None:
     assert len(keys) == 1
 
 
-async def test_what_is_remembered_is_bounded_and_nobody_makes_others_forgotten() -> None:
+async def test_what_is_remembered_is_bounded_and_no_client_evicts_others() -> None:
     keys, job = IdempotencyKeys(60, max_answers=50, max_per_caller=10), Job()
     await keys.once(request("mine"), job)
     for number in range(100):

@@ -147,7 +147,7 @@ async def test_a_ticket_comes_before_the_cookie(site: Site) -> None:
     assert told.user == "ann"
 
 
-async def test_without_a_credential_nobody_is_known(site: Site) -> None:
+async def test_without_a_credential_the_caller_is_anonymous(site: Site) -> None:
     told = await site.ask()
     assert told.user is None
     assert told.identity is not None
@@ -169,7 +169,7 @@ async def test_a_bad_credential_is_refused_even_where_a_good_cookie_comes_with_i
     assert ("www-authenticate", 'Bearer realm="yeoul", error="invalid_token"') in told.headers
 
 
-async def test_a_cookie_that_is_not_taken_is_nobody_and_the_reason_is_kept(site: Site) -> None:
+async def test_an_invalid_cookie_is_anonymous_and_the_reason_is_kept(site: Site) -> None:
     for cookie in ("nonsense", make_jwt("bob", seconds=-60), make_jwt("bob", secret="x" * 40)):
         told = await site.ask(cookie=f"session={cookie}")
         assert (told.status, told.user) == (200, None)
@@ -260,7 +260,7 @@ async def test_a_cookie_changes_something_only_from_an_own_page(site: Site, meth
 # --- demo mode
 
 
-async def test_in_demo_mode_whoever_is_on_this_machine_is_the_operator(demo: Site) -> None:
+async def test_in_demo_mode_local_requests_are_the_operators(demo: Site) -> None:
     for server in (("127.0.0.1", 1), ("::1", 1), ("::ffff:127.0.0.1", 1)):
         told = await demo.ask(server=server)
         assert told.identity is not None
@@ -279,7 +279,7 @@ async def test_in_demo_mode_the_demo_token_is_taken_in_the_query_too(demo: Site)
     assert (await demo.ask(cookie=f"session={token}")).user == "u1"
 
 
-async def test_nobody_becomes_an_admin_through_a_proxy_by_a_token_that_proves_nothing(demo: Site) -> None:
+async def test_a_demo_token_through_a_proxy_makes_no_admin(demo: Site) -> None:
     token = demo_token("u1", roles="admin,user")
     local, proxied = await demo.ask(f"token={token}"), await demo.ask(f"token={token}", x_forwarded_for="1.2.3.4")
     assert local.identity is not None

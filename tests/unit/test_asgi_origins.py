@@ -195,7 +195,7 @@ def test_a_named_page_may_send_what_its_libraries_add(names: str, method: str) -
 
 
 @pytest.mark.parametrize(("method", "names"), [("P OST", "x-a"), ("", "x-a"), ("POST", "x-a: b"), ("POST", "x\x00")])
-def test_a_preflight_for_what_is_no_name_is_refused(method: str, names: str) -> None:
+def test_a_preflight_with_invalid_names_is_refused(method: str, names: str) -> None:
     asked = [("Access-Control-Request-Method", method), ("Access-Control-Request-Headers", names)]
     assert run([("Origin", ALLOWED[0]), *asked], method="OPTIONS")[0] == 400
 
@@ -227,7 +227,7 @@ def test_an_origin_as_browsers_write_it_is_taken(text: str) -> None:
         ("http://app.example.com:80", "leave out 80"),
     ],
 )
-def test_what_is_no_origin_is_refused_with_what_would_be_right(text: str, told: str) -> None:
+def test_an_invalid_origin_is_refused_with_what_would_be_right(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
         check_origin(text)
 

@@ -66,7 +66,7 @@ def test_in_no_window_there_are_more_than_may_be(gaps: list[float], amount: int)
         assert clock.now > before
 
 
-def test_what_is_remembered_is_bounded_whoever_comes() -> None:
+def test_what_is_remembered_is_bounded_however_many_clients_come() -> None:
     clock = Clock()
     rate = Rate("10/hour", clock=clock, max_callers=100, max_times=150)
     for number in range(1_000):
@@ -96,7 +96,7 @@ def test_who_was_long_ago_is_forgotten() -> None:
 @pytest.mark.parametrize(
     "text", ["", "0/second", "1", "1/week", "-1/second", "1 / second", "1.5/second", "9999999/day"]
 )
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_an_invalid_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="write it as '100/second'"):
         Rate(text)
 
@@ -116,7 +116,7 @@ def test_a_user_has_a_rate_wherever_from_and_the_unknown_one_per_address() -> No
     assert rates.refused == {"publish": 2, "connect": 0, "failures": 0}
 
 
-def test_a_user_called_as_an_address_is_somebody_else() -> None:
+def test_a_user_whose_id_is_an_address_is_another_principal() -> None:
     rates = Rates(publish="1/minute")
     rates.publish(request(Identity(user="address:192.0.2.1")))
     rates.publish(request(Identity(user="192.0.2.1")))

@@ -134,7 +134,7 @@ async def test_an_endless_stream_is_never_204(hub: Hub) -> None:
     await end(task)
 
 
-async def test_head_subscribes_nobody(hub: Hub) -> None:
+async def test_head_makes_no_subscription(hub: Hub) -> None:
     client = Client("HEAD")
     await end(client.run(EventStream(hub, "t", client.request)))
     assert (client.head["status"], client.body, client.ended) == (200, b"", True)
@@ -160,7 +160,7 @@ async def test_what_is_wrong_is_a_problem_before_the_first_byte(
     assert hub.stats.readers == 0
 
 
-async def test_a_hub_that_shuts_down_takes_nobody_new(hub: Hub) -> None:
+async def test_a_hub_that_shuts_down_accepts_no_new_readers(hub: Hub) -> None:
     await hub.close()
     client = Client()
     await end(client.run(EventStream(hub, "t", client.request)))
@@ -179,7 +179,7 @@ async def test_opening_events_come_before_the_rest_and_not_to_one_who_comes_back
         await end(task)
 
 
-async def test_whoever_comes_is_greeted_after_the_hello_also_when_it_comes_back(hub: Hub) -> None:
+async def test_each_reader_is_greeted_after_the_hello_also_when_it_reconnects(hub: Hub) -> None:
     first = await hub.publish("t", Event("1"))
     greeting = [Event("Ann, Bob", "presence")]
     for headers, wanted in [
@@ -421,6 +421,6 @@ def test_the_position_is_the_headers_else_the_querys(query: str, headers: dict[s
     ("query", "headers"),
     [("", {"last_event_id": "x"}), ("lastEventId=x", {}), ("lastEventId=x", {"last_event_id": "ep-1"})],
 )
-def test_a_position_that_is_none_is_refused_even_where_another_one_counts(query: str, headers: dict[str, str]) -> None:
+def test_an_invalid_position_is_refused_even_where_another_one_counts(query: str, headers: dict[str, str]) -> None:
     with pytest.raises(InvalidCursor):
         last_event_id(Client(query=query, **headers).request)

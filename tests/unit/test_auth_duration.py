@@ -15,7 +15,7 @@ def test_durations_are_read(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1", "h", "1 h", "-1h", "1.5h", "1w", "1h30m", "٣h", "9999999999s", "1h\n"])
-def test_what_is_no_duration_is_refused_with_examples(text: str) -> None:
+def test_an_invalid_duration_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="write 30s, 15m, 1h or 7d"):
         parse_duration(text)
 

@@ -51,13 +51,13 @@ def test_neither_a_token_nor_a_password_is_shown() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "x", "x:80", "ftp://x", "http://", "https:///"])
-def test_what_is_no_server_is_refused(url: str) -> None:
+def test_an_invalid_server_url_is_refused(url: str) -> None:
     with pytest.raises(typer.BadParameter):
         Remote(url)
 
 
 @pytest.mark.parametrize("token", ["two words", "line\nend", "토큰"])
-def test_what_is_no_token_is_refused_and_not_shown(token: str) -> None:
+def test_an_invalid_token_is_refused_and_not_shown(token: str) -> None:
     with pytest.raises(typer.BadParameter) as caught:
         Remote("http://x", token)
     assert token not in str(caught.value)
@@ -89,7 +89,9 @@ async def test_a_problem_is_told_in_its_own_words_without_the_token() -> None:
         (b"garbage\r\n\r\n", "cannot be reached"),
     ],
 )
-async def test_what_is_no_answer_is_told(answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_document_that_is_not_an_answer_is_reported(
+    answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cli_remote, "_MAX_ANSWER", 1_000)
     async with answering(answer) as url:
         with pytest.raises(Unreachable) as caught:

@@ -79,7 +79,7 @@ BODIES: dict[str, tuple[tuple[bytes, ...], bool]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_a_body_is_the_same_whoever_reads_it(session: aiohttp.ClientSession, name: str) -> None:
+async def test_a_body_is_the_same_with_either_parser(session: aiohttp.ClientSession, name: str) -> None:
     pieces, taken = BODIES[name]
     async with Upstream(sent(*pieces)) as upstream:
         for _ in range(2):

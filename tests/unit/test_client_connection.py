@@ -388,7 +388,7 @@ async def test_an_error_body_is_read_up_to_its_bound_and_cut_bodies_are_shown(se
         assert (await failure(session, upstream)).detail.endswith(": out of memory")
 
 
-async def test_a_url_that_is_none_is_refused(session: Any) -> None:
+async def test_an_invalid_url_is_refused(session: Any) -> None:
     with pytest.raises(UpstreamRefused, match="must begin with http"):
         async with open_stream(session, "GET", "ftp://model.example/", retry=ONCE):
             pass

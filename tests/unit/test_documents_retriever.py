@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path, in
         Library(tmp_path / inside)
 
 
-def test_a_database_that_somebody_else_writes_to_is_waited_for_and_then_told(
+def test_a_locked_database_is_waited_for_and_then_reported(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("yeoul.sqlite.BUSY_S", 0.05)
@@ -260,7 +260,7 @@ async def test_a_preparation_that_fails_leaves_what_is_there_to_be_searched(
     assert "could not be prepared" in caplog.text
 
 
-async def test_whoever_leaves_while_it_is_opened_does_not_close_it_for_others(path: Path) -> None:
+async def test_a_client_that_leaves_while_it_is_opened_does_not_close_it_for_others(path: Path) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(library: Library) -> None:

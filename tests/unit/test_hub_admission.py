@@ -19,7 +19,7 @@ def refused(admission: ConnectionLimits, principal: Principal) -> TooManyConnect
     return caught.value
 
 
-def test_without_bounds_nobody_is_refused_and_nothing_is_kept_of_anybody() -> None:
+def test_without_bounds_all_are_accepted_and_nothing_is_remembered() -> None:
     admission = ConnectionLimits()
     for _ in range(1_000):
         admission.acquire(of("u", "192.0.2.1"))
@@ -55,7 +55,7 @@ def test_at_a_bound_the_text_says_which_its_value_and_what_to_do(
     admission.acquire(principal)
 
 
-def test_whoever_is_refused_has_taken_nothing() -> None:
+def test_a_refused_reader_takes_no_place() -> None:
     admission = ConnectionLimits(total=5, per_user=1, per_address=3)
     admission.acquire(of("ann", "192.0.2.1"))
     for _ in range(10):
@@ -122,7 +122,7 @@ def test_this_machines_own_addresses_are_bounded_only_where_that_is_wanted(addre
 
 
 @pytest.mark.parametrize("bound", ["total", "per_user", "per_address"])
-def test_a_bound_that_lets_nobody_in_is_a_mistake(bound: str) -> None:
+def test_a_bound_of_zero_is_refused(bound: str) -> None:
     with pytest.raises(ValueError, match="1 or more, or None"):
         ConnectionLimits(**{bound: 0})
 

@@ -14,13 +14,13 @@ def test_a_gap_says_what_was_asked_for_what_follows_and_why() -> None:
     assert json.loads(gap_event(Gap(Cursor("ep", 3), None, "evicted", 7)).data)["oldest"] is None
 
 
-def test_whoever_is_to_come_back_is_told_when_and_not_all_at_once() -> None:
+def test_readers_that_shall_reconnect_get_different_retries() -> None:
     waits = {bye_event(DRAIN, retry_ms=1_000).retry for _ in range(50)}
     assert len(waits) > 1
     assert all(wait is not None and 200 <= wait <= 1_000 for wait in waits)
 
 
-def test_whoever_is_not_to_come_back_is_given_no_time() -> None:
+def test_a_reader_that_shall_not_reconnect_gets_no_retry() -> None:
     event = bye_event(REVOKED, retry_ms=1_000)
     assert (event.type, event.retry) == ("stream.bye", None)
     assert json.loads(event.data) == {"reason": "revoked", "reconnect": False}

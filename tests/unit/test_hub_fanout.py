@@ -221,7 +221,7 @@ def broken(frame: object) -> bytes:
     raise RuntimeError("a dialect with a bug")
 
 
-async def test_a_broken_encoding_ends_its_own_readers_and_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_broken_encoding_ends_only_its_own_readers(caplog: pytest.LogCaptureFixture) -> None:
     async with Hub() as hub:
         encoding = Encoding(broken)
         ended = [(await follow(hub, "a", encoding=encoding)), (await follow(hub, "a", "b", encoding=encoding))]
@@ -237,7 +237,7 @@ async def test_a_broken_encoding_ends_its_own_readers_and_nobody_else(caplog: py
     assert "a dialect with a bug" in caplog.text
 
 
-async def test_a_form_that_cannot_tell_of_the_stream_itself_ends_its_own_readers_and_nobody_else(
+async def test_a_broken_control_encoding_ends_only_its_own_readers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     hub = Hub(MemoryBroker(Retentions(default=Retention(events=2))))
@@ -254,7 +254,7 @@ async def test_a_form_that_cannot_tell_of_the_stream_itself_ends_its_own_readers
     assert "a dialect with a bug" in caplog.text
 
 
-async def test_an_outlet_that_breaks_ends_its_own_reader_and_nobody_else() -> None:
+async def test_an_outlet_that_breaks_ends_only_its_own_reader() -> None:
     async with Hub() as hub:
 
         def burst(payload: bytes) -> None:

@@ -28,7 +28,7 @@ async def test_an_event_goes_the_whole_way(hub: Hub) -> None:
     assert await Probe(hub).ask() is None
 
 
-async def test_a_hub_that_nobody_has_used_is_probed_too() -> None:
+async def test_a_hub_that_was_never_used_is_probed_too() -> None:
     hub = Hub()
     assert await Probe(hub).ask() is None
     await hub.close()
@@ -77,7 +77,7 @@ async def test_what_fails_is_said_without_the_errors_own_words(
     assert await probe.ask() is None
 
 
-async def test_a_late_event_of_an_earlier_probe_is_none_of_the_next_one(hub: Hub, broker: FaultyBroker) -> None:
+async def test_a_late_event_of_an_earlier_probe_does_not_count_for_the_next(hub: Hub, broker: FaultyBroker) -> None:
     probe = Probe(hub, bound=0.1, fresh=0.0)
     broker.fault = "lose"
     assert await probe.ask() is not None
@@ -105,7 +105,7 @@ async def test_only_what_was_published_and_not_delivered_counts_as_stuck(hub: Hu
     assert probe.stuck == 0.0
 
 
-async def test_whoever_leaves_does_not_end_the_probe_of_the_others(hub: Hub, broker: FaultyBroker) -> None:
+async def test_a_client_that_leaves_does_not_end_the_probe_of_others(hub: Hub, broker: FaultyBroker) -> None:
     probe = Probe(hub, bound=0.2)
     broker.fault = "lose"
     first, second = asyncio.create_task(probe.ask()), asyncio.create_task(probe.ask())
@@ -115,7 +115,7 @@ async def test_whoever_leaves_does_not_end_the_probe_of_the_others(hub: Hub, bro
     assert "does not arrive" in str(await second)
 
 
-async def test_a_probe_that_swallows_its_end_holds_nobody_up(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_probe_that_ignores_its_cancellation_blocks_nothing(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     over = asyncio.Event()
 
     async def stubborn(self: Probe) -> str | None:
@@ -145,7 +145,7 @@ async def test_a_hub_that_closes_ends_the_probe(hub: Hub, broker: FaultyBroker) 
         await probe.begin()
 
 
-async def test_probing_makes_no_reader_be_told_of_a_gap_that_is_none(hub: Hub) -> None:
+async def test_probing_causes_no_gaps(hub: Hub) -> None:
     reader, outlet = await follow(hub, "quiet")
     cursor = reader.cursor
     reader.end()

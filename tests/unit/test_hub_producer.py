@@ -66,7 +66,7 @@ async def test_one_run_serves_all_readers_and_ends_after_the_last() -> None:
         await until(lambda: source.ended == 1 and idle)
 
 
-async def test_it_runs_only_while_somebody_reads_and_anew_for_the_next() -> None:
+async def test_it_runs_only_while_it_has_readers_and_anew_for_the_next() -> None:
     source = Source()
     async with Hub() as hub:
         Producer(hub, "a", source, linger=0)
@@ -126,7 +126,7 @@ async def test_a_source_that_has_worked_for_long_is_tried_again_soon(
     assert waits == [0.001, 0.002, 0.001, 0.002]
 
 
-async def test_where_nobody_comes_it_is_idle() -> None:
+async def test_without_clients_it_is_idle() -> None:
     idle = asyncio.Event()
     async with Hub() as hub:
         Producer(hub, "a", Source(), linger=0, on_idle=idle.set)

@@ -80,7 +80,7 @@ async def test_followed_topics_are_listed_with_their_readers_and_what_is_kept() 
 # --- sending some away
 
 
-async def test_those_who_match_are_sent_away_and_told_and_nobody_else() -> None:
+async def test_only_matching_readers_are_disconnected() -> None:
     async with Hub() as hub:
         ann = [await follow(hub, "a", principal=ANN), await follow(hub, "b", principal=ANN)]
         bob, other = await follow(hub, "a", principal=BOB)
@@ -98,7 +98,7 @@ async def test_those_who_match_are_sent_away_and_told_and_nobody_else() -> None:
         assert hub.disconnect(lambda reader: False, KICKED) == 0
 
 
-async def test_whoever_is_behind_gets_nothing_more_than_the_farewell() -> None:
+async def test_a_reader_that_is_behind_gets_nothing_more_than_the_farewell() -> None:
     async with Hub() as hub:
         reader, outlet = await follow(hub, "a", full=True)
         await hub.publish("a", Event("0"))

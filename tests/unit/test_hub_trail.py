@@ -43,7 +43,7 @@ async def test_an_opened_stream_is_a_line_for_those_who_look_closely(caplog: pyt
         assert (line["connection"], line["topics"]) == (reader.id, ["a"])
 
 
-async def test_nothing_is_written_for_a_delivery_nor_where_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_is_logged_for_a_delivery_nor_where_the_level_is_off(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "yeoul")
     async with Hub() as hub:
         reader, outlet = await follow(hub, "a")

@@ -83,7 +83,7 @@ async def test_a_second_watcher_is_refused_and_the_first_stays(name: str) -> Non
         hub.watch(name, lambda topic, reader, reason: None)
 
 
-async def test_a_watcher_that_fails_keeps_nobody_out_and_nothing_back(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_watcher_that_fails_affects_no_reader(caplog: pytest.LogCaptureFixture) -> None:
     def broken(topic: str, reader: Subscription, reason: str | None) -> None:
         raise RuntimeError("broken watcher")
 

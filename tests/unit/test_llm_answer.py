@@ -162,7 +162,7 @@ def test_an_item_that_cannot_follow_is_refused(made: list[Item], why: str) -> No
         events_of(made)
 
 
-def test_what_is_no_item_is_refused() -> None:
+def test_an_invalid_item_is_refused() -> None:
     with pytest.raises(TypeError, match="not Finish"):
         Answer(1_024).events(Finish())
 

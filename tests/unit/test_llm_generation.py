@@ -364,13 +364,13 @@ async def test_a_reader_that_this_server_sent_away_is_waited_for(hub: Hub) -> No
     assert (await end(generation)).state is State.CANCELLED
 
 
-async def test_nobody_who_ever_comes_stops_it_after_a_while(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_any_reader_it_is_stopped_after_a_while(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yeoul.hub.job._COME_BACK", 0.01)
     generation, _ = await start(hub, CANCEL)
     assert (await end(generation)).state is State.CANCELLED
 
 
-async def test_whoever_comes_back_in_time_finds_it_running(hub: Hub) -> None:
+async def test_a_reader_that_reconnects_in_time_finds_it_running(hub: Hub) -> None:
     generation, _ = await start(hub, DisconnectPolicy(30))
     reader, _ = await read(hub, generation)
     reader.end()

@@ -147,7 +147,7 @@ async def test_a_set_made_with_bounds_is_the_hubs_own(hub: Hub) -> None:
     assert Generations.of(hub) is generations
 
 
-async def test_a_hub_that_nobody_holds_goes_with_its_generations() -> None:
+async def test_a_hub_without_references_is_freed_with_its_generations() -> None:
     hub = Hub()
     await end(await Generations.of(hub).start(Source(Finish())))
     await hub.close()

@@ -79,7 +79,7 @@ def test_providers_that_do_not_fit_together_cannot_be_built(names: list[str], de
         Providers([Named(name) for name in names], default)
 
 
-def test_whoever_starts_the_server_is_told_what_answers() -> None:
+def test_the_start_message_names_the_provider() -> None:
     assert Providers([Named("a")]).describe() == "a (a-1)"
     missing = {"openai": "X", "openai-chat": "X", "huggingface": "Y"}
     said = Providers([Demo()], missing=missing).describe()

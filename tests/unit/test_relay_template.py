@@ -48,7 +48,7 @@ def test_the_names_in_a_json_template_are_known() -> None:
 
 
 @pytest.mark.parametrize("text", ["$", "$a b", "$1", "${a}", "$a?"])
-def test_a_text_that_looks_like_a_name_and_is_none_is_refused(text: str) -> None:
+def test_a_text_that_looks_like_a_name_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"write '\$name', or '\$\$"):
         list(json_slots({"a": text}))
 

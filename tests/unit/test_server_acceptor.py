@@ -79,7 +79,7 @@ async def test_all_that_wait_are_answered() -> None:
 @pytest.mark.parametrize(
     "back", [b"GET /a HTTP/1.1\r\nlast-Event-ID: e-1\r\n\r\n", b"GET /a?lastEventId=e-1 HTTP/1.1\r\n\r\n"]
 )
-async def test_whoever_is_new_is_read_before_the_many_that_come_back(back: bytes) -> None:
+async def test_new_clients_are_read_before_those_that_reconnect(back: bytes) -> None:
     said: list[bytes] = []
     listener = listening()
     port = listener.getsockname()[1]
@@ -91,7 +91,7 @@ async def test_whoever_is_new_is_read_before_the_many_that_come_back(back: bytes
     assert said.index(b"GET /livez HTTP/1.1") < 50
 
 
-async def test_who_says_nothing_yet_is_heard_later() -> None:
+async def test_a_connection_that_is_silent_is_read_later() -> None:
     said: list[bytes] = []
     with accepting(said, listening()) as port:
         client = connected(port)
@@ -102,7 +102,7 @@ async def test_who_says_nothing_yet_is_heard_later() -> None:
     assert said == [b"other", b"late"]
 
 
-async def test_whoever_left_before_does_not_hold_up_the_others() -> None:
+async def test_clients_that_have_left_do_not_delay_others() -> None:
     said: list[bytes] = []
     listener = listening()
     port = listener.getsockname()[1]

@@ -51,7 +51,7 @@ def test_all_is_written_in_order_before_it_ends(pipe: tuple[int, int]) -> None:
     assert written == "".join(f"{number} 여울\n" for number in range(100))
 
 
-def test_a_pipe_that_nobody_reads_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_without_a_reader_blocks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "_LAST_S", 0.05)
     reading, writing = os.pipe()
     with plain(), writing_logs(writing):

@@ -189,7 +189,7 @@ def test_fields_that_are_named_as_secrets_are_redacted_whatever_they_hold(name: 
 
 
 @pytest.mark.parametrize("text", ["42 tokens were written", "the ticket is not for this topic", "chat/token", "a=b"])
-def test_what_is_no_credential_stays(text: str) -> None:
+def test_text_without_credentials_stays(text: str) -> None:
     assert redact_secrets(None, "info", {"event": text}) == {"event": text}
 
 

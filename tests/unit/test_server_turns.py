@@ -48,7 +48,7 @@ async def test_newcomers_pass_readers_that_come_back_and_those_pass_what_is_left
     assert done == ["LOOK", "REQUEST", "CONNECTION", "RETURNING_REQUEST", "RETURNING_CONNECTION", "LEAVING"]
 
 
-async def test_somebody_new_waits_for_one_turn_however_many_come_back() -> None:
+async def test_a_new_reader_waits_for_one_turn_however_many_reconnect() -> None:
     turns, done = Turns(), list[str]()
     for _ in range(1_000):
         turns.take(Turn.RETURNING_REQUEST, noting(done, "back"))
@@ -62,7 +62,7 @@ async def test_somebody_new_waits_for_one_turn_however_many_come_back() -> None:
     await until_done(done, 2_001)
 
 
-async def test_nobody_waits_for_ever_for_those_before() -> None:
+async def test_no_turn_waits_for_ever() -> None:
     turns, done = Turns(), list[str]()
     turns.take(Turn.LEAVING, noting(done, "gone"))
     turns.take(Turn.RETURNING_REQUEST, noting(done, "back"))

@@ -74,7 +74,7 @@ def test_a_key_is_read_under_its_usual_name_and_under_ours(
     assert "SECRET" not in str(settings.model_dump())
 
 
-def test_a_key_that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_key_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "")
     assert Settings().openai_api_key is None
 

@@ -35,7 +35,7 @@ def test_characters_that_cut_lines_elsewhere_are_escaped() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), {"a": [float("nan")]}])
-def test_numbers_that_are_none_are_refused(value: Any) -> None:
+def test_invalid_numbers_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         json_data(value)
 

@@ -692,7 +692,7 @@ class ResponsesParser(AnswerParser):
     def _reason_of(self, kind: str, response: dict[str, Any], items: object) -> str:
         if kind == "response.completed":
             kinds = [str(_member(item, "type")) for item in items] if isinstance(items, list) else []
-            # A function is called by whoever asked; other tools (`web_search_call`) by the server itself.
+            # A function is called by the client; other tools (`web_search_call`) by the server itself.
             calls = self._calls or (not self._has_text and any(kind.endswith("_call") for kind in kinds))
             return "tool_calls" if calls else "stop"
         why = _member(response.get("incomplete_details"), "reason")

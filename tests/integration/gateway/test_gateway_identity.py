@@ -34,7 +34,7 @@ async def test_a_user_reaches_the_generator_through_it_and_the_recipe_is_theirs(
         assert len(await stream.rest()) == 1, "one terminal event, and nothing of the recipe"
 
 
-async def test_nobody_known_is_refused_before_anything_is_asked(port: int) -> None:
+async def test_an_anonymous_request_is_refused_before_the_upstream_is_asked(port: int) -> None:
     for path in (PATH, "/sse/chat?message=hi", "/sse/countdown"):
         answer = await ask(port, path)
         assert answer.status == 401, path

@@ -37,7 +37,7 @@ async def test_a_recipe_is_asked_for_and_relayed(port: int, upstream: Upstream) 
     assert stream.data[-1] == '{"done": true}'
 
 
-async def test_preferences_that_are_empty_are_none(port: int, upstream: Upstream) -> None:
+async def test_empty_preferences_count_as_missing(port: int, upstream: Upstream) -> None:
     await reading(port, f'{RECIPES}?ingredients=["양파"]&preferences=&provider=openai')
     assert upstream.requests[0].json == {"ingredients": ["양파"], "provider": "openai"}
 
