@@ -97,6 +97,7 @@ async def test_a_stream_that_was_started_by_a_post_is_read_on_by_a_get_of_its_co
         await rest.rest()
         await whole.rest()
     assert rest.data == whole.data
+    assert rest.headers["location"] == first.headers["location"]
     assert (rest.events[-1].id or "").endswith(".end")
     assert len(upstream.requests) == 1
 

@@ -207,6 +207,8 @@ def generations_app(answers: AnswerService) -> APIRouter:
         begin: Annotated[Literal["start", "snapshot"], Query(alias="from")] = "start",
     ) -> Response:
         generation, form = found(id, request), DIALECTS[dialect]
-        return generation_stream(generations.hub, request, generation, form, snapshot=begin == "snapshot")
+        headers = {"location": answers.location_of(request, generation)}
+        snapshot = begin == "snapshot"
+        return generation_stream(generations.hub, request, generation, form, snapshot=snapshot, headers=headers)
 
     return router
