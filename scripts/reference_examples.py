@@ -395,6 +395,22 @@ async def _() -> None:
         reader.end(EndReason("logged out", reconnect=False))
 
 
+@example("yeoul.hub.SqliteBroker")
+async def _() -> None:
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from yeoul import Event, Hub
+    from yeoul.hub import SqliteBroker
+
+    with TemporaryDirectory() as folder:
+        async with Hub(SqliteBroker(Path(folder) / "broker.db")) as hub:
+            cursor = await hub.publish("news", Event("kept"))
+        async with Hub(SqliteBroker(Path(folder) / "broker.db")) as hub:  # after a restart
+            assert hub.epoch == cursor.epoch
+            assert hub.head == cursor.offset
+
+
 @example("yeoul.hub.Broker", "yeoul.hub.MemoryBroker")
 async def _() -> None:
     from yeoul import Hub

@@ -7,16 +7,17 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock
+from typing import ClassVar
 
 from .errors import DatabaseUnavailable, UnusableDatabase
 from .observe import logger
 
-__all__ = ["BUSY_S", "Schema", "SqliteFile"]
+__all__ = ["BUSY_S", "FileLock", "Schema", "SqliteFile"]
 
 # Seconds that a writer waits for the writers before it, of this process and of others, and a start for another start.
 BUSY_S = 5.0
@@ -37,9 +38,25 @@ _TROUBLE = {
     sqlite3.SQLITE_NOTADB: "its file is damaged, or is not a SQLite database",
 }
 
+# What whoever runs the server can do: it goes on by itself then.
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: "stop that program",
+    sqlite3.SQLITE_LOCKED: "stop that program",
+    sqlite3.SQLITE_FULL: "make room on it",
+    sqlite3.SQLITE_IOERR: "check that disk, and the room on it",
+    sqlite3.SQLITE_READONLY: "let the server write to it",
+    sqlite3.SQLITE_PERM: "let the server write to it",
+    sqlite3.SQLITE_CANTOPEN: "let the server open it",
+    sqlite3.SQLITE_CORRUPT: "stop the server and replace the file",
+    sqlite3.SQLITE_NOTADB: "stop the server and replace the file",
+}
+
 _CROWDED = "too many requests are waiting for it"
 
-_MOVE = "set YEOUL_DATA_DIR to another folder"
+_HINT = "set YEOUL_DATA_DIR to another folder"
+
+# Bytes that the log keeps on the disk after a time when it had to be longer.
+_LOG_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -67,12 +84,25 @@ class Schema:
 class SqliteFile:
     """One file, for any number of threads and processes: many read while one writes.
 
-    `name` is what error messages call it. `durable`: a write that has returned survives a power cut; without it the
-    last ones may be undone by one, but a crash of the process undoes none.
+    `name` is what error messages call it, `hint` what they advise where the file cannot be used. `durable`: a write
+    that has returned survives a power cut; without it the last ones may be undone by one, but a crash of the process
+    undoes none. `incremental_vacuum`: `shrink` gives what has become free back to the file system.
     """
 
-    def __init__(self, path: Path, schema: Schema, name: str, *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: Schema,
+        name: str,
+        *,
+        durable: bool = True,
+        hint: str = _HINT,
+        incremental_vacuum: bool = False,
+    ) -> None:
         self.path = path
+        self._hint = hint
+        self._incremental_vacuum = incremental_vacuum
+        self._synced = durable  # what the writer's connection is set to
         self._schema = schema
         self._name = name
         self._durable = durable
@@ -88,9 +118,12 @@ class SqliteFile:
         self._make_folder()
         try:
             with _locked(self.path.parent), closing(self._connect()) as connection:
+                if self._incremental_vacuum:
+                    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before the first table
                 self._bring_up_to_date(connection)
                 connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
             self._writer = self._connect()
+            self._synced = self._durable
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(error) from error
 
@@ -125,8 +158,9 @@ class SqliteFile:
             self._readers.append(connection)
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """A connection whose changes are committed when the block ends, and undone where it raises.
+    def write(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """A connection whose changes are committed when the block ends, and undone where it raises. Without `synced` a
+        power cut may undo this commit, until the next one that is synced.
 
         Writers of one process take turns here, because SQLite retries in no order. Raises DatabaseUnavailable.
         """
@@ -135,6 +169,7 @@ class SqliteFile:
             if not self._writing.acquire(timeout=BUSY_S):
                 raise TimeoutError
             try:
+                self._set_synced(connection, synced and self._durable)
                 # IMMEDIATE: a transaction that starts as a reader and then writes can be refused without waiting.
                 connection.execute("BEGIN IMMEDIATE")
                 try:
@@ -147,8 +182,22 @@ class SqliteFile:
             finally:
                 self._writing.release()
 
+    def shrink(self, pages: int) -> None:
+        """Gives up to so many free pages back to the file system, where at least as many are free. Raises
+        DatabaseUnavailable."""
+        with self._mapped("written"), self._writing:
+            connection = self._opened()
+            if _value(connection, "PRAGMA freelist_count") >= pages:
+                # As a script: it is a step for each page, and `execute` takes one of a statement without columns.
+                connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
+
     def __repr__(self) -> str:
         return f"<SqliteFile {self.path}>"
+
+    def _set_synced(self, connection: sqlite3.Connection, synced: bool) -> None:
+        if synced is not self._synced:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+            self._synced = synced
 
     def _opened(self) -> sqlite3.Connection:
         if self._writer is None:
@@ -162,6 +211,7 @@ class SqliteFile:
         try:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+            connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         except BaseException:
             connection.close()
             raise
@@ -198,7 +248,7 @@ class SqliteFile:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if owner != self._schema.application_id:
             if owner or tables:
-                raise UnusableDatabase(f"{self.path} is the database of another program: move it away, or {_MOVE}")
+                raise UnusableDatabase(f"{self.path} is the database of another program: move it away, or {self._hint}")
             return 0
         version = _value(connection, "PRAGMA user_version")
         if version == 0 and self._schema.previous is not None and self._schema.previous[0] in tables:
@@ -207,7 +257,7 @@ class SqliteFile:
         if version > self._schema.version:
             raise UnusableDatabase(
                 f"{self.path} was written by a newer version of Yeoul (its tables have version {version}, not "
-                f"{self._schema.version}): install that version, or {_MOVE}"
+                f"{self._schema.version}): install that version, or {self._hint}"
             )
         return version
 
@@ -220,7 +270,8 @@ class SqliteFile:
             why = _CROWDED if isinstance(error, TimeoutError) else _trouble(error)
             if why is None:
                 raise
-            raise self._unavailable(what, why, error) from error
+            advice = _ADVICE.get(_code(error))
+            raise self._unavailable(what, f"{why}; {advice}" if advice else why, error) from error
 
     def crowded(self, what: str) -> DatabaseUnavailable:
         """The error where a request has waited for its turn for too long. `what`: "read" or "written"."""
@@ -233,10 +284,66 @@ class SqliteFile:
 
     def _unusable(self, error: sqlite3.Error | OSError) -> UnusableDatabase:
         why = _trouble(error) or (isinstance(error, OSError) and error.strerror) or str(error)
-        hint = f"correct that, or {_MOVE}"
+        hint = f"correct that, or {self._hint}"
         if "fts5" in why:
             hint = "this Python's SQLite is built without FTS5: use another Python"
         return UnusableDatabase(f"the {self._name} {self.path} cannot be used: {why}; {hint}")
+
+
+class FileLock:
+    """Keeps a file for one process: `acquire` until `release`, or until the process ends, however it ends.
+
+    The lock is on a file of its own, `<file>.lock`, which also has the id of the process: SQLite's locks on the file
+    itself are lost when any other descriptor of it is closed (POSIX). A process that is forked does not inherit it.
+    """
+
+    _held: ClassVar[dict[tuple[int, int], int]] = {}  # by which process: POSIX would let one have it twice
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+        self._key = (0, 0)
+
+    def acquire(self) -> None:
+        """Raises UnusableDatabase where another broker has it, or it cannot be created."""
+        lock = self.path.with_name(f"{self.path.name}.lock")
+        try:
+            lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if lock.exists() and FileLock._held.get(_identity(os.stat(lock))) == os.getpid():
+                raise self._in_use(os.getpid())  # before it is opened: closing it again would give up the lock
+            fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise UnusableDatabase(
+                f"{lock} cannot be created: {error.strerror}; use a folder that this user may write to"
+            ) from error
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise self._in_use(holder) from None
+        self._fd, self._key = fd, _identity(os.fstat(fd))
+        FileLock._held[self._key] = os.getpid()
+        with suppress(OSError):  # a full disk: then the message for others has no process id
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+
+    def release(self) -> None:
+        if self._fd is not None:
+            FileLock._held.pop(self._key, None)
+            os.close(self._fd)
+            self._fd = None
+
+    def _in_use(self, process: object) -> UnusableDatabase:
+        return UnusableDatabase(
+            f"{self.path} is in use by another Yeoul server (process {process}): one process at a time may use a "
+            "SQLite broker. Stop that server, or give this one another file; several workers that share events need "
+            "Redis"
+        )
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
@@ -274,5 +381,10 @@ def _value(connection: sqlite3.Connection, sql: str) -> int:
 
 
 def _trouble(error: BaseException) -> str | None:
-    code = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else _TROUBLE.get(code & 0xFF)
+    return _TROUBLE.get(_code(error))
+
+
+def _code(error: BaseException) -> int:
+    """The primary result code, 0 where it is no error of SQLite's."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from support.faulty_broker import FaultyBroker
 from yeoul.errors import TooManyTopics, TopicClosed
-from yeoul.hub import Broker, MemoryBroker
+from yeoul.hub import Broker, MemoryBroker, SqliteBroker
 from yeoul.hub.broker import Sink
 from yeoul.sse import Event
 from yeoul.stream import Cursor, Frame, Journal, Retention
@@ -66,7 +68,19 @@ async def faulty(
     await broker.close()
 
 
-@pytest.fixture(params=[memory, faulty])
+@asynccontextmanager
+async def sqlite(
+    sink: Sink, clock: Clock, retention: Retention | None = None, **bounds: int
+) -> AsyncIterator[SqliteBroker]:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "broker.db"
+        broker = SqliteBroker(path, Retentions(default=retention), clock=clock, **bounds)
+        await broker.open(sink)
+        yield broker
+        await broker.close()
+
+
+@pytest.fixture(params=[memory, faulty, sqlite])
 def make(request: pytest.FixtureRequest) -> Factory:
     factory: Factory = request.param
     return factory

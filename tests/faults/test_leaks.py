@@ -181,7 +181,7 @@ def held(server: Server) -> dict[str, int]:
         "readers": server.hub.stats.readers,
         "lagging": server.hub.stats.lagging,
         "followed topics": len(server.hub._topics),
-        "attached topics": len(server.hub.broker._attached),  # type: ignore[attr-defined]
+        "attached topics": len(server.hub.broker._journals._held),  # type: ignore[attr-defined]
         "watchers": len(server.hub._watchers._by_topic),
     }
 

@@ -156,7 +156,8 @@ def test_it_is_exactly_the_newest_that_fit_over_all_topics_or_all(
             for topic, size in published:
                 await hub.publish(topic, Event("x" * size))
             position = int(at * broker.head)
-            frames = [f for name in followed if name in broker._journals for f in broker._journals[name]._frames]
+            journals = {name: broker._journals.of(name) for name in broker._journals}
+            frames = [f for name in followed if name in journals for f in journals[name]._frames]
             missed = sorted((f for f in frames if f.offset > position and f.epoch), key=lambda f: f.offset)
             _, outlet = await follow(hub, *sorted(followed), after=Cursor(hub.epoch, position))
             await outlet.until(lambda outlet: next(iter(hub.readers())).live)

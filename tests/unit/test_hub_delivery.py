@@ -192,7 +192,7 @@ class Delivery(RuleBasedStateMachine):
             client.reader.end()
         assert self.hub.stats.readers == self.hub.stats.lagging == 0
         assert not self.hub._topics
-        assert not self.broker._attached
+        assert not self.broker._journals._held
 
     def connect_again(self, client: Client) -> None:
         if not client.last_event_id:

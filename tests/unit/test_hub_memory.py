@@ -14,7 +14,7 @@ async def test_topics_that_come_and_go_leave_nothing_behind() -> None:
         await broker.attach("a")
         broker.detach("a")
     assert repr(broker) == "<MemoryBroker 0 topics, 0 bytes, head 0>"
-    assert len(broker._ring) == 0
+    assert len(broker._journals._ring) == 0
 
 
 async def test_a_topic_whose_readers_come_and_go_is_swept_once_a_round() -> None:
@@ -26,7 +26,7 @@ async def test_a_topic_whose_readers_come_and_go_is_swept_once_a_round() -> None
         broker.detach("a")
     await broker.publish("a", [Event("x")])
     broker.sweep()
-    assert len(broker._ring) == 1
+    assert len(broker._journals._ring) == 1
 
 
 async def test_the_bytes_of_all_topics_are_counted_through_every_way_out() -> None:
@@ -52,7 +52,7 @@ async def test_sweeps_look_at_every_topic_in_turn() -> None:
     left = []
     for _ in range(3):
         broker.sweep()
-        left.append(len(broker._ring))
+        left.append(len(broker._journals._ring))
     assert left == [3_000, 1_000, 0]
 
 
@@ -63,6 +63,6 @@ async def test_of_more_topics_than_can_be_remembered_the_unknown_are_answered_by
         await broker.publish(f"t{number}", [Event("x")])
         clock[0] += 2
         broker.sweep()
-    assert len(broker._last) == 3
+    assert len(broker._journals.last) == 3
     assert (await broker.history("never", 1, 100)) is None, "t0 and t1 are let go: it may be one of them"
     assert (await broker.history("never again", 2, 100)) is not None

@@ -238,7 +238,7 @@ async def test_a_broker_that_fails_or_a_client_that_is_cancelled_leaves_no_place
         broker.failing = True
         with pytest.raises(ConnectionError):
             await hub.subscribe(["a", "b"])
-        assert (places(hub), hub.followed, broker._attached) == (0, 0, {})
+        assert (places(hub), hub.followed, broker._journals._held) == (0, 0, {})
 
 
 async def test_a_token_that_has_expired_opens_nothing() -> None:

@@ -477,7 +477,7 @@ class DeepBroker:
     async def publish(self, topic: str, events: Sequence[Event], *, final: bool = False) -> Cursor:
         cursor = await self._inner.publish(topic, events, final=final)
         store = self._store.setdefault(topic, Journal(Retention(events=10**6, bytes=1 << 30)))
-        found = self._inner._journals[topic].after(cursor.offset - len(events))
+        found = self._inner._journals.of(topic).after(cursor.offset - len(events))
         assert found is not None
         for frame in found.frames:
             store.append(frame)
@@ -496,6 +496,9 @@ class DeepBroker:
             raise ConnectionError("the store is away")
         store = self._store.get(topic)
         return None if store is None else store.after(after, min(max_bytes, 500))
+
+    async def topics(self, prefix: str) -> Sequence[str]:
+        return await self._inner.topics(prefix)
 
     async def forget(self, topic: str) -> None:
         self._store.pop(topic, None)

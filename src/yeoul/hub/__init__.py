@@ -5,6 +5,7 @@ from .encoding import Encoding
 from .hub import Hub
 from .memory import MemoryBroker
 from .reasons import EndReason
+from .sqlite import SqliteBroker
 from .subscription import Outlet, SubscribeOptions, Subscription
 from .topic import check_topic
 
@@ -15,6 +16,7 @@ __all__ = [
     "Hub",
     "MemoryBroker",
     "Outlet",
+    "SqliteBroker",
     "SubscribeOptions",
     "Subscription",
     "check_topic",

@@ -56,7 +56,7 @@ class Broker(Protocol):
 
     async def open(self, sink: Sink) -> None:
         """Connects. Called again after `close`, and on another event loop where the first has ended. Raises
-        BrokerUnavailable."""
+        BrokerUnavailable; UnusableDatabase where waiting does not help."""
         ...
 
     async def close(self) -> None: ...
@@ -91,6 +91,10 @@ class Broker(Protocol):
 
     async def forget(self, topic: str) -> None:
         """Deletes all that a topic holds, now. A position in it is then answered by a gap. Raises BrokerUnavailable."""
+        ...
+
+    async def topics(self, prefix: str) -> Sequence[str]:
+        """The names of the topics of which events are kept and that begin so. Raises BrokerUnavailable."""
         ...
 
     def stats(self) -> BrokerStats | None:

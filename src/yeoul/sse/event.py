@@ -45,7 +45,7 @@ class Event:
 _set_data, _set_type, _set_id, _set_retry = (Event.__dict__[name].__set__ for name in ("data", "type", "id", "retry"))
 
 
-def checked_event(data: str, type: str = "message", id: str | None = None) -> Event:
+def checked_event(data: str, type: str = "message", id: str | None = None, retry: int | None = None) -> Event:
     """An event of parts that are known to be good, in less than half of the time: decoded text has no surrogates,
     decoded lines no line ends. For the places where one is made for each token. (The idea is h11's `_parsed`.)
 
@@ -55,7 +55,7 @@ def checked_event(data: str, type: str = "message", id: str | None = None) -> Ev
     _set_data(event, data)
     _set_type(event, type)
     _set_id(event, id)
-    _set_retry(event, None)
+    _set_retry(event, retry)
     return event
 
 

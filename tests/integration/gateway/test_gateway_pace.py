@@ -70,7 +70,7 @@ async def test_a_fast_upstream_waits_for_a_reader_that_stalls_and_nothing_is_los
         async with serving(app, direct=direct) as port:
             stream = await stalled(port)
             await eventually(lambda: held(port))
-            assert app.state.hub.broker._bytes <= JOURNAL
+            assert app.state.hub.broker._journals.bytes <= JOURNAL
             assert not flood.done.is_set()
             stream.writer.transport.resume_reading()  # type: ignore[attr-defined]
             await stream.rest()
@@ -127,4 +127,4 @@ async def test_without_readers_a_stream_that_goes_on_is_not_held_back() -> None:
             stream.cut()
             async with asyncio.timeout(20):
                 await flood.done.wait()
-            assert app.state.hub.broker._bytes <= JOURNAL
+            assert app.state.hub.broker._journals.bytes <= JOURNAL
