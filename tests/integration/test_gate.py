@@ -192,11 +192,17 @@ async def test_what_a_program_asks_for_is_started(port: int, upstream: Upstream,
     assert len(upstream.requests) == 1
 
 
+PRERENDER = {"Sec-Purpose": "prefetch;prerender", "Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}
+
+
 @one_outlet
-async def test_a_link_from_another_site_opens_no_stream_and_announces_no_member(port: int) -> None:
+@pytest.mark.parametrize("sent", [LINK, PRERENDER, {"Purpose": "prefetch"}])
+async def test_a_link_from_another_site_and_a_prefetch_open_no_stream_and_announce_no_member(
+    port: int, sent: dict[str, str]
+) -> None:
     cookie = {"Cookie": f"yeoul_token={demo_token('u1')}"}
     for path in ("/chat/stream?room=general", "/notifications/stream", "/topics/a", "/stream?topic=chat/general"):
-        answer = await ask(port, path, headers={**cookie, **LINK})
+        answer = await ask(port, path, headers={**cookie, **sent})
         assert answer.status == 403, path
     room = await ask(port, "/chat/rooms/general", headers=USER)
     assert room.json()["count"] == 0

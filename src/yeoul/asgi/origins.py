@@ -160,8 +160,15 @@ def is_cross_site_navigation(request: HTTPConnection) -> bool:
 
 # Headers by which browsers and proxies mark a request that no user has made yet: Sec-Purpose is the standard's (Fetch,
 # 2.2.7), the others are of older browsers.
-_PURPOSES = (b"sec-purpose", b"purpose", b"x-purpose", b"x-moz")
+_PURPOSES = frozenset({b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"})
 _SPECULATIVE = re.compile(rb"\b(prefetch|prerender|preview)\b", re.IGNORECASE)
+
+
+def is_speculative(request: HTTPConnection) -> bool:
+    """Whether it is a prefetch or prerender, which no user has asked for yet."""
+    headers = headers_of(request.scope)
+    return headers.has_any(_PURPOSES) and any(_SPECULATIVE.search(headers.get(name) or b"") for name in _PURPOSES)
+
 
 # Programs that fetch the links in a message, to show what is behind them.
 _PREVIEWERS = re.compile(
@@ -181,7 +188,7 @@ def require_deliberate(request: HTTPConnection) -> None:
         why = "a link from a page of another origin starts no work: send the request from a page of this server"
     elif request.scope["method"] != "GET":
         return
-    elif any(_SPECULATIVE.search(headers.get(name) or b"") for name in _PURPOSES):
+    elif is_speculative(request):
         why = "a prefetch starts no work: send the request when its answer is wanted"
     elif headers.get(b"sec-fetch-mode") == b"navigate" or _wants_page(headers):
         why = "opening this address as a page starts no work: read it with EventSource or fetch"

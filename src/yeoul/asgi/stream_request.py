@@ -13,14 +13,15 @@ from ..stream import LastEventId, UnknownId
 from .authentication import principal_of
 from .errors import Problem
 from .headers import headers_of
-from .origins import is_cross_site_navigation
+from .origins import is_cross_site_navigation, is_speculative
 from .rates import count_connect
 
 __all__ = ["StreamRequest", "last_event_id", "wants_end_event"]
 
 
-# Opening it would have side effects: its user would appear in a chat room, a source would be started.
+# Opening a stream has side effects: its user appears in a chat room, a source is started.
 _NO_LINK = "a link from a page of another origin opens no stream: read it with EventSource or fetch"
+_NO_PREFETCH = "a prefetch opens no stream: send the request when its events are wanted"
 
 
 @dataclass(slots=True)
@@ -37,10 +38,12 @@ class StreamRequest:
     def of(cls, request: HTTPConnection, principal: Principal | None = None, *, any_id: bool = False) -> StreamRequest:
         """`principal`: by default the one that the request authenticated as. `any_id`: an id of another server, which a
         client that was moved here still has, is taken as `unknown`: to refuse it would end `EventSource` for good.
-        Raises InvalidCursor without that, and Problem: 403 for a link from a page of another origin, 429 over the rate
-        at which streams may be opened."""
+        Raises InvalidCursor without that, and Problem: 403 for a link from a page of another origin and for a prefetch,
+        429 over the rate at which streams may be opened."""
         if is_cross_site_navigation(request):
             raise Problem(403, _NO_LINK)
+        if is_speculative(request):
+            raise Problem(403, _NO_PREFETCH)
         count_connect(request)
         scope = request.scope
         position = unknown = None
