@@ -71,3 +71,9 @@ def test_a_cookie_is_sent_back_to_every_path_and_by_links() -> None:
 )
 def test_below_a_path_other_applications_of_the_host_are_not_sent_it(root_path: str, path: str) -> None:
     assert given(request(root_path=root_path)) == f"yeoul_pass=new; Path={path}; Max-Age=60; HttpOnly; SameSite=Strict"
+
+
+@pytest.mark.parametrize(("name", "path"), [("__Host-c", "/"), ("__host-c", "/"), ("__Secure-c", "/yeoul")])
+def test_a_cookie_that_must_be_the_whole_hosts_is(name: str, path: str) -> None:
+    text = cookie_text(request(root_path="/yeoul"), name, "v", seconds=9, same_site="Lax", secure=True)
+    assert text == f"{name}=v; Path={path}; Max-Age=9; HttpOnly; SameSite=Lax; Secure"

@@ -269,7 +269,8 @@ _PASS = re.compile(r"[A-Za-z0-9_-]{1,100}")
 def cookie_text(request: HTTPConnection, name: str, value: str, *, seconds: float, same_site: str, secure: bool) -> str:
     """A Set-Cookie header's value (RFC 6265, 4.1), for the paths of this application alone. `seconds`: for how long the
     browser keeps it; 0 deletes it."""
-    path = external_path(request, "") or "/"
+    # Browsers refuse a name with this prefix for another path than that of the whole host (RFC 6265bis, 4.1.3).
+    path = "/" if name.lower().startswith("__host-") else external_path(request, "") or "/"
     text = f"{name}={value}; Path={path}; Max-Age={int(seconds)}; HttpOnly; SameSite={same_site}"
     return f"{text}; Secure" if secure else text
 
