@@ -449,6 +449,40 @@ async def _(url: str) -> None:
             print(error)  # fit to be shown: what went wrong, without secrets
 
 
+@example("yeoul.client.connect", "yeoul.client.Stream", "yeoul.client.State", "yeoul.client.Closed")
+async def _(url: str) -> None:
+    from collections.abc import Mapping
+
+    from yeoul.client import Closed, State, Stream, connect
+    from yeoul.errors import UpstreamError
+
+    def on_gap(gap: Mapping[str, Any]) -> None:
+        print("events are missing, load the state anew:", gap["reason"])
+
+    stream: Stream = connect(url, on_gap=on_gap)
+    try:
+        async with stream:
+            async for event in stream:  # over as many connections as it takes
+                print(event.id, event.type, event.data)
+                stream.close()
+    except UpstreamError as error:
+        print(error)  # trying again does not help
+    assert stream.state is State.CLOSED
+    assert stream.closed == Closed("client")  # "end" where an answer has come to its end
+
+
+@example("yeoul.client.connect_blocking", "yeoul.client.BlockingStream")
+def _() -> None:
+    import json
+
+    from yeoul.client import BlockingStream, connect_blocking
+
+    def ask(url: str, question: str) -> str:
+        answer: BlockingStream = connect_blocking(url, body={"prompt": question})  # sent once, and resumed by GETs
+        with answer:
+            return "".join(json.loads(event.data).get("content", "") for event in answer)
+
+
 @example("yeoul.client.redact")
 def _() -> None:
     from yeoul.client import redact

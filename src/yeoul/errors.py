@@ -219,9 +219,10 @@ class UpstreamRefused(UpstreamError):
     """The upstream answered with an error before its first byte, or could not be reached.
 
     `status` is its HTTP status, None where there was no answer at all; `said` the message in its body, redacted (a part
-    of `detail`); `body` the beginning of its body as it came, to be looked at by programs and never shown.
+    of `detail`); `body` the beginning of its body as it came, to be looked at by programs and never shown; `location`
+    where a redirect leads, as it came.
 
-    Kinds: `unreachable`, `credentials` (401, 403), `not_found` (404), `rate_limited` (429), `unavailable` (408 and
+    Kinds: `unreachable`, `credentials` (401, 403), `not_found` (404), `rate_limited` (429), `unavailable` (408, 425 and
     5xx), `rejected` (every other 4xx), `invalid` (a redirect, no content).
     """
 
@@ -236,6 +237,7 @@ class UpstreamRefused(UpstreamError):
         kind: str | None = None,
         retryable: bool | None = None,
         retry_after: float | None = None,
+        location: str = "",
     ) -> None:
         default, passes = _refusal_kind(status)
         super().__init__(
@@ -248,10 +250,11 @@ class UpstreamRefused(UpstreamError):
         self.status = status
         self.said = said
         self.body = body
+        self.location = location
 
 
 def _refusal_kind(status: int | None) -> tuple[str, bool]:
-    """The kind of a refusal, and whether it may pass (RFC 9110: 408, 5xx; RFC 6585: 429)."""
+    """The kind of a refusal, and whether it may pass (RFC 9110: 408, 5xx; RFC 8470: 425; RFC 6585: 429)."""
     match status:
         case None:
             return "unreachable", True
@@ -263,7 +266,7 @@ def _refusal_kind(status: int | None) -> tuple[str, bool]:
             return "rate_limited", True
         case 501 | 505:
             return "rejected", False
-        case 408:
+        case 408 | 425:
             return "unavailable", True
     if status < 400:
         return "invalid", False

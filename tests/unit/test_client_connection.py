@@ -638,6 +638,15 @@ async def test_a_connection_that_was_not_pooled_is_not_replaced(session: Any) ->
         assert len(upstream.requests) == 3, "the second connection was fresh: a model may be running behind it"
 
 
+async def test_a_get_whose_connection_was_lost_before_the_response_is_not_repeated(session: Any) -> None:
+    """aiohttp alone would: the server may have begun work that costs money."""
+    async with Upstream(fin, Answer()) as upstream:
+        with pytest.raises(UpstreamCut):
+            async with open_stream(session, "GET", f"{upstream.base_url}/chat/completions", retry=ONCE):
+                pass
+        assert len(upstream.requests) == 1
+
+
 async def test_an_answer_that_has_begun_on_a_pooled_connection_is_not_asked_for_again(session: Any) -> None:
     async with Upstream(Answer(), Answer(["a"], ending=reset)) as upstream:
         async with opened(session, upstream) as events:

@@ -93,7 +93,7 @@ def test_jitter_shortens_by_a_fifth_at_most_by_default() -> None:
 
 
 def test_statuses_that_say_not_now_are_retryable_and_others_are_not() -> None:
-    assert {408, 429, 500, 502, 503, 504} == RETRYABLE_STATUSES
+    assert {408, 425, 429, 500, 502, 503, 504} == RETRYABLE_STATUSES
 
 
 NOW = 784_111_000.0  # 777 seconds before the date in RFC 9110

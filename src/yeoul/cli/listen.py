@@ -14,34 +14,26 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated
 
-import aiohttp
 import typer
 
-from ..client import EventStream, Timeouts, new_session, open_stream
-from ..errors import UpstreamError, UpstreamGarbage, UpstreamRefused
+from ..client import EventStream, State, Stream, connect
+from ..errors import UpstreamCut, UpstreamError, UpstreamRefused
 from ..observe import logger
 from ..printable import json_line, printable
 from ..sse import Event
-from ..stream.retry import RETRYABLE_STATUSES, RetryPolicy
 from .console import note
 from .remote import DEFAULT_URL, BaseUrl, Remote, Token
 
 __all__ = ["listen"]
 
-# Seconds of silence after which a connection is taken for dead: four of the server's heartbeats.
-_IDLE = 60.0
-# Between two attempts, while a server cannot be reached: it may be away for as long as it likes.
-_AWAY = RetryPolicy(attempts=1 << 30, base=1.0, cap=15.0)
-# The first connection: a typing error should not wait for ever.
-_FIRST = RetryPolicy(attempts=3, base=0.3)
-# One attempt each: the loop here decides about others, and reports them.
-_ONCE = RetryPolicy(attempts=1)
-# Seconds between a stream's end and the next connection, where the server has named no time.
-_RETRY = 2.0
-# Bounds on the one that it names: neither a storm, nor gone for good.
-_LEAST_RETRY, _MOST_RETRY = 0.1, 600.0
+# Seconds: a connection that is silent for two and a half times as long is taken for dead.
+_HEARTBEAT = 24.0
+# Seconds between two attempts, where the server has named no time, and at most.
+_RETRY, _MAX_RETRY = 1.0, 15.0
+# Of the first connection: a typing error should not wait for ever.
+_FIRST_ATTEMPTS = 3
 
-_OVER, _SENT_AWAY = 0, 3
+_OVER, _REFUSED, _SENT_AWAY = 0, 1, 3
 
 
 def listen(
@@ -109,120 +101,92 @@ class _Listener:
     last_event_id: str
     left: int | None  # events to come until it ends by itself
     quiet: bool
-    retry: float = _RETRY
-    connected: bool = field(default=False, init=False)  # has ever been
-    # The stream of an answer has ended as it should: the server is asked at once whether it was the last of it.
-    _asks_at_once: bool = field(default=False, init=False)
+    _stream: Stream = field(init=False)
+    _connected: bool = field(default=False, init=False)  # has ever been
+    _attempts: int = field(default=0, init=False)  # of the first connection
+    _reported: bool = field(default=False, init=False)  # why it waits
 
     async def run(self) -> int:
-        delays = _FIRST.delays()
-        async with new_session(connections=1) as session:
-            while True:
-                wait: float | None
-                try:
-                    code = await self._connection(session)
-                    if code is not None:
-                        return code
-                    # It was there: the next failure is the first of its kind.
-                    delays, wait = _AWAY.delays(), 0.0 if self._asks_at_once else self.retry
-                except _Failed as failed:
-                    wait = failed.wait if failed.wait is not None else next(delays, None)
-                    if failed.final or wait is None:
-                        note(str(failed))
-                        return 1
-                    self._say(f"{failed}; retrying in {wait:.1f} s")
-                await asyncio.sleep(wait)
-
-    async def _connection(self, session: aiohttp.ClientSession) -> int | None:
-        """One connection to its end: an exit code where it was the last, None to come back. Raises _Failed."""
-        if not self.last_event_id.isprintable():  # no header may hold it
-            raise _Failed(f"its last event's id cannot be sent back: {self.last_event_id}", final=True)
-        try:
-            async with open_stream(
-                session,
-                "GET",
-                self.address,
-                name=self.remote.shown,
-                headers=self.remote.headers,
-                last_event_id=self.last_event_id,
-                timeouts=Timeouts(connect=10.0, first_byte=_IDLE, idle=_IDLE),
-                retry=_ONCE,
-                secrets=self.remote.secrets,
-            ) as stream:
-                self._say(
-                    "connected" if not self.connected else f"reconnected after {self.last_event_id or 'no event'}"
-                )
-                self.connected = True
-                return await self._read(stream)
-        except UpstreamRefused as refused:
-            if refused.status == 204:
-                self._say("the stream is complete")
-                return _OVER
-            passing = refused.status is None or refused.status in RETRYABLE_STATUSES
-            raise _Failed(self._explained(refused), refused.retry_after, final=not passing) from refused
-        except UpstreamGarbage as error:
-            raise _Failed(error.full, final=True) from error
-        except UpstreamError as error:
-            raise _Failed(error.full) from error
-
-    def _explained(self, refused: UpstreamRefused) -> str:
-        """What the server itself says is shown: its operator and this command's user are one person."""
-        if refused.status is None or refused.status < 400:
-            return refused.full
-        phrase = HTTPStatus(refused.status).phrase if refused.status in set(HTTPStatus) else ""
-        said = f"{self.remote.shown} answered {refused.status} {phrase}".rstrip()
-        return f"{said}: {refused.said}" if refused.said else said
-
-    async def _read(self, stream: EventStream) -> int | None:
-        bye: Mapping[str, object] | None = None
-        self._asks_at_once = False
-        try:
-            async for events in stream:
-                for event in events:
-                    bye = self._take(event) or bye
+        self._stream = connect(
+            self.address,
+            token=self.remote.token,
+            last_event_id=self.last_event_id,
+            reconnect_interval=_RETRY,
+            max_reconnect_interval=_MAX_RETRY,
+            heartbeat=_HEARTBEAT,
+            name=self.remote.shown,
+            on_state=self._on_state,
+            on_open=self._on_open,
+            on_control=self._take,
+            on_error=self._on_error,
+        )
+        with suppress(UpstreamError):  # `_on_error` has reported it
+            async with self._stream as stream:
+                async for event in stream:
+                    self._take(event)
+                    sys.stdout.flush()
                     if self.left == 0:
                         return _OVER
-                sys.stdout.flush()
-            # An answer's ids are `<work>.<epoch>-<offset>`, and its stream ends with the answer.
-            self._asks_at_once = stream.last_event_id not in ("", self.last_event_id) and "." in stream.last_event_id
-        except UpstreamError as error:
-            self._say(error.full)
-        finally:
-            self.last_event_id = stream.last_event_id
-            if stream.retry_ms is not None:
-                self.retry = min(max(stream.retry_ms / 1000, _LEAST_RETRY), _MOST_RETRY)
-        if bye is not None and bye.get("reconnect") is False:
-            return _SENT_AWAY
-        if not self._asks_at_once:
-            self._say(f"the connection was closed; reconnecting in {self.retry:.1f} s")
-        return None
+        closed = self._stream.closed
+        match closed.reason if closed is not None else "client":
+            case "end" | "complete":
+                self._say("the stream is complete")
+                return _OVER
+            case "bye":
+                return _SENT_AWAY
+        return _REFUSED
 
-    def _take(self, event: Event) -> Mapping[str, object] | None:
-        """Shows it; the farewell where it is one."""
+    def _on_open(self, _: EventStream) -> None:
+        self._say("connected" if not self._connected else f"reconnected after {self._position or 'no event'}")
+        self._connected = True
+
+    def _on_state(self, state: State) -> None:
+        if state is State.WAITING:
+            if not self._reported:
+                self._say(f"the connection was closed; reconnecting in {self._stream.retry_in:.1f} s")
+            self._reported = False
+        elif state is State.CONNECTING and not self._position.isprintable():  # no header may hold it
+            note(f"its last event's id cannot be sent back: {self._position}")
+            self._stream.close()
+
+    def _on_error(self, error: UpstreamError, retry_in: float | None) -> None:
+        text = self._explained(error)
+        self._attempts += 1
+        if retry_in is None or (not self._connected and self._attempts == _FIRST_ATTEMPTS):
+            note(text)
+            self._stream.close()
+            return
+        again = "reconnecting" if isinstance(error, UpstreamCut) and self._connected else "retrying"
+        self._say(f"{text}; {again} in {retry_in:.1f} s")
+        self._reported = True
+
+    @property
+    def _position(self) -> str:
+        return self._stream.last_event_id
+
+    def _explained(self, error: UpstreamError) -> str:
+        """What the server itself says is shown: its operator and this command's user are one person."""
+        status = getattr(error, "status", None)
+        if not isinstance(error, UpstreamRefused) or status is None or status < 400:
+            return error.full
+        phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+        said = f"{self.remote.shown} answered {status} {phrase}".rstrip()
+        return f"{said}: {error.said}" if error.said else said
+
+    def _take(self, event: Event) -> None:
+        """Shows it."""
         control = event.type.startswith("stream.")
         if not control or self.show is _show_json:
             self.show(event)
-        if not control:
-            if self.left is not None:
-                self.left -= 1
-            return None
-        said = _fields(event)
-        self._say(_told(event.type, said))
-        return said if event.type == "stream.bye" else None
+        if control:
+            self._say(_told(event.type, _fields(event)))
+        elif self.left is not None:
+            self.left -= 1
 
     def _say(self, text: str) -> None:
         if not self.quiet:
             sys.stdout.flush()  # in the order in which things happened, where both go to one terminal
             note(text)
-
-
-class _Failed(Exception):
-    """No stream. `wait`: the server's Retry-After in seconds; `final`: another attempt would not help."""
-
-    def __init__(self, text: str, wait: float | None = None, *, final: bool = False) -> None:
-        super().__init__(text)
-        self.wait = wait
-        self.final = final
 
 
 def _fields(event: Event) -> Mapping[str, object]:

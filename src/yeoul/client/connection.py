@@ -52,7 +52,7 @@ def new_session(*, connections: int = 0) -> aiohttp.ClientSession:
     own bound of 100 would make the 101st reader wait for one of them to end. Cookies are not kept, because one
     session serves many users.
     """
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=connector(connections, _KEEP_ALIVE_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=_READ_BUFFER_BYTES,
@@ -60,6 +60,10 @@ def new_session(*, connections: int = 0) -> aiohttp.ClientSession:
         max_field_size=_MAX_HEADER_BYTES,
         trace_configs=[tracing()],
     )
+    # aiohttp repeats a GET whose connection was lost before the response, on new connections too: the server may have
+    # begun its work. What may be repeated is decided in `request.py`.
+    session._retry_connection = False
+    return session
 
 
 @asynccontextmanager
@@ -78,11 +82,14 @@ async def open_stream(
     max_error_bytes: int = DEFAULT_MAX_ERROR_BYTES,
     secrets: Sequence[str] = (),
     documents: bool = False,
+    own_ids: bool = False,
+    on_comment: Callable[[bytes], None] | None = None,
 ) -> AsyncIterator[EventStream]:
     """The events of the response to this request.
 
     A response is taken for an event stream by its Content-Type, or by its first bytes where the type says something
     else. `documents`: a body that is a JSON value is taken too, as one event (see `EventStream.document`).
+    `own_ids` and `on_comment`: see `sse.Decoder`.
 
     Leaving the context closes the connection at once, unless the response was read to its end. `name` is what messages
     call the upstream (by default its host); `secrets` never occur in them. A proxy is used as the environment says
@@ -104,7 +111,16 @@ async def open_stream(
         documents=documents,
     )
     opened = await open_response(request, retry)
-    events = EventStream(opened, request.name, timeouts, max_event_bytes, last_event_id, documents=documents)
+    events = EventStream(
+        opened,
+        request.name,
+        timeouts,
+        max_event_bytes,
+        last_event_id,
+        documents=documents,
+        own_ids=own_ids,
+        on_comment=on_comment,
+    )
     try:
         yield events
     finally:
@@ -134,6 +150,8 @@ class EventStream:
         last_event_id: str = "",
         *,
         documents: bool = False,
+        own_ids: bool = False,
+        on_comment: Callable[[bytes], None] | None = None,
     ) -> None:
         response = opened.response
         self.status = response.status
@@ -146,7 +164,9 @@ class EventStream:
         self._content: BodyReader | aiohttp.StreamReader = take_over(response) or response.content
         self._name = name
         self._max_event_bytes = max_event_bytes
-        self._decoder = Decoder(last_event_id, max_event_bytes, ignored=self._keep_ignored)
+        self._decoder = Decoder(
+            last_event_id, max_event_bytes, ignored=self._keep_ignored, comment=on_comment, own_ids=own_ids
+        )
         self._collected = bytearray()  # of a document
         self._undecided = documents  # whether it is a document
         self._plain = False  # what comes is the next part of an event stream

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import SimpleNamespace
 
@@ -280,7 +281,12 @@ def _refusal(request: Request, response: aiohttp.ClientResponse, body: bytes, sa
         return UpstreamGarbage(f"{name} answered with something that is not an event stream", detail=detail)
     if status < 400:
         detail = f"it answered {line}{_redirect(request, response)}: redirects are not followed, give the final URL"
-        return UpstreamRefused(f"{name} answered with a redirect", status=status, detail=detail)
+        return UpstreamRefused(
+            f"{name} answered with a redirect",
+            status=status,
+            detail=detail,
+            location=response.headers.get(hdrs.LOCATION, ""),
+        )
     where = f"{line} at {request.url.origin()}{request.url.path}"
     default = "{} failed ({})" if status >= 500 else "{} did not accept the request ({})"
     return UpstreamRefused(
@@ -289,8 +295,16 @@ def _refusal(request: Request, response: aiohttp.ClientResponse, body: bytes, sa
         said=said,
         body=body,
         detail="; ".join(filter(None, (f"{where}: {said}" if said else where, _hint(status, said)))),
-        retry_after=parse_retry_after(response.headers.get(hdrs.RETRY_AFTER), time.time()),
+        retry_after=parse_retry_after(response.headers.get(hdrs.RETRY_AFTER), _server_time(response)),
     )
+
+
+def _server_time(response: aiohttp.ClientResponse) -> float:
+    """Unix time by the server's clock, against which its own dates are read: this machine's may be wrong."""
+    try:
+        return parsedate_to_datetime(response.headers[hdrs.DATE]).timestamp()
+    except (KeyError, ValueError, OverflowError):
+        return time.time()
 
 
 # The messages for readers, by status: never the upstream's own words, which name accounts, hosts and files.

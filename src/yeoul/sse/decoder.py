@@ -19,22 +19,26 @@ _BOM = b"\xef\xbb\xbf"
 class Decoder:
     """Decodes one stream, fed in pieces of any size. Any bytes are legal input.
 
-    `last_event_id` seeds the last event ID string, so that a reconnecting reader keeps it (as browsers do).
+    `last_event_id` seeds the last event ID string, so that a reconnecting reader keeps it (as browsers do). `own_ids`:
+    an event's `id` is None where no id has come since the event before it, instead of the last event ID string.
     `max_event_bytes` bounds the data of one event and the length of one line (a comment too), in bytes; so what
     a decoder holds is a small multiple of it. `ignored` is called with each line that the standard has its readers
     ignore: unknown fields, but not comments.
 
     The work is linear in the input, whatever the pieces; a line that ends in CR is taken at once, the LF that may
-    follow it in the next piece is skipped.
+    follow it in the next piece is skipped. `comment` is called with the text of each comment.
     """
 
     __slots__ = (
         "_between",
+        "_comment",
         "_data",
         "_first_line",
         "_id",
         "_ignored",
         "_limit",
+        "_own",
+        "_own_ids",
         "_partial",
         "_skip_lf",
         "_too_large",
@@ -49,11 +53,16 @@ class Decoder:
         max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
         *,
         ignored: Callable[[bytes], None] | None = None,
+        comment: Callable[[bytes], None] | None = None,
+        own_ids: bool = False,
     ) -> None:
         self.last_event_id = last_event_id
         self.retry_ms: int | None = None
         self._limit = max_event_bytes
         self._ignored = ignored
+        self._comment = comment
+        self._own_ids = own_ids
+        self._own = False  # an id has come since the last event
         self._id = last_event_id
         self._type = ""
         # Byte arrays rather than lists of pieces: a stream in pieces of two bytes would cost twenty times its size.
@@ -77,7 +86,8 @@ class Decoder:
             one_line = data[:6] == b"data: " and data.find(b"\n", 6) == end and data[-1:] == b"\n"
             if one_line and end <= self._limit and b"\r" not in data:
                 self.last_event_id = self._id
-                return [checked_event(data[6:end].decode(errors="replace"), "message", self._id)]
+                id = None if self._own_ids else self._id
+                return [checked_event(data[6:end].decode(errors="replace"), "message", id)]
         if self._too_large is not None:
             raise EventTooLarge(self._too_large, self._limit)
         if self._skip_lf or b"\r" in data:
@@ -86,7 +96,13 @@ class Decoder:
             return self._events_of_lines(data)
         finally:
             self._between = not (
-                self._partial or self._data or self._type or self._first_line or self._skip_lf or self._too_large
+                self._partial
+                or self._data
+                or self._type
+                or self._own
+                or self._first_line
+                or self._skip_lf
+                or self._too_large
             )
 
     def _events_of_lines(self, data: bytes) -> list[Event]:
@@ -151,20 +167,26 @@ class Decoder:
         elif name == b"id":
             if b"\0" not in value:
                 self._id = value.decode(errors="replace")
+                self._own = True
         elif name == b"retry":
             if value.isdigit():  # bytes.isdigit: ASCII digits only, as the standard says
                 # Saturates: int() refuses more than 4300 digits, and that must not become an exception of ours.
                 digits = value.lstrip(b"0") or b"0"
                 self.retry_ms = min(int(digits), MAX_RETRY_MS) if len(digits) <= 16 else MAX_RETRY_MS
-        elif name and self._ignored is not None:
+        elif not name:
+            if self._comment is not None:
+                self._comment(value)
+        elif self._ignored is not None:
             self._ignored(line)
 
     def _dispatch(self, events: list[Event]) -> None:
         self.last_event_id = self._id  # first, and also where there is no data (9.2.6, step 1)
         if self._data:
             del self._data[-1]  # the last line's LF
-            events.append(checked_event(self._data.decode(errors="replace"), self._type or "message", self._id))
+            id = self._id if self._own or not self._own_ids else None
+            events.append(checked_event(self._data.decode(errors="replace"), self._type or "message", id))
             self._data.clear()
+            self._own = False
         self._type = ""
 
     def _over(self, size: int) -> EventTooLarge:

@@ -11,8 +11,8 @@ from math import inf
 
 __all__ = ["RETRYABLE_STATUSES", "RetryPolicy", "jitter", "parse_retry_after"]
 
-# Statuses that say "not now" rather than "not like this" (RFC 9110: 408, 500, 502-504; RFC 6585: 429).
-RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+# Statuses that say "not now" rather than "not like this" (RFC 9110: 408, 500, 502-504; RFC 8470: 425; RFC 6585: 429).
+RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
