@@ -135,3 +135,26 @@ async def test_a_connection_that_is_lost_in_mid_body_gives_what_had_come(session
         assert [event.data for event in await anext(events)] == ["a"]
         with pytest.raises(Exception, match="broke off"):
             await anext(events)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["with the head", "while it is waited for"])
+async def test_an_invalid_chunk_takes_nothing_back_that_had_come(
+    session: aiohttp.ClientSession, together: bool
+) -> None:
+    go_on = asyncio.Event()
+
+    async def invalid(exchange: Exchange) -> None:
+        if together:
+            await exchange.write(HEAD + EVENT + b"QQ\r\n")
+        else:
+            await exchange.write(HEAD)
+            await go_on.wait()
+            await exchange.write(EVENT + b"QQ\r\n")
+
+    async with Upstream(invalid) as upstream, opened(session, upstream) as events:
+        first = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert [event.data for event in await first] == ["a"]
+        with pytest.raises(Exception, match="broke off"):
+            await anext(events)

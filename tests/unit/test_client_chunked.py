@@ -79,3 +79,10 @@ def test_what_is_not_in_chunks_is_refused(wire: bytes) -> None:
     for parts in ([wire], [wire[:1], wire[1:]]):
         with pytest.raises(InvalidChunk):
             decode(*parts)
+
+
+@pytest.mark.parametrize("wrong", [b"QQ\r\n", b"2\r\nabc", b"0\n"])
+def test_what_comes_before_an_invalid_chunk_is_not_lost(wrong: bytes) -> None:
+    with pytest.raises(InvalidChunk) as caught:
+        ChunkedDecoder().feed(b"1\r\na\r\n" + wrong)
+    assert caught.value.before.startswith(b"a")

@@ -71,11 +71,14 @@ class BodyReader:
         try:
             body = self._chunks.feed(data)
         except InvalidChunk as error:
+            if error.before:
+                self._keep(error.before)
+                self._wake()
             self.set_exception(aiohttp.ClientPayloadError(str(error)))
             self._protocol.break_off()
             return
-        waiter = self._waiter
         if body:
+            waiter = self._waiter
             if waiter is not None and not waiter.done():
                 self._waiter = None
                 waiter.set_result(body)
@@ -85,16 +88,22 @@ class BodyReader:
             self._end()
 
     async def readany(self) -> bytes:
-        """What has come, or the next that comes; b"" at the end."""
-        if self._exception is not None:
-            raise self._exception
+        """What has come, or the next that comes; b"" at the end. What came before an error is returned before it is
+        raised."""
         if self._pending:
             return self._take()
+        if self._exception is not None:
+            raise self._exception
         if self._eof:
             return b""
         self._waiter = waiter = self._loop.create_future()
         data: bytes = await waiter
         return data
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(self._take())
 
     def _keep(self, body: bytes) -> None:
         """For a reader that does not wait for it."""
@@ -112,7 +121,7 @@ class BodyReader:
             waiter.set_result(b"")
 
     def read_nowait(self) -> bytes:
-        if self._exception is not None:
+        if self._exception is not None and not self._pending:
             raise self._exception
         return self._take()
 

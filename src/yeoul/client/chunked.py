@@ -15,7 +15,10 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?")
 
 
 class InvalidChunk(ValueError):
-    """The body is not in chunks: where the answer goes on, or ends, cannot be known any more."""
+    """The body is not in chunks: where the response continues or ends is unknown. `before`: the part of the body in the
+    bytes before the invalid ones."""
+
+    before = b""
 
 
 class ChunkedDecoder:
@@ -46,6 +49,14 @@ class ChunkedDecoder:
 
     def _feed_any(self, data: bytes) -> bytes:
         parts: list[bytes] = []
+        try:
+            self._decode(data, parts)
+        except InvalidChunk as error:
+            error.before = b"".join(parts)
+            raise
+        return b"".join(parts)
+
+    def _decode(self, data: bytes, parts: list[bytes]) -> None:
         at, size = 0, len(data)
         while at < size and not self.ended:
             if self._left:
@@ -60,7 +71,6 @@ class ChunkedDecoder:
                     raise InvalidChunk("the line of a chunk's size is too long")
         if self.ended:
             self.rest += data[at:]
-        return b"".join(parts)
 
     def _take_data(self, data: bytes, at: int, parts: list[bytes]) -> int:
         body = min(self._left - 2, len(data) - at)
