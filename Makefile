@@ -6,6 +6,8 @@ RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 CLIENT := clients/ts
 CLIENT_READY := $(CLIENT)/node_modules/.ready
+CLIENTS := tests/clients
+CLIENTS_READY := $(CLIENTS)/node_modules/.ready
 
 .PHONY: run test check client unit bench fuzz docs lock clean help
 
@@ -28,7 +30,7 @@ client: $(CLIENT_READY) ## types and tests of the TypeScript client
 	npm run --silent --prefix $(CLIENT) test
 
 # Two at a time, since most of them wait; then those that measure or load the machine, one after the other.
-unit: $(TEST_READY) $(CLIENT_READY) ## all tests (ARGS="-k name" for some)
+unit: $(TEST_READY) $(CLIENT_READY) $(CLIENTS_READY) ## all tests (ARGS="-k name" for some)
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
@@ -51,7 +53,7 @@ lock: ## write lock/*.txt and package-lock.json anew with the newest versions th
 	sh scripts/lock.sh
 
 clean: ## forget everything that was installed or built
-	rm -rf $(VENV) $(CLIENT)/node_modules $(CLIENT)/dist bench/out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENT)/node_modules $(CLIENTS)/node_modules $(CLIENT)/dist bench/out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(RUN_READY): lock/run.txt pyproject.toml scripts/install.sh
 	sh scripts/install.sh $(VENV) lock/run.txt
@@ -61,6 +63,10 @@ $(TEST_READY): lock/test.txt pyproject.toml scripts/install.sh scripts/system.sh
 	sh scripts/system.sh
 	sh scripts/install.sh $(VENV) lock/test.txt
 	@touch $@ $(RUN_READY)
+
+$(CLIENTS_READY): $(CLIENTS)/package-lock.json $(CLIENTS)/package.json scripts/node.sh
+	sh scripts/node.sh $(CLIENTS)
+	@touch $@
 
 $(CLIENT_READY): $(CLIENT)/package-lock.json $(CLIENT)/package.json scripts/node.sh
 	sh scripts/node.sh $(CLIENT)

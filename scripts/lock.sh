@@ -18,4 +18,5 @@ $pip install --quiet --upgrade pip
 $pip install --quiet --group test --group bench
 freeze lock/test.txt "test, check and measure"
 
+npm update --prefix tests/clients --package-lock-only --ignore-scripts --no-audit --no-fund
 npm update --prefix clients/ts --package-lock-only --ignore-scripts --no-audit --no-fund

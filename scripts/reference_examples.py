@@ -44,6 +44,36 @@ def example(*names: str, get: str | None = None) -> Callable[[Callable[..., Any]
 # --- yeoul
 
 
+@example("yeoul.AiSdkChat", "yeoul.ChatTurn")
+def _() -> None:
+    from fastapi import FastAPI, Request, Response
+
+    from yeoul import AiSdkChat, ChatTurn, Hub
+
+    hub = Hub()
+    app = FastAPI(lifespan=hub.lifespan)
+
+    async def answer(turn: ChatTurn):
+        yield f"You said: {turn.prompt[-1].content}"
+
+    async def store(turn: ChatTurn, message: dict[str, Any]) -> None:
+        print(turn.id, [*turn.messages, message])
+
+    chats = AiSdkChat(hub, on_finish=store)
+
+    @app.post("/api/chat")
+    async def send(request: Request) -> Response:
+        return await chats.send(request, answer)
+
+    @app.get("/api/chat/{id}/stream")
+    async def resume(request: Request, id: str) -> Response:
+        return await chats.resume(request, id)
+
+    @app.post("/api/chat/{id}/stop")
+    async def stop(request: Request, id: str) -> Response:
+        return await chats.stop(request, id)
+
+
 @example("yeoul.Cursor")
 async def _() -> None:
     from yeoul import Cursor, Event, Hub

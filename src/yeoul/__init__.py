@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .lazy import exports
 
 if TYPE_CHECKING:
+    from .asgi.ai_sdk import AiSdkChat, ChatTurn
     from .asgi.authentication import require_admin, require_publish, require_subscribe, require_user
     from .asgi.event_stream import EventStream
     from .asgi.generate import generate
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AiSdkChat",
+    "ChatTurn",
     "Cursor",
     "DisconnectPolicy",
     "Event",
@@ -44,6 +47,8 @@ __all__ = [
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "AiSdkChat": ".asgi.ai_sdk",
+        "ChatTurn": ".asgi.ai_sdk",
         "Cursor": ".stream.cursor",
         "DisconnectPolicy": ".hub.job",
         "Event": ".sse.event",

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 
 from . import __version__
+from .apps.answers.ai_sdk import ai_sdk_app
 from .apps.answers.ask import ask_app
 from .apps.answers.challenges import challenges
 from .apps.answers.gateway import gateway
@@ -27,6 +28,7 @@ from .apps.operations.index import index
 from .apps.operations.metrics import metrics
 from .apps.operations.probes import probes
 from .apps.operations.revocations import revocations_app
+from .asgi.ai_sdk import AiSdkChat
 from .asgi.authentication import Authentication, require_unrestricted, require_user
 from .asgi.body import BodyLimit
 from .asgi.errors import answer_errors_with_problems
@@ -62,6 +64,7 @@ _TAGS: Sequence[tuple[str, str]] = (
     ("realtime", "Live updates of resources, for everyone who shows them."),
     ("chat", "Rooms, who is in them, and who is typing."),
     ("generations", "Answers of models that outlive their readers."),
+    ("chat for useChat", "For clients of Vercel's AI SDK."),
     ("ask", "Answers from documents, with their sources."),
     ("lessons", "The smallest streams there are, to learn from."),
     ("recipes", "Recipes: generated, saved, searched."),
@@ -170,6 +173,10 @@ def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
     for answers in (
         lessons(answers_of(max_tokens=settings.chat_max_tokens)),
         generations_app(answers_of(max_tokens=settings.generations_max_tokens)),
+        ai_sdk_app(
+            answers_of(max_tokens=settings.generations_max_tokens),
+            AiSdkChat(hub, version=settings.ai_sdk_version),
+        ),
         recipes_app(answers_of(max_tokens=settings.recipes_max_tokens), services.recipes),
         challenges(answers_of(max_tokens=settings.challenges_max_tokens), services.conversations),
         ask_app(answers_of(max_tokens=settings.ask_max_tokens), services.retriever),

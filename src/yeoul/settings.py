@@ -415,6 +415,9 @@ class _Answers(BaseModel):
         description="Tokens of an answer of `POST /generations` where the request sets no `max_tokens`. What a "
         "model thinks counts too. An answer that is cut there ends with the reason `length`.",
     )
+    ai_sdk_version: Literal[5, 6, 7] = Field(
+        7, description="The version of the AI SDK that the pages of `/api/chat` use."
+    )
     demo_pace_s: float = Field(0.03, ge=0, le=10, description="Seconds between two tokens of the demo provider.")
     generations_max_running: Count = Field(1_000, description="Answers that may run at once; more are refused (429).")
     generations_max_per_provider: Count | None = Field(

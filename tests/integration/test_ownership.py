@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from support.reader import ask, open_stream
 from support.tokens import bearer, demo_token
 from support.upstream import Answer, Upstream, stall
@@ -50,3 +52,18 @@ async def test_anonymous_work_is_readable_with_its_id(port: int, upstream: Upstr
     upstream.scripts = [Answer(("a",), ending=stall)]
     location = (await ask(port, "/generations", method="POST", json_body={"prompt": "hi"})).headers["location"]
     assert (await ask(port, location, headers=THEIRS)).status == 200
+
+
+async def test_a_chat_belongs_to_its_user_whatever_its_id_is(port: int, upstream: Upstream) -> None:
+    upstream.scripts = [Answer(("secret",), ending=stall)]
+    message = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "hi"}]}
+    body = json.dumps({"id": "chat", "messages": [message]}).encode()
+    sent = {**MINE, "Content-Type": "application/json"}
+    async with await open_stream(port, "/api/chat", method="POST", headers=sent, body=body) as mine:
+        await mine.take(4)
+        assert (await ask(port, "/api/chat/chat/stream", headers=THEIRS)).status == 204
+        assert (await ask(port, "/api/chat/chat/stop", method="POST", headers=THEIRS)).status == 200
+        async with await open_stream(port, "/api/chat/chat/stream", headers=MINE) as again:
+            assert "secret" in (await again.take(4))[3].data
+        await ask(port, "/api/chat/chat/stop", method="POST", headers=MINE)
+        assert '"abort"' in (await mine.rest())[-2].data

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
+from support.ai_sdk import ai_sdk
 from support.browser import chromium
 from support.reader import ask, open_stream
 from support.serving import free_port, listening
@@ -59,6 +60,17 @@ async def test_notifications_arrive_and_are_kept_for_those_who_come_back(server:
             assert (event.type, event.data) == ("notification", "lunch")
         async with await open_stream(port, "/notifications/ada", last_event_id=hello.id or "") as stream:
             assert (await stream.take(2))[1] == event
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_chat_of_the_ai_sdk_is_read_again_and_then_stored(server: str) -> None:
+    with served(server, "examples.ai_sdk:app") as port:
+        async with ai_sdk("ai") as sdk:
+            lost = await sdk.run("send", port, "chat", text="hi", cut=4)
+            again = await sdk.run("resume", port, "chat", messages=lost["messages"][:1])
+        assert again["messages"][1]["parts"][1]["text"] == "You said: hi. This is a slow answer. "
+        assert (await ask(port, "/api/chat/chat")).json() == again["messages"]
+        assert (await ask(port, "/api/chat/chat/stream")).status == 204
 
 
 READMES = ["README.md", "README.ko.md"]

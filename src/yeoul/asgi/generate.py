@@ -35,6 +35,7 @@ from .resume import find_job, finite_stream, resume_or_start, start_once
 from .stream_request import StreamRequest, wants_end_event
 
 __all__ = [
+    "AnswerRoute",
     "AnswerService",
     "NewAnswer",
     "end_or_departure",
@@ -89,20 +90,22 @@ async def generate(
         return NewAnswer(texts, provider, model)
 
     try:
-        return await resume_or_start(_AnswerRoute(Generations.of(hub), request, new, form, on_disconnect), request)
+        return await resume_or_start(AnswerRoute(Generations.of(hub), request, new, form, on_disconnect), request)
     finally:
         if not used:
             await texts.aclose()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewAnswer:
-    """What an answer is started with. `data`: kept with the generation, for the app that starts it."""
+    """What an answer is started with. `data`: kept with the generation, for the app that starts it. `message_id`: see
+    `GenerationInfo`."""
 
     source: AsyncIterator[Item]
     provider: str
     model: str
     data: Any = None
+    message_id: str | None = None
 
 
 # Called only where an answer is started. Raises YeoulError.
@@ -162,7 +165,7 @@ class AnswerService:
         """The stream of a new answer, or of the one that this request has started before. `failed`: the response where
         `new` raised a YeoulError."""
         policy = self._on_disconnect if on_disconnect is None else on_disconnect
-        route = _AnswerRoute(self.generations, request, new, dialect, policy, failed, self._location)
+        route = AnswerRoute(self.generations, request, new, dialect, policy, failed, self._location)
         return await resume_or_start(route, request)
 
     async def start(
@@ -170,7 +173,7 @@ class AnswerService:
     ) -> tuple[Generation, bool]:
         """For routes that do not respond with the stream: a new answer, and True; or the one that the same
         Idempotency-Key has started before, and False. Raises Problem (400, 403, 429), and what `new` raises."""
-        route = _AnswerRoute(self.generations, request, new, DIALECTS["json"], on_disconnect)
+        route = AnswerRoute(self.generations, request, new, DIALECTS["json"], on_disconnect)
         return await start_once(self.generations, request, lambda: route.start(None))
 
     def find(self, id: str, request: Request) -> Generation | None:
@@ -183,7 +186,7 @@ class AnswerService:
 
 
 @dataclass(slots=True)
-class _AnswerRoute:
+class AnswerRoute:
     """`resume.JobRoute` of generations."""
 
     jobs: Generations
@@ -206,6 +209,7 @@ class _AnswerRoute:
                 policy=self.on_disconnect,
                 request_key=request_key,
                 data=answer.data,
+                message_id=answer.message_id,
             )
         except BaseException:
             close = getattr(answer.source, "aclose", None)
