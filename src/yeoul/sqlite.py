@@ -38,7 +38,7 @@ _TROUBLE = {
     sqlite3.SQLITE_NOTADB: "its file is damaged, or is not a SQLite database",
 }
 
-# What whoever runs the server can do: it goes on by itself then.
+# What an operator can do. The server then continues by itself.
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "stop that program",
     sqlite3.SQLITE_LOCKED: "stop that program",

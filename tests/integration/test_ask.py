@@ -297,7 +297,8 @@ async def test_documents_that_cannot_be_searched_end_the_stream_with_an_error(
         events = shown(await stream.rest())
     assert [kind for kind, _ in events] == ["status", "message"]
     assert events[1][1] == {
-        "error": "the document index cannot be read at the moment: its disk cannot be read or written",
+        "error": "the document index cannot be read at the moment: its disk cannot be read or written; "
+        "check that disk, and the room on it",
         "kind": "failed",
         "retryable": True,
     }

@@ -14,6 +14,7 @@ from support.serving import one_outlet, serving
 from support.settings import make_settings
 from support.tokens import demo_token
 from yeoul.app import create_app
+from yeoul.llm.dialects import DIALECTS
 
 
 @one_outlet
@@ -119,7 +120,8 @@ def test_the_api_describes_itself_without_a_warning() -> None:
     assert set(stream["responses"]) >= {"200", "204"}
     assert "text/event-stream" in stream["responses"]["200"]["content"]
     (dialect,) = [parameter for parameter in stream["parameters"] if parameter["name"] == "dialect"]
-    assert dialect["schema"]["enum"] == ["plain", "json", "envelope", "openai"]
+    assert dialect["schema"]["enum"] == list(DIALECTS)
+    assert {"plain", "json", "envelope", "openai", "ai-sdk"} <= set(DIALECTS)
     published = api["paths"]["/topics/{topic}"]["post"]["requestBody"]["content"]
     assert set(published) == {"text/plain", "application/json", "application/x-ndjson"}
 
