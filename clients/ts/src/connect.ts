@@ -11,7 +11,7 @@ import { SharedConnection } from "./shared.js";
  * A request that is not a GET is sent once. Where its response names an address (`Content-Location`, `Location`), the
  * stream is resumed there; otherwise a cut is an error (`truncated`).
  *
- * Throws TypeError for an address that is none, and for `share` where it would mix up requests or users.
+ * Throws TypeError for an invalid URL, and for `share` where it would mix up requests or users.
  */
 export function connect(url: string | URL, options: ConnectOptions = {}): EventStream {
   const { share, body, method = "GET", token, headers, ticket, onEvent } = options;

@@ -17,7 +17,7 @@ export type Provided<T> = T | ((request: CredentialRequest) => T | Promise<T>);
 export interface ConnectOptions extends Callbacks {
   /** By default POST where there is a body, otherwise GET. Only a GET is ever repeated. */
   method?: string;
-  /** An object that is none of fetch's own kinds is sent as JSON. */
+  /** An object that `fetch` does not accept as a body is sent as JSON. */
   body?: BodyInit | object;
   headers?: Provided<HeadersInit>;
   /** Sent as `Authorization: Bearer …`. */
@@ -55,7 +55,7 @@ export interface ConnectOptions extends Callbacks {
   whenHidden?: WhenHidden;
   /**
    * One connection for all tabs of this browser that share the address under this name: the name of the user, so that
-   * nobody reads what another may. `true` where the browser's cookies say who that is. A tab that joins gets the newest
+   * users do not read each other's events. `true` where the browser's cookies say who that is. A tab that joins gets the newest
    * events that the connection has brought. Needs `onEvent`. Where the browser cannot do it, each tab has a connection of
    * its own.
    */
@@ -347,7 +347,7 @@ export class Connection extends Reader {
   }
 }
 
-/** Calls when nothing has come for too long. Counts the time in which something is waited for, on a clock that nobody sets. */
+/** Calls when nothing has come for too long. Counts only the time of waiting, on a monotonic clock. */
 class Watchdog {
   readonly #limit: () => number;
   readonly #bite: () => void;

@@ -116,7 +116,7 @@ class AiSdkChat:
 
     An answer goes on when its reader is lost; `resume` shows it again from its beginning. A chat has at most one
     running answer: a new message ends the one before, the same request sent again gets the same answer. Chats belong to
-    the authenticated user; without one, whoever knows the id of a chat reads it.
+    the authenticated user; without one, its id alone gives access to a chat.
 
     `version` of the AI SDK: 5, 6 or 7. `on_disconnect`: what to do without readers. `on_finish` is awaited when an
     answer has ended, however that was, with what was sent and the message: store it there, and not before. Once it has

@@ -38,7 +38,7 @@ _SCHEMA = Schema.of(__package__, 0x59656F42)  # "YeoB"
 
 _HINT = "set YEOUL_BROKER to another file (sqlite:///FILE)"
 
-# Topics of jobs, whose tokens nobody is acknowledged: they are not synced one by one.
+# Topics of jobs, whose tokens are not acknowledged to a publisher: they are not synced one by one.
 _JOBS = ("generations/*", "relays/*")
 
 # What waits for the disk at most; over it publishes are refused.
