@@ -1,5 +1,5 @@
 #!/bin/sh
-# node.sh FOLDER: the locked Node packages of the folder, for the tests of the browser's client. Running a server needs none of it.
+# node.sh FOLDER: installs the locked npm packages of the folder, for the tests of the TypeScript client. The server does not need Node.
 set -eu
 folder=$1
 least=20
@@ -12,6 +12,6 @@ node -e "process.exitCode = parseInt(process.versions.node) < $least ? 1 : 0" ||
     echo "the tests of the TypeScript client need Node $least or newer; this is $(node --version): install a newer one (nodejs.org), then run this again" >&2
     exit 1
 }
-echo "installing the Node packages of $folder/package-lock.json …"
-# No scripts of packages run: none of these needs one.
+echo "installing the packages of $folder/package-lock.json …"
+# Without install scripts: none of these packages needs one.
 npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error

@@ -43,7 +43,7 @@ OPTIONS: dict[str, tuple[str, float | None]] = {
 
 
 # Here other statuses than 200 stream, too, where the content does: some model servers answer so.
-DIFFERENT = {"299 ends it": "content-type"}
+DIFFERENT = {"299 closes the stream": "content-type"}
 
 
 def options_of(case: dict[str, Any]) -> dict[str, Any]:

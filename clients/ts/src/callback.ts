@@ -1,4 +1,4 @@
-/** Calls a callback of the caller. What it throws is reported as uncaught, and changes nothing here. */
+/** Calls a callback. An exception that it throws is reported as an uncaught error. */
 export function call<A extends unknown[]>(callback: ((...values: A) => void) | undefined, ...values: A): void {
   try {
     callback?.(...values);

@@ -6,92 +6,93 @@ import { Page, type WhenHidden } from "./page.js";
 import { Reader, type Callbacks } from "./reader.js";
 import { backoff, boundedRetry, isRetryable, parseRetryAfter, spread } from "./retry.js";
 
-/** For functions that provide credentials. `refresh`: those before were refused, or have ended: get new ones. */
+/** What a function that provides credentials is given. `refresh`: the previous ones were refused or have expired. */
 export interface CredentialRequest {
   readonly refresh: boolean;
 }
 
-/** A value, or a function that provides it for each request. */
+/** A value, or a function that is called for each request and returns it. */
 export type Provided<T> = T | ((request: CredentialRequest) => T | Promise<T>);
 
 export interface ConnectOptions extends Callbacks {
-  /** By default POST where there is a body, otherwise GET. Only a GET is ever repeated. */
+  /** By default POST if there is a body, otherwise GET. Only a GET is sent again. */
   method?: string;
-  /** An object that `fetch` does not accept as a body is sent as JSON. */
+  /** Any body that `fetch` takes. Other objects and arrays are sent as JSON. */
   body?: BodyInit | object;
   headers?: Provided<HeadersInit>;
   /** Sent as `Authorization: Bearer …`. */
   token?: Provided<string | undefined>;
-  /** Sent as `?ticket=`; a new one is asked for each request, since it is used once. */
+  /** Sent as `?ticket=`. Called for each request, because a ticket is valid once. */
   ticket?: (request: CredentialRequest) => string | Promise<string>;
   credentials?: RequestCredentials;
   fetch?: typeof fetch;
   signal?: AbortSignal;
-  /** Where to begin: the id of the last event that was received before. */
+  /** The position to start after: the id of the last event that was received before. */
   lastEventId?: string;
-  /** Whether an event is the last one. Not needed for servers whose last id says so, as Yeoul's does. */
+  /** Whether an event is the last one. Not needed with Yeoul, where the id of the last event says so. */
   isEnd?: (event: StreamEvent) => boolean;
-  /** False: one connection only. */
+  /** False: do not reconnect. */
   reconnect?: boolean;
-  /** Milliseconds until the first attempt to reconnect, where the server has named no time. */
+  /** Milliseconds before the first attempt to reconnect, unless the server sends `retry:`. Default: 2000. */
   reconnectInterval?: number;
-  /** The longest time between two attempts, in milliseconds. */
+  /** The longest delay between two attempts, in milliseconds. Default: 30 000. */
   maxReconnectInterval?: number;
-  /** Failures in a row, after which the stream is closed. */
+  /** Consecutive failures after which the stream is closed. Default: no limit. */
   maxFailures?: number;
-  /** Milliseconds until the response must have begun. */
+  /** Milliseconds to wait for the response headers. Default: 60 000. */
   connectTimeout?: number;
   /**
-   * The server's heartbeat in milliseconds; 0 for none. After two and a half times as long without a byte the connection
-   * is taken for dead. By default what `stream.hello` says, 15 seconds on Yeoul's other streams, and none elsewhere.
+   * The server's heartbeat interval in milliseconds, 0 for none. The client reconnects after 2.5 intervals without a byte.
+   * Default: the interval in `stream.hello`; 15 000 on Yeoul's other streams; none on other servers.
    */
   heartbeat?: number;
-  /** Characters of one event. */
+  /** The largest event, in characters. Default: 16 Mi. */
   maxEventSize?: number;
   /**
-   * `"pause"`: let the connection go while the page is hidden, and go on where it was. A request that cannot be resumed
-   * stays. `"stay"`: keep it, for example where the answer stops when it has no reader.
+   * `"pause"` (default): close the connection while the page is hidden, and resume when it is visible again. A request that
+   * cannot be resumed keeps its connection. `"stay"`: keep the connection, for example if the answer stops without readers.
    */
   whenHidden?: WhenHidden;
   /**
-   * One connection for all tabs of this browser that share the address under this name: the name of the user, so that
-   * users do not read each other's events. `true` where the browser's cookies say who that is. A tab that joins gets the newest
-   * events that the connection has brought. Needs `onEvent`. Where the browser cannot do it, each tab has a connection of
-   * its own.
+   * Share one connection among all tabs of this browser that use the same URL and the same `share`. With `token`, `headers`
+   * or `ticket` it must be a name for the user, so that tabs of different users do not share; `true` is for public streams
+   * and for cookies. A tab that joins receives the newest events of the connection. Requires `onEvent`. Without Web Locks
+   * (old browsers, pages without HTTPS) each tab has its own connection.
    */
   share?: string | true;
 }
 
-// Heartbeats (of 15 s) of a server that says at the start of a stream that it is Yeoul.
+// Yeoul's default heartbeat interval in milliseconds. Its streams start with the comment `yeoul`.
 const YEOUL_HEARTBEAT = 15_000;
-const SILENT_HEARTBEATS = 2.5;
-// A connection that has lived as long was a good one, also without events (milliseconds).
+const MAX_SILENT_HEARTBEATS = 2.5;
+// A connection that lasted this long (milliseconds) counts as a success even without events.
 const GOOD_CONNECTION = 10_000;
-// Bytes of an error response that are read.
+// Characters read of the body of an error response.
 const MAX_PROBLEM = 65_536;
-// What an HTTP field may hold (RFC 9110, 5.5), after the id's UTF-8.
+// What an HTTP field value may contain (RFC 9110, 5.5), one character for each byte.
 const FIELD_VALUE = /^[\x20-\x7e\x80-\xff]*$/;
 
+/** Why this client aborted a connection. */
 type Cut = "pause" | "silent" | "slow";
 
 /** How an attempt ended. */
 interface Ended {
   error?: StreamError;
-  /** Whether trying again may help. */
-  passing: boolean;
-  /** The stream had begun. */
+  /** Whether another attempt may succeed. */
+  retryable: boolean;
+  /** Whether the stream had been opened. */
   opened?: boolean;
-  /** Milliseconds that the server asks to wait. */
+  /** Milliseconds, from Retry-After. */
   wait?: number | undefined;
 }
 
-/** Reads a stream with `fetch`, over as many connections as it takes. */
+/** Reads a stream with `fetch`, and reconnects. */
 export class Connection extends Reader {
   readonly #options: ConnectOptions;
   readonly #url: URL;
   readonly #method: string;
   protected readonly page: Page;
-  // Where the stream is resumed: the address itself, or what the answer to a POST names. None yet: it cannot be.
+  // The URL that resumes the stream: for a GET its own, otherwise the one that the response names. Undefined: none known.
   #resumeUrl: URL | undefined;
   #retry: number;
   #failures = 0;
@@ -116,7 +117,8 @@ export class Connection extends Reader {
       () => this.#phase === "waiting" && this.#wake(),
     );
     options.signal?.addEventListener("abort", this.#onAbort);
-    // Not at once: an effect that React undoes in the same turn has asked for nothing, and callbacks come after this.
+    // Deferred, so that a stream that is closed in the same turn (React's StrictMode) sends no request, and so that no
+    // callback is called before `connect` returns.
     queueMicrotask(() => void this.#run());
   }
 
@@ -134,17 +136,17 @@ export class Connection extends Reader {
     super.onHello(hello);
   }
 
-  /** Whether a connection may be opened, or stay open. What cannot be resumed stays. */
+  /** Whether a connection may be open now. One that cannot be resumed is never closed for a hidden page. */
   protected get mayConnect(): boolean {
-    return this.page.present || !this.#resumeUrl;
+    return this.page.present || !this.#resumeUrl || this.#options.reconnect === false;
   }
 
-  /** No connection may be open now. */
+  /** Called when no connection may be open. */
   protected idle(): void {
     this.setState("paused");
   }
 
-  /** To be called when `mayConnect` may have changed. */
+  /** Must be called when `mayConnect` may have changed. */
   protected reconsider(): void {
     if (this.isClosed) return;
     if (this.mayConnect ? this.#phase === "idle" : this.#phase !== "active") this.#wake();
@@ -170,13 +172,13 @@ export class Connection extends Reader {
     }
   }
 
-  /** What follows on a connection that has ended: the end, or a wait for the next. */
-  async #after({ error, passing, wait, opened }: Ended): Promise<void> {
+  /** After a connection has ended: closes the stream, or waits for the next attempt. */
+  async #after({ error, retryable, wait, opened }: Ended): Promise<void> {
     if (this.bye?.reconnect === false) return this.finish({ reason: "bye" });
-    if (error && !passing) return this.#fail(error);
+    if (error && !retryable) return this.#fail(error);
     if (!this.#resumeUrl || this.#options.reconnect === false) {
       if (!error && !this.knowsEnd) return this.finish({ reason: "end" });
-      // Without a response it is not known whether the request has started something.
+      // Without a response it is unknown whether the server has processed the request, so it is not sent again.
       if (error && !opened) return this.#fail(error);
       return this.#fail(new StreamError("truncated", "the stream ended before its last event", { cause: error }));
     }
@@ -185,7 +187,7 @@ export class Connection extends Reader {
     if (this.bye?.reason === "expired") this.#refresh = true;
     const cap = this.#options.maxReconnectInterval ?? 30_000;
     let delay = backoff(Math.max(0, this.#failures - 1), this.#retry, cap);
-    if (this.bye) delay = this.#retry; // the server has drawn it at random
+    if (this.bye) delay = this.#retry; // the server has already randomized it
     if (wait !== undefined) delay = spread(wait, 0.2);
     if (error) call(this.callbacks.onError, error, { failures: this.#failures, retryIn: delay });
     this.#phase = "waiting";
@@ -198,13 +200,13 @@ export class Connection extends Reader {
     this.finish({ reason: "failed", error });
   }
 
-  /** Sends the request; the response, where it is a stream. */
+  /** Sends the request. Returns the response if it is a stream. */
   async #request(): Promise<Response | Ended> {
     const attempt = (this.#attempt = new AbortController());
     const timer = setTimeout(() => this.#cutOff("slow"), this.#options.connectTimeout ?? 60_000);
     try {
       const [url, init] = await this.#prepare().catch((cause: unknown) => {
-        throw new StreamError("request", "the request's headers, token or ticket could not be had", { cause });
+        throw new StreamError("request", "failed to get the request's headers, token or ticket", { cause });
       });
       if (attempt.signal.aborted) throw attempt.signal.reason;
       const response = await (this.#options.fetch ?? fetch)(url, { ...init, signal: attempt.signal });
@@ -228,7 +230,7 @@ export class Connection extends Reader {
     if (options.ticket) url.searchParams.set("ticket", await options.ticket(asked));
     this.#refresh = false;
     headers.set("Accept", "text/event-stream");
-    // As UTF-8, of which a field's value takes each byte as one character.
+    // Encoded as UTF-8: `Headers` takes one character for each byte.
     const id = Array.from(new TextEncoder().encode(this.lastEventId), (byte) => String.fromCharCode(byte)).join("");
     if (id && FIELD_VALUE.test(id)) headers.set("Last-Event-ID", id);
     const init: RequestInit = { method: "GET", headers, cache: "no-store" };
@@ -240,7 +242,7 @@ export class Connection extends Reader {
     return [url, init];
   }
 
-  /** Whether new credentials can be had, and have not just been. A body that was read cannot be sent again. */
+  /** Whether to get new credentials after a 401. Once in a row; a body that is a stream cannot be sent again. */
   #canRefresh(): boolean {
     return this.#hasProviders() && !this.#refreshed && !(this.#options.body instanceof ReadableStream);
   }
@@ -257,17 +259,17 @@ export class Connection extends Reader {
       if (headers.get("Content-Type")?.split(";")[0]?.trim().toLowerCase() === "text/event-stream") return response;
       void response.body?.cancel();
       const type = headers.get("Content-Type") ?? "no Content-Type";
-      return { passing: false, error: new StreamError("content-type", `expected text/event-stream, got ${type}`) };
+      return { retryable: false, error: new StreamError("content-type", `expected Content-Type text/event-stream, got ${type}`) };
     }
     if (status === 204) {
       this.finish({ reason: "complete" });
-      return { passing: false };
+      return { retryable: false };
     }
     const retryAfter = parseRetryAfter(headers.get("Retry-After"), headers.get("Date"));
     const problem = await readProblem(response);
     const message = problem?.detail ?? problem?.title ?? `the server responded with status ${status}`;
     const error = new StreamError("http", message, { status, retryAfter, problem });
-    return { error, passing: isRetryable(status), wait: retryAfter };
+    return { error, retryable: isRetryable(status), wait: retryAfter };
   }
 
   /** Reads the response to its end. */
@@ -296,9 +298,10 @@ export class Connection extends Reader {
     );
     this.setState("open");
     call(this.callbacks.onOpen, response);
-    const reader = response.body!.getReader();
+    const reader = response.body?.getReader();
+    if (!reader) return { retryable: true, opened: true };
     const watchdog = new Watchdog(
-      () => this.#heartbeat * SILENT_HEARTBEATS,
+      () => this.#heartbeat * MAX_SILENT_HEARTBEATS,
       () => this.#cutOff("silent"),
     );
     try {
@@ -311,15 +314,15 @@ export class Connection extends Reader {
         this.lastEventId = decoder.lastEventId;
         await this.room();
       }
-      // One that ends at once, again and again, is no better than none.
+      // A server that accepts each connection and closes it at once must not be asked at full rate.
       if (!isGood()) this.#failures += 1;
-      return { passing: true, opened: true };
+      return { retryable: true, opened: true };
     } catch (error) {
       return { ...this.#failed(error), opened: true };
     } finally {
       watchdog.close();
       if (isGood()) this.#failures = 0;
-      reader.cancel().catch(() => {}); // it may have failed already
+      reader.cancel().catch(() => {}); // rejects if the connection has failed
     }
   }
 
@@ -329,13 +332,13 @@ export class Connection extends Reader {
   }
 
   #failed(error: unknown): Ended {
-    if (error instanceof StreamError) return { error, passing: error.code === "request" && this.#hasProviders() };
-    if (this.#cut === "slow") return passing("timeout", "the server did not respond in time", error);
-    if (this.#cut === "silent") return passing("timeout", "the connection has been silent for too long", error);
-    return passing("network", "the connection to the server failed", error);
+    if (error instanceof StreamError) return { error, retryable: error.code === "request" && this.#hasProviders() };
+    if (this.#cut === "slow") return transient("timeout", "the server did not respond in time", error);
+    if (this.#cut === "silent") return transient("timeout", "the connection has been silent for too long", error);
+    return transient("network", "the connection to the server failed", error);
   }
 
-  /** Waits, until it is woken where no time is given. */
+  /** Waits for the time, or without one until `#wake` is called. */
   async #sleep(ms?: number): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     await new Promise<void>((resolve) => {
@@ -347,22 +350,22 @@ export class Connection extends Reader {
   }
 }
 
-/** Calls when nothing has come for too long. Counts only the time of waiting, on a monotonic clock. */
+/** Detects silent connections: calls `onSilence` after `limit` milliseconds of waiting, measured by the monotonic clock. */
 class Watchdog {
   readonly #limit: () => number;
-  readonly #bite: () => void;
+  readonly #onSilence: () => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #since: number | undefined;
 
-  /** `limit`: milliseconds, 0 for none. */
-  constructor(limit: () => number, bite: () => void) {
+  /** `limit`: 0 for none. */
+  constructor(limit: () => number, onSilence: () => void) {
     this.#limit = limit;
-    this.#bite = bite;
+    this.#onSilence = onSilence;
   }
 
   start(): void {
     this.#since = performance.now();
-    // One timer runs on: to set one for each token would cost more than to look again.
+    // The timer keeps running between reads: setting a new one for each token would cost more.
     if (this.#timer === undefined) this.#watch();
   }
 
@@ -382,12 +385,12 @@ class Watchdog {
       return;
     }
     const left = this.#since + limit - performance.now();
-    if (left <= 0) return this.#bite();
+    if (left <= 0) return this.#onSilence();
     this.#timer = setTimeout(() => this.#watch(), left);
   }
 }
 
-/** The headers of a request, with the token. */
+/** The headers for a request, including the token. */
 export async function resolveHeaders(
   { headers, token }: Pick<ConnectOptions, "headers" | "token">,
   asked: CredentialRequest,
@@ -398,11 +401,11 @@ export async function resolveHeaders(
   return resolved;
 }
 
-function passing(code: "network" | "timeout", message: string, cause: unknown): Ended {
-  return { error: new StreamError(code, message, { cause }), passing: true };
+function transient(code: "network" | "timeout", message: string, cause: unknown): Ended {
+  return { error: new StreamError(code, message, { cause }), retryable: true };
 }
 
-/** Where the stream that a request has started can be read. Of the same origin only: the credentials are sent there. */
+/** The URL that resumes the stream that a request has started. Same origin only, because credentials are sent to it. */
 function resumeUrl(response: Response, requested: URL): URL | undefined {
   const named = response.headers.get("Content-Location") ?? response.headers.get("Location");
   if (named === null) return undefined;
@@ -434,7 +437,7 @@ async function readProblem(response: Response): Promise<Problem | undefined> {
     const problem = parseJson(read);
     return typeof problem === "object" && problem !== null ? (problem as Problem) : undefined;
   } catch {
-    return undefined; // the status says enough
+    return undefined; // the status is known
   } finally {
     reader.cancel().catch(() => {});
   }

@@ -3,20 +3,20 @@ import { createParser } from "eventsource-parser";
 import { StreamError } from "./errors.js";
 import type { StreamEvent } from "./event.js";
 
-/** Characters of one event: larger than any that a server in its senses sends, small enough for one tab to hold. */
+/** Characters of one event. The limit of the Python decoder is the same number of bytes. */
 export const DEFAULT_MAX_EVENT_SIZE = 16 * 1024 * 1024;
 
 export interface DecoderCallbacks {
-  /** `hasId`: the block had an `id:` of its own. */
+  /** `hasId`: the block had an `id:` field. */
   onEvent(event: StreamEvent, hasId: boolean): void;
   /** Milliseconds. */
   onRetry(retry: number): void;
   onComment(comment: string): void;
 }
 
-/** Bytes of one response → events (WHATWG HTML, 9.2.5 and 9.2.6). */
+/** Decodes the body of one response to events (WHATWG HTML, 9.2.5 and 9.2.6). */
 export class Decoder {
-  /** The last event ID string. Kept over a reconnect, as browsers do. */
+  /** The last event ID string. A new decoder starts with that of the previous one, as in browsers. */
   lastEventId: string;
   readonly #text = new TextDecoder("utf-8", { ignoreBOM: true }); // the parser removes the BOM, exactly one
   readonly #parser;
@@ -33,7 +33,7 @@ export class Decoder {
         this.lastEventId = id;
       },
       onEvent: ({ event, data, id }) => {
-        // Neither it nor what follows it in the same bytes is dispatched, so that the position stays before it.
+        // The event and everything after it in the same bytes are dropped, so that the position stays before it.
         if (this.#tooLarge) return;
         if (data.length > maxEventSize) {
           this.#tooLarge = true;
@@ -50,7 +50,7 @@ export class Decoder {
     });
   }
 
-  /** Throws StreamError (`too-large`) where an event passes the bound. */
+  /** Throws StreamError (`too-large`) if an event is larger than the limit. */
   feed(bytes: Uint8Array): void {
     this.#parser.feed(this.#text.decode(bytes, { stream: true }));
     if (this.#tooLarge) throw new StreamError("too-large", "an event is larger than maxEventSize");

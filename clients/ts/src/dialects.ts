@@ -1,30 +1,30 @@
 import { parseJson, type StreamEvent } from "./event.js";
 
-/** How an answer looks on the wire: `?dialect=`. */
+/** The format of an answer's events: `?dialect=` (docs/protocol.md). */
 export type Dialect = "plain" | "json" | "envelope" | "openai";
 
-/** How an answer ended. Only `done` is done, and `reason` says whether it is whole. */
+/** How an answer ended. */
 export interface Finish {
   readonly state: "done" | "failed" | "cancelled" | "interrupted" | "incomplete";
-  /** Where it is done but not whole: `length`, `content_filter`, `tool_calls`. */
+  /** If the state is `done` but the answer is not complete: `length`, `content_filter`, `tool_calls`. */
   readonly reason?: string;
-  /** Where it is not done: what went wrong, for readers. */
+  /** If the state is not `done`: a description of the failure. */
   readonly message?: string;
   /** The class of failure. */
   readonly kind?: string;
-  /** Whether asking again may help, and after how many milliseconds. */
+  /** Whether the same request may succeed later, and after how many milliseconds. */
   readonly retryable?: boolean;
   readonly retryAfter?: number;
 }
 
-/** A piece of an answer. */
+/** A part of an answer. */
 export type Part =
   | { readonly type: "text"; readonly text: string }
-  /** A named event beside the text: `status`, `sources`. */
+  /** A named event that is not part of the text, such as `status` or `sources`. */
   | { readonly type: "note"; readonly name: string; readonly data: unknown }
   | { readonly type: "finish"; readonly finish: Finish };
 
-/** Reads the events of one answer. `undefined`: the event shows nothing. */
+/** Reads the events of one answer. Undefined: the event has no part. */
 export type PartReader = (event: StreamEvent) => Part | undefined;
 
 const DONE = "[DONE]";
@@ -34,7 +34,7 @@ interface Members {
   [name: string]: unknown;
 }
 
-/** A reader of parts for the dialect. It remembers what comes before the end (the reason). */
+/** Creates a reader for one answer: some dialects send the finish reason before the last event. */
 export function partReader(dialect: Dialect): PartReader {
   return READERS[dialect]();
 }

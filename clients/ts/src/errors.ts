@@ -2,12 +2,12 @@
  * Why a stream failed.
  *
  * - `http`: the server refused the request; `status`, `retryAfter` and `problem` say more
- * - `network`: the server cannot be reached, or the connection broke
- * - `timeout`: no response within `connectTimeout`, or no byte for two and a half heartbeats
+ * - `network`: the server cannot be reached, or the connection was lost
+ * - `timeout`: no response within `connectTimeout`, or no byte for 2.5 heartbeat intervals
  * - `content-type`: the response is not `text/event-stream`
- * - `too-large`: an event passed `maxEventSize`
- * - `truncated`: the stream ended before its end, and cannot be resumed
- * - `request`: the headers, the token or the ticket could not be had (`cause` says why)
+ * - `too-large`: an event is larger than `maxEventSize`
+ * - `truncated`: the stream ended before its last event, and cannot be resumed
+ * - `request`: the function for headers, token or ticket failed, or they are invalid; see `cause`
  */
 export type ErrorCode = "http" | "network" | "timeout" | "content-type" | "too-large" | "truncated" | "request";
 

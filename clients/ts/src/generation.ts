@@ -7,26 +7,26 @@ import type { Closed, EventStream, State } from "./reader.js";
 import { isRetryable } from "./retry.js";
 
 export interface GenerateOptions extends Omit<ConnectOptions, "onEvent" | "onClose" | "isEnd"> {
-  /** By default what the response or the address says, else `json`. */
+  /** Default: the dialect named by the response or the URL, else `json`. */
   dialect?: Dialect;
   onPart?: (part: Part) => void;
-  /** The text so far, and what has just been added to it. */
+  /** Called with the text so far, and the text that was added. */
   onText?: (text: string, added: string) => void;
   onFinish?: (finish: Finish) => void;
 }
 
-// Characters of one answer: far more than a model writes.
+// Characters of one answer, far more than models generate.
 const MAX_ANSWER = 64 * 1024 * 1024;
 
-/** An answer that is being read. It is iterated part by part, from its beginning, as often as is needed. */
+/** An answer of a model. Each iteration yields all parts from the first one on. */
 export class Generation implements AsyncIterable<Part> {
-  /** Never rejects. An answer that is cut and cannot be resumed is `incomplete`, never `done`. */
+  /** Resolves when the answer has ended; never rejects. `incomplete` if it was cut and cannot be resumed. */
   readonly finished: Promise<Finish>;
   readonly parts: Part[] = [];
   text = "";
-  /** How it ended, once it has. */
+  /** How the answer ended; undefined while it is running. */
   finish: Finish | undefined;
-  /** The address of the answer as a resource, where the server names one. */
+  /** The URL of the answer (`/generations/<id>`), if the server has sent it. */
   location: string | undefined;
   readonly #url: URL;
   readonly #options: GenerateOptions;
@@ -50,17 +50,17 @@ export class Generation implements AsyncIterable<Part> {
     this.finished = this.#stream.closed.then((closed) => this.#onClosed(closed));
   }
 
-  /** Of the connection. */
+  /** The state of the connection. */
   get connection(): State {
     return this.#stream.state;
   }
 
-  /** Stops reading. What the server does then is its policy for answers without readers; see `stop`. */
+  /** Stops reading. The server's disconnect policy decides whether the answer goes on; see `stop`. */
   close(): void {
     this.#stream.close();
   }
 
-  /** Stops the answer: the server ends it, and keeps the text so far. Throws StreamError where the server refuses. */
+  /** Stops the answer at the server, which keeps the text so far. Throws StreamError if the server refuses. */
   async stop(): Promise<void> {
     if (this.finish) return;
     if (this.location === undefined) return this.close();
@@ -69,7 +69,7 @@ export class Generation implements AsyncIterable<Part> {
     const response = await send(this.location, { method: "DELETE", headers, ...(credentials && { credentials }) });
     void response.body?.cancel();
     if (!response.ok && response.status !== 404) {
-      throw new StreamError("http", `the server did not stop the answer: ${response.status}`, response);
+      throw new StreamError("http", `the server refused to stop the answer: status ${response.status}`, { status: response.status });
     }
     await this.finished;
   }
@@ -99,7 +99,7 @@ export class Generation implements AsyncIterable<Part> {
     const location = headers.get("Location");
     if (location !== null && URL.canParse(location, base)) {
       const url = new URL(location, base);
-      // The credentials are sent there.
+      // Same origin only, because `stop` sends credentials to it.
       if (url.origin === this.#url.origin) this.location ??= url.href;
     }
     const content = headers.get("Content-Location");
@@ -112,7 +112,7 @@ export class Generation implements AsyncIterable<Part> {
     const part = this.#read(event);
     if (!part || this.finish) return;
     if (part.type === "text" && this.text.length + part.text.length > MAX_ANSWER) {
-      this.#add({ type: "finish", finish: { state: "incomplete", kind: "too-large", message: "the answer is too large" } });
+      this.#add({ type: "finish", finish: { state: "incomplete", kind: "too-large", message: "the answer is larger than 64 Mi characters" } });
     } else {
       this.#add(part);
     }
@@ -120,7 +120,7 @@ export class Generation implements AsyncIterable<Part> {
 
   #onClosed({ error, reason }: Closed): Finish {
     if (!this.finish) {
-      const message = error?.message ?? (reason === "client" ? "it is no longer read" : "its stream ended before its end");
+      const message = error?.message ?? (reason === "client" ? "the stream was closed by the client" : "the stream ended before its last event");
       const refused = error?.code === "http" && !this.parts.length;
       const finish: Finish = {
         state: refused ? "failed" : "incomplete",
@@ -149,8 +149,10 @@ export class Generation implements AsyncIterable<Part> {
 }
 
 /**
- * Asks for an answer, and reads it to its end over as many connections as it takes. With a body it is asked for once, by
- * a POST; the address of an answer's stream (`/generations/<id>/stream`) reads one that was started before.
+ * Starts an answer and reads it to its end, reconnecting as needed. With a body the request is a POST, which is sent once.
+ * To read an answer that was started before, pass the URL of its stream (`/generations/<id>/stream`).
+ *
+ * Throws TypeError for an invalid URL.
  */
 export function generate(url: string | URL, options: GenerateOptions = {}): Generation {
   return new Generation(url, options);

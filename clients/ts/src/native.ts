@@ -5,18 +5,18 @@ import { Reader, type Callbacks, type EventStream } from "./reader.js";
 import { backoff } from "./retry.js";
 
 export interface NativeOptions extends Callbacks {
-  /** The types of events to listen for beside `message`: an EventSource hands on only those that are named. */
+  /** The event types to listen for, besides `message`. An EventSource delivers only types that have a listener. */
   types?: readonly string[];
-  /** Sent as `?ticket=`. With it a stream that the server has refused is opened again with a new one. */
+  /** Sent as `?ticket=`. If it is given, a stream that the server refuses is opened again with a new ticket. */
   ticket?: () => string | Promise<string>;
-  /** Send cookies to another origin, too. */
+  /** Send cookies to other origins. */
   withCredentials?: boolean;
   signal?: AbortSignal;
-  /** Where to begin: the id of the last event that was received before. */
+  /** The position to start after: the id of the last event that was received before. */
   lastEventId?: string;
-  /** Whether an event is the last one. Not needed for servers whose last id says so, as Yeoul's does. */
+  /** Whether an event is the last one. Not needed with Yeoul, where the id of the last event says so. */
   isEnd?: (event: StreamEvent) => boolean;
-  /** Refusals in a row, after which no new ticket is asked for. */
+  /** Consecutive refusals after which the stream is closed. Default: 5. */
   maxFailures?: number;
 }
 
@@ -24,7 +24,7 @@ const CONTROL = ["stream.hello", "stream.gap", "stream.reauth", "stream.bye", "s
 const FIRST_WAIT = 1_000;
 const LONGEST_WAIT = 30_000;
 
-/** Reads a stream with the browser's own EventSource, which reconnects by itself. */
+/** Reads a stream with the browser's EventSource, which reconnects by itself. */
 class NativeConnection extends Reader {
   readonly #url: URL;
   readonly #options: NativeOptions;
@@ -56,7 +56,7 @@ class NativeConnection extends Reader {
     try {
       if (ticket) url.searchParams.set("ticket", await ticket());
     } catch (cause) {
-      return this.#onRefused(new StreamError("request", "the ticket could not be had", { cause }));
+      return this.#onRefused(new StreamError("request", "failed to get a ticket", { cause }));
     }
     if (this.isClosed) return;
     if (this.lastEventId) url.searchParams.set("lastEventId", this.lastEventId);
@@ -68,7 +68,7 @@ class NativeConnection extends Reader {
     };
     for (const type of new Set(["message", ...types, ...CONTROL])) {
       source.addEventListener(type, (event) => {
-        // An event of the server's that is named `error` comes beside the browser's own.
+        // The browser's own `error` events have the same type as events that a server names `error`.
         if (event instanceof MessageEvent) this.#onMessage(event as MessageEvent<string>);
       });
     }
@@ -79,7 +79,7 @@ class NativeConnection extends Reader {
 
   #onMessage({ type, data, lastEventId }: MessageEvent<string>): void {
     this.#failures = 0;
-    // The id of an event that has none of its own is that of the event before.
+    // An event without an id of its own has the id of the previous event.
     this.receive({ type, data, id: lastEventId }, lastEventId !== this.lastEventId);
     if (this.bye?.reconnect === false) this.finish({ reason: "bye" });
   }
@@ -88,9 +88,9 @@ class NativeConnection extends Reader {
     if (source.readyState !== EventSource.CLOSED) {
       this.setState("waiting");
       const error = new StreamError("network", "the connection to the server was lost");
-      return call(this.callbacks.onError, error, { failures: 0, retryIn: undefined });
+      return call(this.callbacks.onError, error, { failures: 0, retryIn: 0 });
     }
-    this.#onRefused(new StreamError("http", "the server refused the stream (an EventSource does not say with which status)"));
+    this.#onRefused(new StreamError("http", "the server refused the stream (an EventSource does not expose the status)"));
   }
 
   #onRefused(error: StreamError): void {
@@ -105,8 +105,10 @@ class NativeConnection extends Reader {
 }
 
 /**
- * The same events and callbacks as `connect`, from the browser's own EventSource: no headers, no POST; the browser
- * reconnects, and does not say why it gives up.
+ * Reads a stream with the browser's EventSource, with the events and callbacks of `connect`. No headers and no POST; the
+ * browser decides when to reconnect (`retryIn` is 0), and does not say why it gives up.
+ *
+ * Throws TypeError for an invalid URL.
  */
 export function connectNative(url: string | URL, options: NativeOptions = {}): EventStream {
   return new NativeConnection(url, options);

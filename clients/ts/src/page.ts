@@ -1,18 +1,18 @@
-/** What becomes of a stream while its page is hidden. */
+/** What happens to a stream while its page is hidden. */
 export type WhenHidden = "pause" | "stay";
 
 /**
- * Whether the page is there: visible, unless hidden pages count too, and not left. A page that is left may be kept by the
- * browser (back/forward cache), where an open connection would keep it from being restored, or be cut.
+ * Whether the page is present: not navigated away from and, with `"pause"`, visible. After navigation a browser may keep the
+ * page in its back/forward cache, from which a page with an open connection may not be restored.
  *
- * Outside browsers there is no page, and it is always there.
+ * Outside browsers it is always present.
  */
 export class Page {
   #left = false;
   readonly #whenHidden: WhenHidden;
   readonly #listening = new AbortController();
 
-  /** `onChange` is called when `present` may have changed, `onOnline` when the network is back. */
+  /** `onChange` is called when `present` may have changed, `onOnline` when the browser is online again. */
   constructor(whenHidden: WhenHidden, onChange: () => void, onOnline: () => void = () => {}) {
     this.#whenHidden = whenHidden;
     const { signal } = this.#listening;

@@ -8,11 +8,11 @@ import { parseJson, type Gap, type StreamEvent } from "./event.js";
 import { generate, type GenerateOptions, type Generation } from "./generation.js";
 import type { Closed, State } from "./reader.js";
 
-/** An event with its data read. `id` is never empty, so that it can be a key. */
+/** An event with parsed data. `id` is never empty, so that it can be used as a key. */
 export interface ReceivedEvent<T = unknown> {
   readonly id: string;
   readonly type: string;
-  /** The JSON value, or the text where it is not JSON. */
+  /** The JSON value; the text if it is not JSON. */
   readonly data: T;
 }
 
@@ -20,21 +20,20 @@ export interface UseSSEOptions {
   endpoint: string;
   /** Sent as `Authorization: Bearer …`. */
   token?: string | undefined;
-  /** Called whenever the stream has opened, after each reconnect too. */
+  /** Called when the stream is opened, and after each reconnect. */
   onConnect?: () => void;
   onError?: (error: StreamError) => void;
-  /** False: one connection only. */
+  /** False: do not reconnect. */
   reconnect?: boolean;
-  /** Milliseconds until the first attempt to reconnect, where the server has named no time. */
+  /** Milliseconds before the first attempt to reconnect, unless the server sends `retry:`. */
   reconnectInterval?: number;
-  /** The newest events that are kept. */
+  /** How many of the newest events are kept. Default: 1000. */
   maxEvents?: number;
 }
 
-// Events that a hook keeps unless another number is given.
 const MAX_EVENTS = 1_000;
 
-/** The events of an endpoint, newest last, and whether the stream is open. */
+/** The events of an endpoint, oldest first, and whether the stream is open. */
 export function useSSE<T = unknown>(options: UseSSEOptions): { events: ReceivedEvent<T>[]; isConnected: boolean } {
   const { endpoint, token, reconnect, reconnectInterval, maxEvents, onConnect, onError } = options;
   const { events, state } = useStream<T>(
@@ -53,10 +52,10 @@ export function useSSE<T = unknown>(options: UseSSEOptions): { events: ReceivedE
 }
 
 export interface UseTopicOptions extends Omit<ConnectOptions, "method" | "body" | "onEvent" | "isEnd" | "signal"> {
-  /** Where the server is; by default the origin of the page. */
+  /** The server's base URL. Default: the origin of the page. */
   baseUrl?: string;
   onEvent?: (event: StreamEvent) => void;
-  /** The newest events that are kept. */
+  /** How many of the newest events are kept. Default: 1000. */
   maxEvents?: number;
 }
 
@@ -64,15 +63,15 @@ export interface UseTopicResult<T> {
   events: ReceivedEvent<T>[];
   isConnected: boolean;
   state: State;
-  /** The last gap: events are missing before those that came after it. */
+  /** The last gap, if events are missing. */
   gap: Gap | undefined;
-  /** Why the stream is closed for good, once it is. */
+  /** Why the stream was closed, if it was. */
   closed: Closed | undefined;
 }
 
 /**
- * The events of one topic, or of several over one connection. Other options than callbacks are those of the first render;
- * a token that changes is a function.
+ * The events of one topic, or of several over one connection. Changes of options other than callbacks have no effect until
+ * the topic changes; use a function for a token that changes.
  */
 export function useTopic<T = unknown>(topic: string | readonly string[], options: UseTopicOptions = {}): UseTopicResult<T> {
   const { baseUrl = "", maxEvents, ...rest } = options;
@@ -87,16 +86,16 @@ export function useTopic<T = unknown>(topic: string | readonly string[], options
 
 export interface UseGenerationResult {
   text: string;
-  /** Named events beside the text, the newest of each name: `status`, `sources`. */
+  /** The newest named event of each name, such as `status` and `sources`. */
   notes: Readonly<Record<string, unknown>>;
   state: "idle" | "running" | Finish["state"];
-  /** How it ended, once it has. */
+  /** How the answer ended; undefined while it is running. */
   finish: Finish | undefined;
-  /** Of the connection. */
+  /** The state of the connection. */
   connection: State;
-  /** Asks anew; an answer that is still read is no longer read. `url`: another address than the hook's. */
+  /** Starts an answer, and stops reading the previous one. `url`: a different URL than that of the hook. */
   start: (body?: GenerateOptions["body"], url?: string) => Generation;
-  /** Stops the answer at the server; the text so far stays. */
+  /** Stops the answer at the server; the text so far is kept. */
   stop: () => Promise<void>;
 }
 
@@ -110,7 +109,7 @@ interface Shown {
 
 const NOTHING: Shown = { text: "", notes: {}, finish: undefined, connection: "closed", isStarted: false };
 
-/** An answer that is asked for with `start`, never by rendering. When the component goes, it is no longer read. */
+/** An answer, which is started by calling `start`, not by rendering. It is no longer read after the component unmounts. */
 export function useGeneration(url: string, options: GenerateOptions = {}): UseGenerationResult {
   const [shown, setShown] = useState(NOTHING);
   const latest = useLatest(options);
@@ -159,7 +158,7 @@ interface Stream<T> {
   closed: Closed | undefined;
 }
 
-/** A stream for as long as the component is there. Callbacks may be other ones in each render. */
+/** A stream that is open while the component is mounted. Changed callbacks do not cause a new connection. */
 function useStream<T>(
   url: string,
   options: Omit<ConnectOptions, "isEnd">,
@@ -173,11 +172,11 @@ function useStream<T>(
   useEffect(() => {
     let received: ReceivedEvent<T>[] = [];
     let count = 0;
-    let isGone = false;
+    let isUnmounted = false;
     const update = (change: (before: Stream<T>) => Partial<Stream<T>>) => {
-      if (!isGone) setStream((before) => ({ ...before, ...change(before) }));
+      if (!isUnmounted) setStream((before) => ({ ...before, ...change(before) }));
     };
-    // What comes in one piece is shown by one render.
+    // Events that arrive together cause one render.
     const flush = () => {
       const added = received;
       received = [];
@@ -196,7 +195,7 @@ function useStream<T>(
       },
       onState: (state) => {
         update(() => ({ state }));
-        if (!isGone) latest.current.onState?.(state);
+        if (!isUnmounted) latest.current.onState?.(state);
       },
       onGap: (gap) => {
         update(() => ({ gap }));
@@ -204,7 +203,7 @@ function useStream<T>(
       },
       onClose: (closed) => {
         update(() => ({ closed }));
-        if (!isGone) latest.current.onClose?.(closed);
+        if (!isUnmounted) latest.current.onClose?.(closed);
       },
       onOpen: (response) => latest.current.onOpen?.(response),
       onError: (error, attempt) => latest.current.onError?.(error, attempt),
@@ -213,7 +212,7 @@ function useStream<T>(
       onReauth: (reauth) => latest.current.onReauth?.(reauth),
     });
     return () => {
-      isGone = true;
+      isUnmounted = true;
       connection.close();
     };
   }, [url, maxEvents, ...dependencies]);
@@ -221,7 +220,7 @@ function useStream<T>(
   return stream;
 }
 
-/** The value of the last render, for what runs between renders. */
+/** The value of the last render, for callbacks that run later. */
 function useLatest<V>(value: V): RefObject<V> {
   const ref = useRef(value);
   useEffect(() => {

@@ -4,49 +4,49 @@ import { isLastId, namesWork, parseJson, type Bye, type Gap, type Hello, type Re
 
 /**
  * - `connecting`: a request is under way
- * - `open`: events can come
- * - `waiting`: the connection was lost; the next attempt follows after a while
- * - `paused`: the page is hidden, and the connection was let go
- * - `closed`: for good
+ * - `open`: the stream is open
+ * - `waiting`: the connection was lost, and the next attempt is scheduled
+ * - `paused`: the connection is closed while the page is hidden
+ * - `closed`: the stream is closed and will not be opened again
  *
- * Where tabs share a connection, it is that of the tab that has it.
+ * If tabs share a connection, all of them have the state of that connection.
  */
 export type State = "connecting" | "open" | "waiting" | "paused" | "closed";
 
-/** Why a stream is closed for good. */
+/** Why a stream was closed. */
 export interface Closed {
   /**
-   * - `end`: its last event has come
-   * - `complete`: the server says that nothing follows (204)
-   * - `bye`: the server has sent this reader away
-   * - `client`: `close()`, the signal, or the end of the iteration
+   * - `end`: the last event was received
+   * - `complete`: the server answered 204: nothing follows
+   * - `bye`: the server sent `stream.bye` with `reconnect: false`
+   * - `client`: `close()` was called, the signal was aborted, or the iteration was left
    * - `failed`: see `error`
    */
   readonly reason: "end" | "complete" | "bye" | "client" | "failed";
   readonly error?: StreamError;
 }
 
-/** What a failed attempt leads to. */
+/** What follows a failed attempt. */
 export interface Attempt {
-  /** Failures in a row, this one included. */
+  /** Consecutive failures, including this one. */
   readonly failures: number;
-  /** Milliseconds until the next attempt, `undefined` where none follows. */
+  /** Milliseconds until the next attempt; undefined if there is none. */
   readonly retryIn: number | undefined;
 }
 
-/** Called as things happen. An exception that is thrown in one is reported as uncaught, and changes nothing here. */
+/** An exception thrown by a callback is reported as an uncaught error, and does not affect the stream. */
 export interface Callbacks {
-  /** Without it, events wait for the async iterator. */
+  /** Called for each event, except those about the stream. Without it, events are read with the async iterator. */
   onEvent?: (event: StreamEvent) => void;
   onOpen?: (response?: Response) => void;
   onState?: (state: State) => void;
   onHello?: (hello: Hello) => void;
-  /** Events are missing: load the state anew. */
+  /** Events are missing: load the current state again. */
   onGap?: (gap: Gap) => void;
   onBye?: (bye: Bye) => void;
-  /** The token ends soon. A `token` that is a function is asked anew when the server has ended the stream. */
+  /** The token expires soon. A `token` function is called again when the server has ended the stream. */
   onReauth?: (reauth: Reauth) => void;
-  /** An attempt failed, or a connection was lost. */
+  /** An attempt has failed, or the connection was lost. */
   onError?: (error: StreamError, attempt: Attempt) => void;
   onClose?: (closed: Closed) => void;
 }
@@ -54,31 +54,31 @@ export interface Callbacks {
 /** A stream that is being read. */
 export interface EventStream extends AsyncIterable<StreamEvent> {
   readonly state: State;
-  /** The position: the id of the last event that was received. */
+  /** The position in the stream: the id of the last received event. */
   readonly lastEventId: string;
-  /** Whether the connection is this tab's own, rather than that of another tab (`share`). */
+  /** False if the connection belongs to another tab (`share`). */
   readonly leads: boolean;
   /** Never rejects. */
   readonly closed: Promise<Closed>;
   close(): void;
 }
 
-// Events that wait for the async iterator, before no more is read from the connection.
+// Events queued for the async iterator before reading from the connection stops.
 const MAX_QUEUED = 256;
-// Ids that are remembered to tell duplicates.
+// Ids that are remembered to recognise duplicates.
 const MAX_IDS = 1_000;
 
-/** What all ways of reading have in common: events in, callbacks and the iterator out. */
+/** What all transports share: control events, duplicates and the end of the stream; callbacks and the iterator. */
 export abstract class Reader implements EventStream {
   readonly closed: Promise<Closed>;
   lastEventId: string;
   protected bye: Bye | undefined;
-  /** The ids name work, whose stream has an end. */
+  /** The ids name an answer or a relay, so the stream has an end. */
   protected finite = false;
   protected readonly callbacks: Callbacks;
   readonly #isEnd: ((event: StreamEvent) => boolean) | undefined;
   readonly #queue: StreamEvent[] = [];
-  // Ids of this connection and of those before it. Within one connection every event counts, whatever its id.
+  // Ids of this connection, and of earlier ones. Only events that repeat one of an earlier connection are duplicates.
   #ids = new Set<string>();
   #earlierIds = new Set<string>();
   #state: State = "connecting";
@@ -129,7 +129,7 @@ export abstract class Reader implements EventStream {
     }
   }
 
-  /** Ends what the subclass has open. Called once. */
+  /** Closes the connection and removes listeners. Called once. */
   protected abstract release(): void;
 
   protected setState(state: State): void {
@@ -138,14 +138,14 @@ export abstract class Reader implements EventStream {
     call(this.callbacks.onState, state);
   }
 
-  /** A new connection begins: what it repeats is dropped. */
+  /** Must be called when a connection is opened: events that it repeats are dropped. */
   protected beginConnection(): void {
     for (const id of this.#ids) remember(this.#earlierIds, id);
     this.#ids = new Set();
     this.bye = undefined;
   }
 
-  /** Takes one event. `hasId`: its block had an id of its own. */
+  /** Processes one event. `hasId`: its block had an `id:` field. */
   protected receive(event: StreamEvent, hasId: boolean): void {
     if (this.#closed) return;
     this.lastEventId = event.id;
@@ -163,7 +163,7 @@ export abstract class Reader implements EventStream {
     }
   }
 
-  /** Resolves when the iterator has taken enough for more to be read; `undefined` where it can be read now. */
+  /** Resolves when the queue of the iterator has room; undefined if it has room now. */
   protected room(): Promise<void> | undefined {
     if (this.#queue.length < MAX_QUEUED || this.#closed) return undefined;
     return new Promise((resolve) => {
@@ -181,7 +181,7 @@ export abstract class Reader implements EventStream {
     return this.#closed !== undefined;
   }
 
-  /** Whether the end can be told from a cut: by the ids, or by `isEnd`. */
+  /** Whether the last event can be recognised, by its id or by `isEnd`. */
   protected get knowsEnd(): boolean {
     return this.finite || this.#isEnd !== undefined;
   }
@@ -197,7 +197,7 @@ export abstract class Reader implements EventStream {
     call(this.callbacks.onClose, closed);
   }
 
-  /** Whether the event is about the stream. */
+  /** Calls the callback of a control event. False for other events. */
   #control(event: StreamEvent): boolean {
     const data = event.type.startsWith("stream.") ? (parseJson(event.data) ?? {}) : undefined;
     switch (event.type) {

@@ -4,15 +4,15 @@ import type { StreamEvent } from "./event.js";
 import { call } from "./callback.js";
 import type { Closed, State } from "./reader.js";
 
-// What is kept for tabs that join: events, and characters of their data.
+// Limits of what is kept for tabs that join: events, and characters of their data.
 const MAX_KEPT = 1_000;
 const MAX_KEPT_SIZE = 4 * 1024 * 1024;
-// The lock may come before the last messages of the tab that had it: that the stream has ended, above all (milliseconds).
+// Milliseconds to wait after getting the lock: the last messages of the previous tab (such as `closed`) may arrive later.
 const LAST_MESSAGES = 100;
 
 /**
- * An event as tabs hand it on. `number`: its place in the line of events, which tabs continue one after another; an event
- * about the stream has that of the event before it.
+ * An event as it is passed between tabs. `number` counts the events of the line that the tabs continue one after another; a
+ * control event has the number of the event before it.
  */
 interface Shared {
   readonly number: number;
@@ -21,9 +21,9 @@ interface Shared {
 }
 
 type Message =
-  /** A tab has got the connection. */
+  /** A tab has taken over the connection. */
   | { readonly kind: "lead" }
-  /** A tab wants what follows its place. */
+  /** A tab asks for the events after its position. */
   | { readonly kind: "join"; readonly tab: string; readonly line: string; readonly number: number; readonly id: string }
   | {
       readonly kind: "welcome";
@@ -33,7 +33,7 @@ type Message =
       readonly id: string;
       readonly state: State;
       readonly missed: Shared[];
-      /** Something is missing before `missed`. */
+      /** Events before `missed` are no longer kept. */
       readonly gap: boolean;
     }
   | ({ readonly kind: "event" } & Shared)
@@ -46,9 +46,9 @@ interface SharedError extends StreamErrorDetails {
 }
 
 /**
- * One connection for all tabs. The tab that holds a lock has it, and hands each event on to the others; when it closes,
- * or is hidden, the browser gives the lock to the next tab, which connects where the events had come to. A tab that is
- * hidden does not wait for the lock (unless it is to stay), so that a sleeping one never has the connection.
+ * One connection for all tabs. The tab that holds a Web Lock has the connection and passes each event to the others. When it
+ * is closed or hidden, the browser grants the lock to the next tab, which resumes at the last event. Hidden tabs do not
+ * request the lock (unless `whenHidden` is `"stay"`), because browsers may freeze them.
  */
 export class SharedConnection extends Connection {
   static get isSupported(): boolean {
@@ -62,12 +62,12 @@ export class SharedConnection extends Connection {
   #number = 0;
   #kept: Shared[] = [];
   #keptSize = 0;
-  // The number of the newest event that is no longer kept.
+  // The number of the newest event that was dropped from `#kept`.
   #dropped = 0;
-  // Whether the events of the tab that leads continue those that this tab has.
+  // Whether this tab has all events so far, so that it can take the next ones.
   #isWelcome = false;
   #leads = false;
-  // While the lock is waited for or held.
+  // Defined while the lock is requested or held.
   #claim: AbortController | undefined;
 
   constructor(url: string | URL, options: ConnectOptions) {
@@ -131,7 +131,7 @@ export class SharedConnection extends Connection {
     super.finish(closed);
   }
 
-  /** Waits for the lock, and holds it until this tab yields. */
+  /** Requests the lock, and holds it until `#yield`. */
   #claimLead(): void {
     const claim = (this.#claim = new AbortController());
     const { signal } = claim;
@@ -147,7 +147,7 @@ export class SharedConnection extends Connection {
         if (this.#isWelcome) setTimeout(begin, LAST_MESSAGES);
         else begin();
       });
-    navigator.locks.request(this.#name, { signal }, lead).catch(() => {}); // given up before it was got
+    navigator.locks.request(this.#name, { signal }, lead).catch(() => {}); // aborted before it was granted
   }
 
   #yield(): void {
@@ -191,10 +191,10 @@ export class SharedConnection extends Connection {
     }
   }
 
-  /** Gives a tab what it has not had. */
+  /** Sends a tab the events that it has missed. */
   #welcome({ tab, line, number, id }: Message & { kind: "join" }): void {
     const kept = this.#kept;
-    let missed = kept; // for a tab that is new
+    let missed = kept; // a tab without a position gets all of them
     let gap = false;
     if (line === this.#line) {
       missed = kept.filter((shared) => shared.number > number);
@@ -210,7 +210,7 @@ export class SharedConnection extends Connection {
   }
 
   #onWelcome({ line, number, id, state, missed, gap }: Message & { kind: "welcome" }): void {
-    // What it repeats is dropped by its ids.
+    // Events that this tab has already received are dropped by their ids.
     this.beginConnection();
     if (gap) {
       const oldest = missed[0]?.event.id ?? null;
@@ -229,7 +229,7 @@ export class SharedConnection extends Connection {
     if (!this.isClosed) this.lastEventId = id;
   }
 
-  /** An event that another tab has handed on. */
+  /** Processes an event of the tab that has the connection. */
   #take(shared: Shared): void {
     this.#number = shared.number;
     this.#keep(shared);

@@ -76,6 +76,6 @@ it.each<[Dialect, Wire]>([
   ["envelope", ["token", '{"data": null}']],
   ["openai", ["message", '{"choices": []}']],
   ["openai", ["message", "5"]],
-])("%s: what is not of its form shows nothing: %j", (dialect, event) => {
+])("%s: an event of another form has no part: %j", (dialect, event) => {
   expect(read(dialect, [event])).toEqual([]);
 });

@@ -6,7 +6,7 @@ import { serve } from "./support.js";
 const token = (offset: number, text: string) => `data: ${JSON.stringify({ content: text })}\nid: w.e-${offset}\n\n`;
 const done = (offset: number) => `data: {"done": true}\nid: w.e-${offset}.end\n\n`;
 
-it("reads an answer over cuts, asked for once", async () => {
+it("resumes an answer that is cut, with one POST", async () => {
   const { url, server } = await serve([
     { headers: { Location: "/generations/w" }, chunks: [token(1, ""), token(2, "a ")], then: "cut" },
     { instead: "cut" },
@@ -20,7 +20,7 @@ it("reads an answer over cuts, asked for once", async () => {
   expect(server.requests.map(({ method }) => method)).toEqual(["POST", "GET", "GET"]);
 });
 
-it("is iterated from its beginning, as often as is needed", async () => {
+it("each iteration yields all parts", async () => {
   const { url } = await serve([{ chunks: ['event: status\ndata: {"stage": "searching"}\n\n', token(1, "a"), done(2)] }]);
   const answer = generate(url);
   const kinds = async () => {
@@ -34,7 +34,7 @@ it("is iterated from its beginning, as often as is needed", async () => {
   expect(await kinds()).toEqual(first);
 });
 
-it("takes the dialect from the response, the option or the address", async () => {
+it("takes the dialect from the response, the option or the URL", async () => {
   const plain = ["data: a\n\n", "data: [DONE]\n\n"];
   const { url } = await serve([
     { headers: { "Content-Location": "/generations/w/stream?dialect=plain" }, chunks: plain },
@@ -47,7 +47,7 @@ it("takes the dialect from the response, the option or the address", async () =>
   }
 });
 
-it("tells an answer that was cut from one that is done", async () => {
+it("reports an answer that was cut as incomplete", async () => {
   const { url } = await serve([{ chunks: [token(1, "a")], then: "cut" }, { chunks: [token(1, "a")] }, { status: 204 }]);
   for (let count = 0; count < 2; count += 1) {
     const answer = generate(url, { body: "q" });
@@ -57,7 +57,7 @@ it("tells an answer that was cut from one that is done", async () => {
   expect(await generate(url).finished).toMatchObject({ state: "incomplete" });
 });
 
-it("says what a refusal said", async () => {
+it("reports the reason of a refusal", async () => {
   const { url } = await serve([
     { status: 503, headers: { "Retry-After": "7" }, chunks: ['{"detail": "the model is busy"}'] },
     { status: 422, headers: {}, chunks: ['{"detail": "`prompt` is blank"}'] },
@@ -72,7 +72,7 @@ it("says what a refusal said", async () => {
   expect(await generate(url, { body: {} }).finished).toMatchObject({ message: "`prompt` is blank", retryable: false });
 });
 
-it("stops the answer at the server, with the credentials, and reads its end", async () => {
+it("stops the answer at the server with its credentials, and reads the end", async () => {
   const { url, server } = await serve([
     { headers: { Location: "/generations/w" }, chunks: [token(1, "a"), { pause: 300 }, 'data: {"error": "cancelled", "kind": "cancelled"}\nid: w.e-2.end\n\n'] },
     { status: 200, headers: { "Content-Type": "application/json" }, chunks: ["{}"] },
@@ -86,7 +86,7 @@ it("stops the answer at the server, with the credentials, and reads its end", as
   expect(server.requests).toHaveLength(2);
 });
 
-it("says where the server does not stop it", async () => {
+it("throws if the server refuses to stop the answer", async () => {
   const { url } = await serve([
     { headers: { Location: "/generations/w" }, chunks: [token(1, "a")], then: "hold" },
     { status: 403, headers: {} },
@@ -95,5 +95,5 @@ it("says where the server does not stop it", async () => {
   await vi.waitFor(() => expect(answer.text).toBe("a"));
   await expect(answer.stop()).rejects.toMatchObject({ code: "http", status: 403 });
   answer.close();
-  expect(await answer.finished).toMatchObject({ state: "incomplete", message: "it is no longer read" });
+  expect(await answer.finished).toMatchObject({ state: "incomplete", message: "the stream was closed by the client" });
 });

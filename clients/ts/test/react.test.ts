@@ -34,7 +34,7 @@ function Events(options: UseSSEOptions): ReactNode {
   return createElement("ul", null, isConnected ? "connected " : "not connected ", items);
 }
 
-it("useSSE shows events with their data read, and asks once in StrictMode", async () => {
+it("useSSE shows parsed events, and sends one request in StrictMode", async () => {
   const { url, server } = await serve([{ chunks: [event(1, '{"text": "a"}'), event(2, "plain")], ...hold }]);
   const onConnect = vi.fn();
   render(createElement(Events, { endpoint: url, token: "t", onConnect }));
@@ -44,7 +44,7 @@ it("useSSE shows events with their data read, and asks once in StrictMode", asyn
   expect(onConnect).toHaveBeenCalledTimes(1);
 });
 
-it("useSSE keeps its connection when only callbacks change, and closes it when the component goes", async () => {
+it("useSSE keeps its connection when only callbacks change, and closes it on unmount", async () => {
   const { url, server } = await serve([{ chunks: [event(1, '{"text": "a"}'), { pause: 100 }, event(2, "b")], ...hold }]);
   for (let count = 0; count < 5; count += 1) {
     render(createElement(Events, { endpoint: url, onConnect: () => {} }));
@@ -55,7 +55,7 @@ it("useSSE keeps its connection when only callbacks change, and closes it when t
   await vi.waitFor(() => expect(server.open).toBe(0));
 });
 
-it("useSSE begins anew for another endpoint or token, without the events of before", async () => {
+it("useSSE opens a new stream for another token, and drops the old events", async () => {
   const { url, server } = await serve([{ chunks: [event(1, "a")], ...hold }, { chunks: [event(1, "b")], ...hold }]);
   render(createElement(Events, { endpoint: url, token: "one" }));
   await shows("connected a ");
@@ -64,7 +64,7 @@ it("useSSE begins anew for another endpoint or token, without the events of befo
   expect(server.requests.map(({ headers }) => headers["authorization"])).toEqual(["Bearer one", "Bearer two"]);
 });
 
-it("useSSE reconnects after reconnectInterval, and says what went wrong", async () => {
+it("useSSE reconnects after reconnectInterval, and calls onError", async () => {
   const { url, server } = await serve([{ chunks: [event(1, "a")], then: "cut" }, { chunks: [event(2, "b")], ...hold }]);
   const onError = vi.fn();
   render(createElement(Events, { endpoint: url, reconnectInterval: 200, onError }));
@@ -73,14 +73,14 @@ it("useSSE reconnects after reconnectInterval, and says what went wrong", async 
   expect(onError).toHaveBeenCalledTimes(1);
 });
 
-it("useSSE does not reconnect if that is asked for", async () => {
+it("useSSE with reconnect false does not reconnect", async () => {
   const { url, server } = await serve([{ chunks: [event(1, "a")], then: "cut" }]);
   render(createElement(Events, { endpoint: url, reconnect: false }));
   await shows("not connected a ");
   expect(server.requests).toHaveLength(1);
 });
 
-it("useSSE keeps the newest events, as many as it is told", async () => {
+it("useSSE keeps the newest maxEvents events", async () => {
   const { url } = await serve([{ chunks: Array.from({ length: 10 }, (_, index) => event(index, `${index}`)), ...hold }]);
   render(createElement(Events, { endpoint: url, maxEvents: 3 }));
   await shows("connected 7 8 9 ");
@@ -103,7 +103,7 @@ it("useTopic follows one topic or several over one connection", async () => {
   ]);
 });
 
-it("useGeneration asks when it is told, not by rendering, and shows text, notes and the end", async () => {
+it("useGeneration sends its request on start, and shows text, notes and the end", async () => {
   const { url, server } = await serve([
     {
       chunks: [
@@ -129,7 +129,7 @@ it("useGeneration asks when it is told, not by rendering, and shows text, notes 
   expect(answer!.finish).toEqual({ state: "done" });
 });
 
-it("useGeneration no longer reads an answer when another is asked for, or the component goes", async () => {
+it("useGeneration closes the previous answer on start, and the current one on unmount", async () => {
   const { url, server } = await serve([
     { headers: { Location: "/a" }, chunks: ['data: {"content": "old"}\nid: v.e-1\n\n'], ...hold },
     { headers: { Location: "/b" }, chunks: ['data: {"content": "new"}\nid: w.e-1\n\n'], ...hold },

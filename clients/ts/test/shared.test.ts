@@ -50,7 +50,7 @@ function open(url: string, options: ConnectOptions = {}): Tab {
 
 const until = (check: () => void) => vi.waitFor(check, 10_000);
 
-it("has one connection for all tabs, and shows each the same", async () => {
+it("tabs share one connection and receive the same events", async () => {
   const { url, server } = await serve([{ chunks: [event(1), { pause: 300 }, event(2)], ...hold }]);
   const first = open(url);
   await until(() => expect(first.events).toEqual(["1"]));
@@ -63,7 +63,7 @@ it("has one connection for all tabs, and shows each the same", async () => {
   expect(server.requests).toHaveLength(1);
 });
 
-it("hands the connection over when the tab that has it closes, and goes on where it was", async () => {
+it("another tab takes over and resumes when the tab with the connection closes", async () => {
   const { url, server } = await serve([{ chunks: [event(1)], ...hold }, { chunks: [event(1), event(2)], ...hold }]);
   const first = open(url);
   const second = open(url);
@@ -77,7 +77,7 @@ it("hands the connection over when the tab that has it closes, and goes on where
   expect([...second.gaps, ...third.gaps]).toEqual([]);
 });
 
-it("tells events without ids apart, too", async () => {
+it("events without ids are neither lost nor repeated by a take-over", async () => {
   const { url } = await serve([{ chunks: ["data: a\n\n"], ...hold }, { chunks: ["data: a\n\n"], ...hold }]);
   const first = open(url);
   const second = open(url);
@@ -88,7 +88,7 @@ it("tells events without ids apart, too", async () => {
   await until(() => expect(third.events).toEqual(["a", "a"]));
 });
 
-it("does not leave the connection with a tab that is hidden", async () => {
+it("a hidden tab gives up the connection", async () => {
   const page = new FakePage();
   const { url, server } = await serve([{ chunks: [event(1)], ...hold }, { chunks: [event(2)], ...hold }]);
   const { events, stream } = open(url);
@@ -101,7 +101,7 @@ it("does not leave the connection with a tab that is hidden", async () => {
   expect(server.requests[1]!.headers["last-event-id"]).toBe("1");
 });
 
-it("ends all tabs where the stream ends or fails", async () => {
+it("all tabs are closed when the stream fails", async () => {
   const { url } = await serve([{ chunks: [event(1)], then: "end" }, { status: 403, headers: {}, chunks: ['{"detail": "no"}'] }]);
   const first = open(url);
   const second = open(url);
@@ -110,7 +110,7 @@ it("ends all tabs where the stream ends or fails", async () => {
   }
 });
 
-it("tells a tab whose place is no longer kept that events are missing", async () => {
+it("a tab whose position is not kept gets a gap", async () => {
   const { url } = await serve([{ chunks: [event(7)], ...hold }]);
   const first = open(url);
   await until(() => expect(first.events).toEqual(["7"]));
@@ -122,7 +122,7 @@ it("tells a tab whose place is no longer kept that events are missing", async ()
   expect([third.events, third.gaps]).toEqual([[], []]);
 });
 
-it("keeps the newest events for tabs that join", async () => {
+it("a tab that joins gets the newest events", async () => {
   const many = Array.from({ length: 1_200 }, (_, index) => event(index + 1));
   const { url } = await serve([{ chunks: [many.join("")], ...hold }]);
   const first = open(url);
@@ -132,7 +132,7 @@ it("keeps the newest events for tabs that join", async () => {
   expect(second.events[0]).toBe("201");
 });
 
-it("is of one user alone", async () => {
+it("users with different names share nothing", async () => {
   const { url, server } = await serve([{ chunks: [event(1, "of a")], ...hold }, { chunks: [event(1, "of b")], ...hold }]);
   const first = open(url, { share: "a", token: "a" });
   await until(() => expect(first.events).toEqual(["of a"]));
@@ -141,14 +141,14 @@ it("is of one user alone", async () => {
   expect(server.requests).toHaveLength(2);
 });
 
-it("refuses to share what must not be shared", () => {
+it("rejects options that cannot be shared", () => {
   const onEvent = () => {};
-  expect(() => connect("http://a/", { share: true, onEvent, token: "t" })).toThrow(/name of the user/);
+  expect(() => connect("http://a/", { share: true, onEvent, token: "t" })).toThrow(/name for the user/);
   expect(() => connect("http://a/", { share: true, onEvent, body: "q" })).toThrow(/only a GET/);
   expect(() => connect("http://a/", { share: true })).toThrow(/onEvent/);
 });
 
-it("has a connection for each tab where the browser has no locks", async () => {
+it("each tab has its own connection without Web Locks", async () => {
   vi.stubGlobal("navigator", {});
   const { url, server } = await serve([{ chunks: [event(1)], ...hold }, { chunks: [event(1)], ...hold }]);
   const tabs = [open(url), open(url)];

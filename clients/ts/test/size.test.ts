@@ -18,13 +18,13 @@ async function size(source: string): Promise<number> {
   return gzipSync(outputFiles[0]!.contents, { level: 9 }).length;
 }
 
-it("is at most 8 KB for `connect`, the parser included", async () => {
+it("`connect` has at most 8 KB, including the parser", async () => {
   const bytes = await size('export { connect } from "../src/index.js"');
   console.log(`connect, minified and compressed: ${bytes} bytes; all: ${await size('export * from "../src/index.js"')}`);
   expect(bytes).toBeLessThanOrEqual(8 * 1024);
 });
 
-it("leaves out what is not used", async () => {
+it("unused exports are left out", async () => {
   expect(await size('import "../src/index.js"')).toBeLessThan(100);
   expect(await size('export { StreamError } from "../src/index.js"')).toBeLessThan(400);
 });

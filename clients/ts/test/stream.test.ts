@@ -14,7 +14,7 @@ async function take(stream: AsyncIterable<StreamEvent>, count: number): Promise<
   return taken;
 }
 
-it("iterates over events, over cuts, and closes when the loop is left", async () => {
+it("iterates over events across reconnects, and closes when the loop is left", async () => {
   const { url, server } = await serve([{ chunks: [event(1)], then: "cut" }, { chunks: [event(2), event(3)], ...hold }]);
   const stream = connect(url, { reconnectInterval: 100 });
   expect(await take(stream, 2)).toEqual(["1", "2"]);
@@ -22,19 +22,19 @@ it("iterates over events, over cuts, and closes when the loop is left", async ()
   await vi.waitFor(() => expect(server.open).toBe(0));
 });
 
-it("keeps events until they are asked for", async () => {
+it("queues events until the iterator takes them", async () => {
   const { url } = await serve([{ chunks: [event(1), event(2)], ...hold }]);
   const stream = connect(url);
   await vi.waitFor(() => expect(stream.lastEventId).toBe("2"));
   expect(await take(stream, 2)).toEqual(["1", "2"]);
 });
 
-it("ends the iteration where the stream ends", async () => {
+it("ends the iteration when the stream ends", async () => {
   const { url } = await serve([{ chunks: ["data: a\nid: w.e-1\n\n", "data: b\nid: w.e-2.end\n\n"], ...hold }]);
   expect(await take(connect(url), Infinity)).toEqual(["a", "b"]);
 });
 
-it("throws in the iteration where the stream fails, after the events that came before", async () => {
+it("throws from the iteration when the stream fails, after the events before the failure", async () => {
   const { url } = await serve([{ chunks: [event(1)] }, { status: 403, headers: {} }]);
   const taken: string[] = [];
   const iterate = async () => {
@@ -44,7 +44,7 @@ it("throws in the iteration where the stream fails, after the events that came b
   expect(taken).toEqual(["1"]);
 });
 
-it("reads no faster than its events are taken, and does not take that for silence", async () => {
+it("applies back-pressure, during which the watchdog is off", async () => {
   const many = Array.from({ length: 40 }, (_, piece) =>
     Array.from({ length: 100 }, (_, index) => event(piece * 100 + index)).join(""),
   );
@@ -58,7 +58,7 @@ it("reads no faster than its events are taken, and does not take that for silenc
   expect(server.requests).toHaveLength(1);
 });
 
-it("is closed by its signal, before and after the request", async () => {
+it("is closed by an abort signal, before and after the request", async () => {
   const { url, server } = await serve([{ chunks: [event(1)], ...hold }]);
   const aborted = connect(url, { signal: AbortSignal.abort() });
   expect(await aborted.closed).toEqual({ reason: "client" });
@@ -68,7 +68,7 @@ it("is closed by its signal, before and after the request", async () => {
   expect(server.requests).toHaveLength(1);
 });
 
-it("sends nothing where it is closed in the same turn, as React's StrictMode does", async () => {
+it("sends no request if it is closed in the same turn, as in React's StrictMode", async () => {
   const { url, server } = await serve([{ chunks: [event(1)], ...hold }]);
   connect(url).close();
   const stream = connect(url);
@@ -76,7 +76,7 @@ it("sends nothing where it is closed in the same turn, as React's StrictMode doe
   expect(server.requests).toHaveLength(1);
 });
 
-it("goes on where a callback throws, and reports that", async () => {
+it("continues after an exception in a callback, and reports it", async () => {
   const thrown: unknown[] = [];
   const listeners = process.listeners("uncaughtException");
   process.removeAllListeners("uncaughtException");
@@ -99,7 +99,7 @@ it("goes on where a callback throws, and reports that", async () => {
   expect(seen).toEqual(["1", "2"]);
 });
 
-it("lets the connection go while the page is hidden, and goes on where it was", async () => {
+it("closes the connection while the page is hidden, and resumes", async () => {
   const page = new FakePage();
   const { url, server } = await serve([{ chunks: [event(1)], ...hold }, { chunks: [event(2)], ...hold }]);
   const seen: string[] = [];
@@ -114,7 +114,7 @@ it("lets the connection go while the page is hidden, and goes on where it was", 
   stream.close();
 });
 
-it("stays while the page is hidden, if that is asked for", async () => {
+it("keeps the connection of a hidden page with whenHidden: stay", async () => {
   const page = new FakePage();
   const { url, server } = await serve([{ chunks: [event(1), { pause: 100 }, event(2)], ...hold }]);
   const stream = connect(url, { whenHidden: "stay" });
@@ -123,7 +123,7 @@ it("stays while the page is hidden, if that is asked for", async () => {
   expect(server.requests).toHaveLength(1);
 });
 
-it("waits for a page that is hidden from the beginning, and ends a wait when it is hidden", async () => {
+it("does not connect while the page is hidden, neither at first nor after a delay", async () => {
   const page = new FakePage();
   page.show(false);
   const { url, server } = await serve([{ status: 503, headers: { "Retry-After": "60" } }, { chunks: [event(1)], ...hold }]);
@@ -138,7 +138,7 @@ it("waits for a page that is hidden from the beginning, and ends a wait when it 
   expect(await take(stream, 1)).toEqual(["1"]);
 });
 
-it("does not let go what cannot be resumed", async () => {
+it("keeps a connection that cannot be resumed while the page is hidden", async () => {
   const page = new FakePage();
   const { url, server } = await serve([{ chunks: ["data: a\n\n", { pause: 100 }, "data: b\n\n"] }]);
   const seen: string[] = [];
@@ -151,7 +151,19 @@ it("does not let go what cannot be resumed", async () => {
   expect(server.requests).toHaveLength(1);
 });
 
-it("resumes a POST after the page was hidden, by a GET", async () => {
+it("keeps its only connection while the page is hidden with reconnect: false", async () => {
+  const page = new FakePage();
+  const { url, server } = await serve([{ chunks: [event(1), { pause: 100 }, event(2)] }]);
+  const seen: string[] = [];
+  const stream = connect(url, { reconnect: false, onEvent: ({ data }) => seen.push(data) });
+  await vi.waitFor(() => expect(seen).toEqual(["1"]));
+  page.show(false);
+  expect(await stream.closed).toEqual({ reason: "end" });
+  expect(seen).toEqual(["1", "2"]);
+  expect(server.requests).toHaveLength(1);
+});
+
+it("resumes a POST by a GET after the page was hidden", async () => {
   const page = new FakePage();
   const { url, server } = await serve([
     { headers: { Location: "/answers/1" }, chunks: ["data: a\nid: w.e-1\n\n"], ...hold },
@@ -167,7 +179,7 @@ it("resumes a POST after the page was hidden, by a GET", async () => {
   expect(server.requests.map(({ method, path }) => `${method} ${path}`)).toEqual(["POST /stream", "GET /answers/1"]);
 });
 
-it("lets go when the page is left, also where it stays while hidden, and goes on when the page is restored", async () => {
+it("closes the connection on pagehide, also with whenHidden: stay, and resumes on pageshow", async () => {
   const page = new FakePage();
   const { url, server } = await serve([{ chunks: [event(1)], ...hold }, { chunks: [event(2)], ...hold }]);
   const seen: string[] = [];
@@ -183,7 +195,7 @@ it("lets go when the page is left, also where it stays while hidden, and goes on
   expect(stream.state).toBe("closed");
 });
 
-it("tries at once when the network is back", async () => {
+it("reconnects at once when the browser is online again", async () => {
   const page = new FakePage();
   const { url } = await serve([{ instead: "cut" }, { chunks: [event(1)], ...hold }]);
   const stream = connect(url, { reconnectInterval: 60_000 });
@@ -192,7 +204,7 @@ it("tries at once when the network is back", async () => {
   expect(await take(stream, 1)).toEqual(["1"]);
 });
 
-it("is not moved by a clock that is set", async () => {
+it("ignores changes of the system clock", async () => {
   const { url, server } = await serve([{ chunks: [event(1), { pause: 150 }, event(2)], ...hold }]);
   const stream = connect(url, { heartbeat: 2_000 });
   const day = 86_400_000;
@@ -206,7 +218,7 @@ it("is not moved by a clock that is set", async () => {
   expect(server.requests).toHaveLength(1);
 });
 
-it("tries again where the token cannot be had for now", async () => {
+it("tries again if the token function fails", async () => {
   const { url } = await serve([{ chunks: [event(1)], ...hold }]);
   const errors: StreamError[] = [];
   let asked = 0;
@@ -221,14 +233,14 @@ it("tries again where the token cannot be had for now", async () => {
   expect(errors[0]).toMatchObject({ code: "request", cause: { message: "offline" } });
 });
 
-it("fails where its own headers are invalid", async () => {
+it("fails if the token is not a valid header value", async () => {
   const { url, server } = await serve([]);
   const stream = connect(url, { token: "a\nb" });
   expect(await stream.closed).toMatchObject({ reason: "failed", error: { code: "request" } });
   expect(server.requests).toHaveLength(0);
 });
 
-it("sends bodies as fetch does", async () => {
+it("sends bodies like fetch, and arrays as JSON", async () => {
   const form = new URLSearchParams({ q: "여울" });
   const { url, server } = await serve([{ chunks: [] }, { chunks: [] }, { chunks: [] }]);
   for (const body of [form, new TextEncoder().encode("bytes"), [1, 2]]) await connect(url, { body }).closed;
@@ -239,6 +251,6 @@ it("sends bodies as fetch does", async () => {
   ]);
 });
 
-it("throws at once for an address that is none", () => {
+it("throws for an invalid URL", () => {
   expect(() => connect("http://")).toThrow(TypeError);
 });

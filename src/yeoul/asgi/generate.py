@@ -225,7 +225,8 @@ class AnswerRoute:
         return generation_stream(job.hub, self.request, job, self.dialect, started=True, headers=headers, opened=opened)
 
     def _addresses(self, job: Generation) -> dict[str, str]:
-        """Where the answer is, and this very stream of it: a client that has started it by a POST reads on there."""
+        """The URLs of the answer and of its stream in this dialect. A client that has started the answer by a POST
+        resumes by a GET of the latter."""
         location = external_path(self.request, f"{self.location}/{job.id}")
         stream = f"{location}/stream?dialect={name_of(self.dialect)}"
         if wants_end_event(self.request):

@@ -187,6 +187,5 @@ def find_dialect(name: str) -> type[Dialect]:
 
 
 def name_of(dialect: type[Dialect]) -> str:
-    """The name in `DIALECTS` whose streams read on where one of this dialect was cut. An app's own variant has that of
-    the dialect it varies; a dialect of its own kind is taken for the default, "json"."""
+    """The name in `DIALECTS` of this dialect, or of the one that it is a subclass of; "json" if there is none."""
     return next((name for name, form in DIALECTS.items() if issubclass(dialect, form)), "json")
