@@ -48,11 +48,11 @@ it("applies back-pressure, during which the watchdog is off", async () => {
   const many = Array.from({ length: 40 }, (_, piece) =>
     Array.from({ length: 100 }, (_, index) => event(piece * 100 + index)).join(""),
   );
-  const { url, server } = await serve([{ chunks: [...many, { pause: 400 }], ...hold }]);
-  const stream = connect(url, { heartbeat: 100 });
+  const { url, server } = await serve([{ chunks: many, ...hold }]);
+  const stream = connect(url, { heartbeat: 1_000 });
   await vi.waitFor(() => expect(stream.lastEventId).not.toBe(""));
-  const until = performance.now() + 400;
-  await vi.waitFor(() => expect(performance.now()).toBeGreaterThan(until), 5_000);
+  const until = performance.now() + 3_000; // longer than 2.5 heartbeat intervals
+  await vi.waitFor(() => expect(performance.now()).toBeGreaterThan(until), 10_000);
   expect(Number(stream.lastEventId)).toBeLessThan(1_000);
   expect(await take(stream, 4_000)).toEqual(Array.from({ length: 4_000 }, (_, index) => `${index}`));
   expect(server.requests).toHaveLength(1);
