@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import cache
-from itertools import repeat
+from itertools import chain, repeat
 
 import pytest
 from playwright.async_api import Page
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
 
 from support.browser import chromium
 from support.client import bundle, open_page
@@ -31,10 +35,10 @@ def client() -> str:
 
 
 @asynccontextmanager
-async def site(upstream: Upstream, fates: Iterator[Fate]) -> AsyncIterator[Proxy]:
+async def site(upstream: Upstream, fates: Iterator[Fate], **settings: object) -> AsyncIterator[Proxy]:
     """The server behind a proxy; each connection meets the next fate."""
     model = {"kind": "openai-chat", "url": upstream.base_url, "model": "m"}
-    app = create_app(make_settings(upstreams={"up": model}, provider="up", retry_ms=100))
+    app = create_app(make_settings(upstreams={"up": model}, provider="up", retry_ms=100, **settings))
     # No connection is used twice, so that each fate meets one request.
     async with serving(app, timeout_keep_alive=0) as port, proxying(port, lambda: next(fates)) as proxy:
         yield proxy
@@ -99,6 +103,28 @@ async def test_an_answer_that_is_cut_at_many_points_is_whole_and_was_started_onc
         assert seen["text"] == "".join(TOKENS)
         assert proxy.cuts >= 4, proxy
         assert len(upstream.requests) == 1
+
+
+async def test_a_page_of_another_origin_resumes_what_its_post_has_started() -> None:
+    ready = asyncio.Semaphore(len(TOKENS))
+    fates = chain([Fate(), Fate(cut_after=1_500)], repeat(Fate()))  # the preflight, the POST; then all others
+
+    async def show(request: Request) -> HTMLResponse:  # a real page: Chromium lets no other one use loopback addresses
+        return HTMLResponse("<!doctype html>")
+
+    async with (
+        serving(Starlette(routes=[Route("/", show)])) as own,
+        Upstream(paced(ready)) as upstream,
+        site(upstream, fates, cors_origins=[f"http://127.0.0.1:{own}"]) as proxy,
+        chromium() as page,
+    ):
+        await page.goto(f"http://127.0.0.1:{own}/")
+        await page.evaluate(client())
+        address = f"http://127.0.0.1:{proxy.port}/generations?dialect=json"
+        await page.evaluate(READ, [address, {"body": {"prompt": "q"}}])
+        seen = await closed(page)
+        assert (seen["closed"], seen["text"]) == (["end", None], "".join(TOKENS))
+        assert (proxy.cuts, len(upstream.requests)) == (1, 1)
 
 
 async def test_an_answer_goes_on_after_the_page_was_hidden() -> None:

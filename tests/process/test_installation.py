@@ -187,7 +187,7 @@ async def test_the_wheel_alone_serves(wheel: Path, python: str, tmp_path: Path) 
     with yeoul_serve(python=made.python, cwd=tmp_path) as served:
         async with await open_stream(served.port, "/sse/chat?message=hello") as stream:
             assert (await stream.rest())[-1].data == "[DONE]"
-        question = "/ask?question=Last-Event-ID"
+        question = "/ask?question=wire%20contract"
         async with await open_stream(served.port, question) as stream:  # from the manual in the wheel
             assert "The wire contract" in str([event.data for event in await stream.rest()])
         assert (await ask(served.port, "/readyz")).status == 200
