@@ -16,6 +16,7 @@ from .apps.answers.challenges import challenges
 from .apps.answers.gateway import gateway
 from .apps.answers.generations import generations_app
 from .apps.answers.lessons import lessons
+from .apps.answers.openai_api import openai_api
 from .apps.answers.recipes import recipes_app
 from .apps.live.chat import chat
 from .apps.live.notifications import notifications
@@ -64,6 +65,7 @@ _TAGS: Sequence[tuple[str, str]] = (
     ("realtime", "Live updates of resources, for everyone who shows them."),
     ("chat", "Rooms, who is in them, and who is typing."),
     ("generations", "Answers of models that outlive their readers."),
+    ("OpenAI API", "For OpenAI's SDKs: `base_url=…/v1`."),
     ("chat for useChat", "For clients of Vercel's AI SDK."),
     ("ask", "Answers from documents, with their sources."),
     ("lessons", "The smallest streams there are, to learn from."),
@@ -173,6 +175,7 @@ def _routers(services: Services) -> Iterator[tuple[APIRouter, list[Any]]]:
     for answers in (
         lessons(answers_of(max_tokens=settings.chat_max_tokens)),
         generations_app(answers_of(max_tokens=settings.generations_max_tokens)),
+        openai_api(answers_of(max_tokens=settings.generations_max_tokens)),
         ai_sdk_app(
             answers_of(max_tokens=settings.generations_max_tokens),
             AiSdkChat(hub, version=settings.ai_sdk_version),

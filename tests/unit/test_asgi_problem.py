@@ -64,7 +64,7 @@ def test_a_problem_raised_in_a_route_is_answered_as_it_is() -> None:
         "title": "Forbidden",
         "status": 403,
         "detail": "no",
-        "error": {"message": "no", "type": "forbidden", "code": None},
+        "error": {"message": "no", "type": "forbidden", "param": "a", "code": None},
         "errors": [{"field": "a", "detail": "b"}],
     }
 

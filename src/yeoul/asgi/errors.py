@@ -161,7 +161,8 @@ def problem(
     `error` says the same in OpenAI's form: of an error response, its SDKs show `error.message` and nothing else.
     """
     content: dict[str, object] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    content["error"] = {"message": detail, "type": HTTPStatus(status).name.lower(), "code": None}
+    param = {"param": fields[0][0]} if fields else {}
+    content["error"] = {"message": detail, "type": HTTPStatus(status).name.lower(), **param, "code": None}
     if fields:
         content["errors"] = [{"field": name, "detail": text} for name, text in fields]
     return _Document(content, status, {"Cache-Control": "no-store", **(headers or {})})

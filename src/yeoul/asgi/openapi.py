@@ -37,6 +37,7 @@ PROBLEM: dict[str, Any] = {
             "properties": {
                 "message": {"type": "string", "description": "the same as `detail`"},
                 "type": {"type": "string"},
+                "param": {"type": "string", "description": "the first field that is wrong"},
                 "code": {"type": "null"},
             },
             "description": "the problem in the form that OpenAI's SDKs show",

@@ -94,4 +94,8 @@ class Dialect(ABC):
 
     @abstractmethod
     def end(self, outcome: Outcome) -> WireEvent | None:
-        """The end marker."""
+        """The end marker, or what stands before it."""
+
+    def last(self, outcome: Outcome) -> WireEvent | None:
+        """What follows the end marker's event, where one event is too few."""
+        return None

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..sse import json_data
 from .ai_sdk import AiSdk5, AiSdk6, AiSdk7
 from .answer import DONE
 from .dialect import Dialect, GenerationInfo, WireEvent
+from .items import Usage
 from .outcome import Outcome, State
 
-__all__ = ["DIALECTS", "Envelope", "Json", "OpenAI", "Plain", "find_dialect", "name_of"]
+__all__ = [
+    "DIALECTS",
+    "Envelope",
+    "Json",
+    "OpenAI",
+    "OpenAIWithUsage",
+    "Plain",
+    "find_dialect",
+    "name_of",
+    "usage_counts",
+]
 
 
 class Plain(Dialect):
@@ -149,9 +161,7 @@ class OpenAI(Dialect):
             return "message", json_data({"error": error})
         usage = ""
         if outcome.usage is not None:
-            read, written = outcome.usage.input_tokens, outcome.usage.output_tokens
-            counts = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-            usage = f', "usage": {json_data(counts)}'
+            usage = f', "usage": {json_data(usage_counts(outcome.usage))}'
         kind, data = self._chunk("{}", json_data(outcome.reason or "stop"))
         return kind, data[:-1] + usage + "}"
 
@@ -164,6 +174,32 @@ class OpenAI(Dialect):
 
     def _chunk(self, delta: str, reason: str) -> WireEvent:
         return "message", f'{self._head}[{{"index": 0, "delta": {delta}, "finish_reason": {reason}}}]}}'
+
+
+class OpenAIWithUsage(OpenAI):
+    """The same where a client has asked for it by `stream_options.include_usage`: the usage is a chunk of its own,
+    without choices, before the end marker."""
+
+    def finish(self, outcome: Outcome) -> WireEvent | None:
+        return super().finish(replace(outcome, usage=None))
+
+    def end(self, outcome: Outcome) -> WireEvent | None:
+        usage = self._usage(outcome)
+        return super().end(outcome) if usage is None else ("message", f"{self._head}[], {usage}}}")
+
+    def last(self, outcome: Outcome) -> WireEvent | None:
+        return None if self._usage(outcome) is None else super().end(outcome)
+
+    def _usage(self, outcome: Outcome) -> str | None:
+        if outcome.state is not State.DONE or outcome.usage is None:
+            return None
+        return f'"usage": {json_data(usage_counts(outcome.usage))}'
+
+
+def usage_counts(usage: Usage) -> dict[str, int]:
+    """The usage as OpenAI's chat API has it."""
+    read, written = usage.input_tokens, usage.output_tokens
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
 # What `?dialect=` may say.

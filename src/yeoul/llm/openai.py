@@ -264,6 +264,7 @@ class OpenAIChat(_Adapter):
     upstream refuses a request with 400 or 422 and names one of these fields, another form is tried and remembered.
     """
 
+    takes_chat = True
     _path = "/chat/completions"
     _optional = ("stream_options", "max_tokens", "max_completion_tokens", "temperature")
 
@@ -289,13 +290,14 @@ class OpenAIChat(_Adapter):
     def _body(self, prompt: Prompt, variant: Variant) -> dict[str, Any]:
         return _sent(
             {
+                **prompt.options,
                 "model": prompt.model or self.model,
-                "messages": [_turn(message) for message in prompt.messages],
+                "messages": prompt.chat or [_turn(message) for message in prompt.messages],
                 "stream": True,
                 "stream_options": {"include_usage": True},
                 variant.max_tokens_field: prompt.max_tokens,
                 "temperature": prompt.temperature,
-                "response_format": _response_format(prompt.schema, variant.json),
+                **_given(response_format=_response_format(prompt.schema, variant.json)),
             },
             variant,
         )
@@ -362,6 +364,10 @@ def _text_format(schema: Schema | None, mode: JsonMode) -> dict[str, Any] | None
     if mode is JsonMode.OBJECT:
         return {"format": {"type": "json_object"}}
     return {"format": {"type": "json_schema", **_strict(schema)}}
+
+
+def _given(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def _strict(schema: Schema) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from .items import Item
@@ -34,6 +34,9 @@ class Prompt:
 
     `model` None is the provider's default; `max_tokens` (of the answer) and `temperature` None are the model's.
     `schema`: what a JSON answer is to look like. Not every provider can promise it: the messages must ask for it too.
+
+    `chat`: the messages as OpenAI's Chat Completions API has them, where they are more than text (images, tool calls);
+    `options`: further members of a request to that API, such as `tools`. Providers with `takes_chat = True` use both.
     """
 
     messages: Sequence[Message]
@@ -41,6 +44,8 @@ class Prompt:
     max_tokens: int | None = None
     temperature: float | None = None
     schema: Schema | None = None
+    chat: Sequence[Mapping[str, Any]] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Provider(Protocol):

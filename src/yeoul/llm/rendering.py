@@ -29,9 +29,13 @@ def renderer(
 
     def is_last(event: Event) -> bool:
         """Whether nothing is shown after it."""
-        if end_event:
+        if end_event or event.type == "last":
             return event.type == "last"
-        return event.type == "end" or (event.type == "finish" and dialect.end(outcome_of(event.data)) is None)
+        if event.type not in ("finish", "end"):
+            return False
+        outcome = outcome_of(event.data)
+        ended = event.type == "end" or dialect.end(outcome) is None
+        return ended and dialect.last(outcome) is None
 
     def render(frame: Frame) -> bytes:
         event = frame.event
@@ -63,6 +67,11 @@ def snapshot(dialect: Dialect, answer: Answer) -> list[WireEvent]:
 def _shows(dialect: Dialect, *, announce: bool, end_event: bool) -> dict[str, _Show]:
     """By type of event: all but the pieces of text."""
     begins = announce or dialect.always_starts
+
+    def last(data: str) -> WireEvent | None:
+        outcome = outcome_of(data)
+        return (END_EVENT, json_data({"state": outcome.state})) if end_event else dialect.last(outcome)
+
     return {
         "start": lambda data: dialect.start() if begins else None,
         "step": lambda data: dialect.step(),
@@ -74,7 +83,7 @@ def _shows(dialect: Dialect, *, announce: bool, end_event: bool) -> dict[str, _S
         "usage": _nothing,
         "finish": lambda data: dialect.finish(outcome_of(data)),
         "end": lambda data: dialect.end(outcome_of(data)),
-        "last": lambda data: (END_EVENT, json_data({"state": outcome_of(data).state})) if end_event else None,
+        "last": last,
     }
 
 
