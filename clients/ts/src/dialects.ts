@@ -91,7 +91,9 @@ function openai(): PartReader {
     }
     const choice = (said["choices"] as Members[] | undefined)?.[0];
     if (typeof choice?.["finish_reason"] === "string") reason = choice["finish_reason"];
-    return text((choice?.["delta"] as Members | undefined)?.["content"]);
+    const delta = choice?.["delta"] as Members | undefined;
+    // A refusal is what there is to read instead of an answer.
+    return text(delta?.["content"] || delta?.["refusal"]);
   };
 }
 

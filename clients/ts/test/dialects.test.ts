@@ -32,6 +32,7 @@ it.each<[Dialect, Wire[], Part[]]>([
   ],
   ["envelope", [["complete", '{"status": 200, "message": "x", "data": null, "reason": "length"}']], [cut]],
   ["openai", [chunk({ role: "assistant", content: "" }), chunk({ content: "안" }), chunk({}, "stop"), ["message", "[DONE]"]], [text("안"), done]],
+  ["openai", [chunk({ reasoning_content: "hm" }), chunk({ refusal: "no" }), chunk({}, "stop"), ["message", "[DONE]"]], [text("no"), done]],
   ["openai", [chunk({ content: "a" }), chunk({}, "length"), ["message", "[DONE]"]], [text("a"), cut]],
 ])("reads a %s answer that is done: %j", (dialect, events, parts) => {
   expect(read(dialect, events)).toEqual(parts);
