@@ -10,9 +10,11 @@ import pytest
 
 from support.polling import eventually, generation
 from support.reader import RawStream, ask, open_stream
-from support.serving import one_outlet
+from support.serving import one_outlet, serving
+from support.settings import make_settings
 from support.tokens import bearer, demo_token
 from support.upstream import TOKENS, Answer, Upstream, complete, stall
+from yeoul.app import create_app
 
 TEXT = "".join(TOKENS)
 STREAM = {"Accept": "text/event-stream", "Content-Type": "application/json"}
@@ -249,6 +251,18 @@ async def test_a_stream_goes_on_after_the_last_event_and_is_over_when_read_to_it
         else:
             assert again.status == 204
             assert again.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("dialect", ["json", "plain", "envelope", "openai"])
+async def test_a_stream_that_was_read_to_its_end_is_over_after_a_restart_too(port: int, dialect: str) -> None:
+    location, _ = await make(port)
+    path = f"{location}/stream?dialect={dialect}"
+    async with await open_stream(port, path) as stream:
+        *_, before, last = [event.id or "" for event in await stream.rest()]
+    async with serving(create_app(make_settings())) as other:
+        for id, status in ((last, 204), (before, 404), ("", 404), ("5", 404), (f"other.{last}", 404)):
+            async with await open_stream(other, path, last_event_id=id) as again:
+                assert again.status == status, id
 
 
 async def test_several_readers_of_a_running_answer_all_get_all_of_it(port: int, upstream: Upstream) -> None:

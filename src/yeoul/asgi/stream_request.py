@@ -16,7 +16,7 @@ from .headers import headers_of
 from .origins import is_cross_site_navigation, is_speculative
 from .rates import count_connect
 
-__all__ = ["StreamRequest", "last_event_id", "wants_end_event"]
+__all__ = ["StreamRequest", "last_event_id", "read_to_its_end", "wants_end_event"]
 
 
 # Opening a stream has side effects: its user appears in a chat room, a source is started.
@@ -73,6 +73,15 @@ def last_event_id(request: HTTPConnection) -> LastEventId | None:
     used."""
     positions = [LastEventId.parse(text) for text in _ids_of(request)]
     return positions[0] if positions else None
+
+
+def read_to_its_end(request: HTTPConnection, work: str) -> bool:
+    """Whether the client says that it has received the last event of this work's stream."""
+    try:
+        position = last_event_id(request)
+    except InvalidCursor:
+        return False
+    return position is not None and position.final and position.work in (None, work)
 
 
 def _ids_of(request: HTTPConnection) -> list[str]:

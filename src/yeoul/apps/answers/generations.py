@@ -11,11 +11,13 @@ from pydantic import BaseModel, Field, model_validator
 from ...asgi.authentication import caller_of, require_user
 from ...asgi.body import JsonBody
 from ...asgi.errors import Problem
+from ...asgi.event_stream import complete
 from ...asgi.generate import AnswerService, NewAnswer, generation_stream
 from ...asgi.headers import accepts
 from ...asgi.idempotency import REPLAYED
 from ...asgi.openapi import CREATED, problems
 from ...asgi.routing import STARTED, JsonRoute, hot, stream_route
+from ...asgi.stream_request import read_to_its_end
 from ...hub.job import CANCEL, CONTINUE, DisconnectPolicy
 from ...llm.dialects import DIALECTS
 from ...llm.generation import Generation
@@ -206,6 +208,8 @@ def generations_app(answers: AnswerService) -> APIRouter:
         dialect: DialectName = "json",
         begin: Annotated[Literal["start", "snapshot"], Query(alias="from")] = "start",
     ) -> Response:
+        if answers.find(id, request) is None and read_to_its_end(request, id):
+            return complete(request)  # also after a restart
         generation, form = found(id, request), DIALECTS[dialect]
         headers = {"location": answers.location_of(request, generation)}
         snapshot = begin == "snapshot"
