@@ -77,7 +77,7 @@ def yeoul_command(port: int) -> tuple[str, ...]:
 def yeoul(**settings: str) -> Iterator[Running]:
     """`yeoul serve`: the direct outlet."""
     port = free_port()
-    with running(yeoul_command(port), port, env={**_KEEP_ALL, **settings}) as server:
+    with running(yeoul_command(port), port, env={**_KEEP_ALL, "YEOUL_BROKER": "memory://", **settings}) as server:
         yield server
 
 
@@ -85,7 +85,7 @@ def yeoul(**settings: str) -> Iterator[Running]:
 def _portable() -> Iterator[Running]:
     port = free_port()
     command = (*_UVICORN, "--backlog", "4096", "--port", str(port), "--factory", "yeoul.app:create_app")
-    with running(command, port, env=_KEEP_ALL) as server:
+    with running(command, port, env={**_KEEP_ALL, "YEOUL_BROKER": "memory://"}) as server:
         yield server
 
 

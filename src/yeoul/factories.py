@@ -27,7 +27,7 @@ from .auth.tokens import Rules, Tokens
 from .client import Timeouts
 from .documents.manual import index_manual
 from .documents.retriever import SqliteRetriever
-from .hub import Hub, MemoryBroker
+from .hub import Hub, MemoryBroker, SqliteBroker
 from .hub.broker import Broker
 from .hub.health import LoopMonitor
 from .llm.demo import Demo
@@ -121,7 +121,7 @@ def make_services(settings: Settings, routes: Sequence[Route] = ()) -> Services:
         monitor=LoopMonitor(hub.stats),
         rooms=Rooms(hub, grace=settings.chat_grace_s),
         generations=_make_generations(settings, hub, demo),
-        relays=_make_relays(settings, hub, demo),
+        relays=_make_relays(settings, hub, demo, all_routes),
         providers=make_providers(settings),
         retriever=_make_retriever(settings),
         conversations=Conversations(
@@ -147,6 +147,8 @@ async def running(services: Services, app: object) -> AsyncIterator[None]:
         authenticator.open()
         try:
             async with services.hub.lifespan(app):
+                await services.generations.recover()
+                await services.relays.recover()
                 with services.monitor.running():
                     yield
         finally:
@@ -232,16 +234,23 @@ def make_rates(settings: Settings, demo: bool) -> Rates:
 
 # --- events
 
+_SQLITE = "sqlite:///"
+
 
 def make_broker(settings: Settings, routes: Sequence[Route]) -> Broker:
-    """Raises ValueError for an unknown broker."""
-    if settings.broker != "memory://":
-        raise ValueError(f"unknown broker {settings.broker!r}: use memory://")
-    return MemoryBroker(
-        _retentions(settings, routes),
-        max_topics=settings.memory_max_topics,
-        max_bytes=settings.memory_max_bytes,
-    )
+    """The one that `settings.broker` names, by default SQLite in the data directory. Raises ValueError for another."""
+    url = settings.broker or f"{_SQLITE}{settings.data_dir / 'broker.db'}"
+    retentions = _retentions(settings, routes)
+    topics, size = settings.memory_max_topics, settings.memory_max_bytes
+    if url == "memory://":
+        return MemoryBroker(retentions, max_topics=topics, max_bytes=size)
+    file = url.removeprefix(_SQLITE)
+    if file == url or not file or set(file) & set("?#"):
+        raise ValueError(
+            f"unknown broker {url!r}: use memory://, or sqlite:///FILE (sqlite:////var/lib/yeoul/broker.db for an "
+            "absolute path)"
+        )
+    return SqliteBroker(file, retentions, max_topics=topics, max_bytes=size)
 
 
 def _retentions(settings: Settings, routes: Sequence[Route]) -> Retentions:
@@ -309,7 +318,7 @@ def _make_generations(settings: Settings, hub: Hub, demo: bool) -> Generations:
     )
 
 
-def _make_relays(settings: Settings, hub: Hub, demo: bool) -> Relays:
+def _make_relays(settings: Settings, hub: Hub, demo: bool, routes: Sequence[Route]) -> Relays:
     return Relays(
         hub,
         max_running=settings.relays_max_running,
@@ -318,6 +327,7 @@ def _make_relays(settings: Settings, hub: Hub, demo: bool) -> Relays:
         keep_seconds=settings.relays_keep_s,
         grace_seconds=settings.drain_generations_s,
         journal_bytes=settings.relay_journal_bytes,
+        routes=routes,
     )
 
 

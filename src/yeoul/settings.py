@@ -81,15 +81,20 @@ class _Server(BaseModel):
         "keep it in the address.",
     )
     workers: int = Field(
-        1, ge=1, le=1, description="Number of processes. Only 1, because processes cannot share the memory broker."
+        1, ge=1, le=1, description="Number of processes. Only 1, because processes cannot share a broker so far."
     )
-    broker: str = Field("memory://", description="Where events are kept. `memory://`: in this process, until it ends.")
+    broker: str | None = Field(
+        None,
+        description="Where events are kept. `sqlite:///FILE`: in this file, over restarts; `sqlite:////var/x.db` is an "
+        "absolute path. `memory://`: in this process, until it ends. By default the file `broker.db` in the data "
+        "directory. See [brokers.md](brokers.md).",
+    )
 
     data_dir: Path = Field(
         Path("yeoul-data"),
-        description="Folder of the databases `yeoul.db` (recipes, conversations, revocations) and `documents.db` "
-        "(the index for `/ask`), which are created at the first start. By default in the working directory, so that "
-        "each project has its own. It must be on a local disk: SQLite's log relies on its locks.",
+        description="Folder of the databases `broker.db` (events), `yeoul.db` (recipes, conversations, revocations) "
+        "and `documents.db` (the index for `/ask`), which are created at the first start. By default in the working "
+        "directory, so that each project has its own. It must be on a local disk: SQLite's log relies on its locks.",
     )
     own_documents: bool = Field(
         True,
@@ -204,13 +209,13 @@ class _Streams(BaseModel):
     )
     memory_max_topics: Count = Field(
         100_000,
-        description="Topics that the memory broker keeps; beyond that, topics without readers that were published "
+        description="Topics that the broker keeps; beyond that, topics without readers that were published "
         "to longest ago are dropped.",
     )
     memory_max_bytes: Count = Field(
         536_870_912,
-        description="Bytes of text that the memory broker keeps in all; beyond that, the topics that were published "
-        "to longest ago lose their events, and their readers get a gap.",
+        description="Bytes of text that the broker keeps in all, in memory and, with SQLite, in its file too; beyond "
+        "that, the topics that were published to longest ago lose their events, and their readers get a gap.",
     )
 
 

@@ -366,8 +366,13 @@ async def test_a_disk_that_was_full_for_a_while_loses_lines_and_not_the_log(tmp_
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "yeoul", "serve", "--port", str(port)),
             stderr=file,
-            # The limit is one for all files: an index that is written meanwhile would log that it failed.
-            env={**os.environ, "YEOUL_DATA_DIR": make_data_dir(), "YEOUL_OWN_DOCUMENTS": "false"},
+            # The limit is one for all files: an index or events that are written meanwhile would log that they failed.
+            env={
+                **os.environ,
+                "YEOUL_DATA_DIR": make_data_dir(),
+                "YEOUL_OWN_DOCUMENTS": "false",
+                "YEOUL_BROKER": "memory://",
+            },
         )
 
     async def logged(text: str) -> bool:

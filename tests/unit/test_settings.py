@@ -25,7 +25,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_anything_every_setting_has_a_default() -> None:
     settings = Settings()
-    assert (settings.host, settings.port, settings.broker) == ("127.0.0.1", 8000, "memory://")
+    assert (settings.host, settings.port, settings.broker) == ("127.0.0.1", 8000, None)
     assert settings.heartbeat_s == 15.0
     assert settings.provider is None
     assert settings.openai_api_key is None

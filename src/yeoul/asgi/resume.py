@@ -79,6 +79,7 @@ async def resume_or_start(route: JobRoute[_J], request: Request) -> Response:
     try:
         require_deliberate(request)
         opened = StreamRequest.of(request)
+        await route.jobs.recover()
         if opened.position is not None:
             return _resume(route, request, opened, opened.position)
         key = await request_key_of(request)

@@ -50,7 +50,14 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.", show_default="8000")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes.", show_default="1")] = None,
-    broker: Annotated[str | None, typer.Option(help="Where events are kept.", show_default="memory://")] = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            help="Where events are kept: sqlite:///FILE, over restarts, or memory://.",
+            metavar="URL",
+            show_default="broker.db in the data directory",
+        ),
+    ] = None,
     root_path: Annotated[
         str | None, typer.Option(help="Path under which a proxy publishes the server.", metavar="/PATH")
     ] = None,

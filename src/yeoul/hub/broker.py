@@ -11,13 +11,14 @@ What a broker in another process or on disk may do, and one in memory does not:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..observe import Distribution
 from ..sse import Event
 from ..stream import Cursor, Frame, Journal, Slice
 
-__all__ = ["Broker", "BrokerStats", "Sink"]
+__all__ = ["Broker", "BrokerStats", "Sink", "StoreStats"]
 
 
 # Where a broker pushes the frames of an attached topic: in the order of offsets over all topics, in this process, on
@@ -25,12 +26,26 @@ __all__ = ["Broker", "BrokerStats", "Sink"]
 Sink = Callable[[str, Sequence[Frame]], None]
 
 
+@dataclass(slots=True)
+class StoreStats:
+    """What a broker's own store has done: `queued` publishes wait to be written, `commits` transactions were written,
+    in `commit_seconds`, and `failures` were not. `file_bytes`: its size, without the log."""
+
+    queued: int = 0
+    commits: int = 0
+    failures: int = 0
+    file_bytes: int = 0
+    commit_seconds: Distribution = field(default_factory=Distribution)
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerStats:
-    """What a broker keeps: `topics`, followed or not, and the `bytes` of their events (`Frame.size`)."""
+    """What a broker keeps: `topics`, followed or not, and the `bytes` of their events (`Frame.size`). `store`: where it
+    has one of its own."""
 
     topics: int
     bytes: int
+    store: StoreStats | None = None
 
 
 class Broker(Protocol):

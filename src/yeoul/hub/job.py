@@ -7,13 +7,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
-from ..errors import HubClosed, KeyReused, TooMuchWork
+from ..errors import BrokerUnavailable, HubClosed, KeyReused, TooMuchWork, YeoulError
 from ..observe import logger
 from ..sse import Event
-from ..stream import Cursor, draw_work_id
+from ..stream import Cursor, Frame, draw_work_id
 from .hub import Hub
 from .reasons import CLIENT_LEFT, FINAL, OVER, EndReason
 from .subscription import Subscription
@@ -45,6 +46,9 @@ _IN_FLIGHT = 2.0
 # How long closing a source may take, in seconds: a library's `aclose` may never return, and the end must be published.
 _RELEASE = 5.0
 
+# Seconds between two attempts to publish the end of a job, the first and the longest.
+_END_PAUSE, _END_MAX_PAUSE = 0.25, 5.0
+
 # Why streams end whose readers have had everything.
 _COMPLETE = (FINAL, OVER)
 
@@ -60,14 +64,21 @@ class Job(ABC):
     kind: str
 
     def __init__(
-        self, hub: Hub, *, owner: str | None = None, upstream: str = "", policy: DisconnectPolicy = CONTINUE
+        self,
+        hub: Hub,
+        *,
+        owner: str | None = None,
+        upstream: str = "",
+        policy: DisconnectPolicy = CONTINUE,
+        id: str | None = None,
+        created: float | None = None,
     ) -> None:
-        self.id = draw_work_id()
+        self.id = draw_work_id() if id is None else id
         self.topic = f"{self.kind}/{self.id}"
         self.owner = owner
         self.upstream = upstream
         self.policy = policy
-        self.created = time.time()
+        self.created = time.time() if created is None else created
         self.ended_at: float | None = None
         self.origin = Cursor(hub.epoch, 0)
         self.readers: dict[Subscription, float] = {}  # since when each reads (time of the event loop)
@@ -93,6 +104,10 @@ class Job(ABC):
     @abstractmethod
     def conclude(self, stopped: str | None, error: Exception | None) -> list[Event]:
         """The topic's last events. `stopped`: "cancelled", "interrupted" or None; `error`: what `produce` raised."""
+
+    @abstractmethod
+    def read_back(self, frames: Sequence[Frame]) -> None:
+        """Brings it into the state that its events say, all of its topic's: `recover`."""
 
     @property
     def running(self) -> bool:
@@ -131,6 +146,27 @@ class Job(ABC):
         self._task = self.hub.loop.create_task(self._run())
         self._wait_for_reader(_COME_BACK)
 
+    def recover(self, hold: TopicHold, on_end: Callable[[], None]) -> None:
+        """Takes over the events of an earlier process, in which it was produced: it is over. Where that process ended
+        before the job did, its end is published now: it was interrupted."""
+        frames = hold.journal.kept()
+        self._hold = hold
+        self.origin = Cursor(frames[0].epoch, frames[0].offset - 1)
+        # The clock of the events is the broker's own: it says how much time has passed.
+        self.ended_at = self.created + (frames[-1].at - frames[0].at)
+        self._on_end = on_end
+        self.read_back(frames)
+        self.hub.watch(self.topic, self._on_reader)
+        if hold.journal.final:
+            self._end()
+        else:
+            self._task = self.hub.loop.create_task(self._conclude("interrupted", None))
+
+    def published_after(self, offset: int) -> Sequence[Frame]:
+        """What its topic has after this offset: a publish that was cancelled while it was written may be among it."""
+        found = None if self._hold is None else self._hold.journal.after(offset)
+        return () if found is None else found.frames
+
     def cancel(self) -> None:
         """Stops it at once, also while it waits for its source. What was published is kept."""
         self._stop("cancelled")
@@ -155,6 +191,8 @@ class Job(ABC):
             self._hold.release()
         self.hub.unwatch(self.topic)
         self._cancel_timer()
+        if self._over.is_set() and self._task is not None:
+            self._task.cancel()  # its end could not be published so far
 
     def abandon(self) -> None:
         """Its event loop has ended, and its task and timers with it."""
@@ -178,12 +216,31 @@ class Job(ABC):
         await self._release()
         self.ended_at = time.time()
         self._cancel_timer()
-        try:
-            await self.hub.publish(self.topic, *self.conclude(stopped, failure), final=True)
-        except Exception:
-            logger.exception("the end of a job could not be published: %r", self)
-        self._on_end()
-        self._over.set()
+        await self._conclude(stopped, failure)
+
+    async def _conclude(self, stopped: str | None, failure: Exception | None) -> None:
+        """Publishes the end; where the broker does not take it, again and again, since its readers wait for it."""
+        events, pause = self.conclude(stopped, failure), _END_PAUSE
+        while True:
+            try:
+                await self.hub.publish(self.topic, *events, final=True)
+            except BrokerUnavailable as error:
+                if not self._over.is_set():
+                    logger.error("the end of a job cannot be published for now: %r: %s", self, error)
+            except Exception:
+                logger.exception("the end of a job could not be published: %r", self)
+                break
+            else:
+                break
+            self._end()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _END_MAX_PAUSE)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._over.is_set():
+            self._over.set()
+            self._on_end()
 
     async def _release(self) -> None:
         try:
@@ -248,6 +305,8 @@ class Jobs(Generic[_J]):
     is forgotten `keep_seconds` after its end, earlier if more than `max_kept` have ended. When the hub closes, running
     jobs are given `grace_seconds`."""
 
+    _kind: ClassVar[str]  # of its jobs
+
     def __init__(
         self,
         hub: Hub,
@@ -274,6 +333,7 @@ class Jobs(Generic[_J]):
         self._key_of: dict[str, str] = {}  # by the id of the job
         self._timers: dict[str, asyncio.TimerHandle] = {}  # of those that have ended, oldest first
         self._closed = False
+        self._recovered: asyncio.Lock | None = None  # there once `recover` has been called; held while it runs
         hub.before_close(self.close)
         hub.on_reopen(self._forget_all)
 
@@ -301,15 +361,8 @@ class Jobs(Generic[_J]):
             key = self._request_keys[job.id] = _digest(request_key)
             self._by_request.setdefault(key, []).append(job)
 
-        def keep() -> None:
-            if self._running.pop(job.id, None) is None:
-                return  # `_forget_all` has forgotten it
-            self._timers[job.id] = self.hub.loop.call_later(self._keep_seconds, self._forget, job.id)
-            while len(self._timers) > self._max_kept:
-                self._forget(next(iter(self._timers)))
-
         try:
-            await job.begin(first, keep)
+            await job.begin(first, lambda: self._keep(job.id))
         except BaseException:
             self._running.pop(job.id, None)
             self._remove(job.id)
@@ -343,6 +396,41 @@ class Jobs(Generic[_J]):
         else:
             del self._keyed[key]
         return known.job, True
+
+    async def recover(self) -> None:
+        """Takes over the jobs of earlier processes whose events the broker has kept, so that their readers read on.
+        Those that were running end as interrupted. Once, and again after the hub was opened anew; raises
+        BrokerUnavailable, HubClosed."""
+        if self._recovered is None:
+            self._recovered = asyncio.Lock()
+        elif not self._recovered.locked():
+            return
+        async with self._recovered:
+            await self._recover()
+
+    async def _recover(self) -> None:
+        await self.hub.open()
+        for topic in await self.hub.broker.topics(f"{self._kind}/"):
+            id = topic.removeprefix(f"{self._kind}/")
+            if id in self._all:
+                continue
+            hold = await self.hub.hold(topic)
+            try:
+                job = self._of_topic(id, hold.journal.kept())
+            except Exception as error:
+                if not isinstance(error, YeoulError):
+                    logger.warning("a job of an earlier process cannot be read back from %s", topic, exc_info=error)
+                job = None
+            if job is None:
+                hold.release()
+                await self.hub.forget(topic)
+                continue
+            self._all[id] = self._running[id] = job
+            job.recover(hold, partial(self._keep, id))
+
+    def _of_topic(self, id: str, frames: Sequence[Frame]) -> _J | None:
+        """The job of an earlier process, from the events of its topic; None where they do not say enough."""
+        return None
 
     def get(self, id: str) -> _J | None:
         return self._all.get(id)
@@ -379,6 +467,14 @@ class Jobs(Generic[_J]):
 
         await self.hub.grace(end(), seconds, hurry=hurry)
 
+    def _keep(self, id: str) -> None:
+        """The job has ended: it is kept for a while."""
+        if self._running.pop(id, None) is None:
+            return  # `_forget_all` has forgotten it
+        self._timers[id] = self.hub.loop.call_later(self._keep_seconds, self._forget, id)
+        while len(self._timers) > self._max_kept:
+            self._forget(next(iter(self._timers)))
+
     def _drop(self, id: str) -> _J:
         self._timers.pop(id).cancel()
         job = self._remove(id)
@@ -402,6 +498,7 @@ class Jobs(Generic[_J]):
     def _forget_all(self) -> None:
         """The hub is opened again on another event loop: tasks and timers of the old one are gone."""
         self._closed = False
+        self._recovered = None
         for job in self._all.values():
             job.abandon()
         for table in (self._all, self._running, self._by_request, self._request_keys, self._timers):

@@ -27,7 +27,7 @@ from ..sse.event import checked_event
 from ..stream import Cursor, Frame, Journal, Retention, Slice, draw_epoch
 from ..stream.pattern import TopicPattern
 from ..stream.retention import DEFAULT_RETENTIONS
-from .broker import BrokerStats, Sink
+from .broker import BrokerStats, Sink, StoreStats
 from .journals import Journals
 
 __all__ = ["SqliteBroker"]
@@ -111,6 +111,7 @@ class SqliteBroker:
         self._queued_chars = 0
         self._flight: _Flight | None = None
         self._scheduled = False
+        self._stats = StoreStats()
         self._asked: list[asyncio.Future[None]] = []  # who waits until what is let go has left the file
         self._reserved = 0
         self._saved_forgotten = 0
@@ -122,7 +123,11 @@ class SqliteBroker:
         return self._epoch
 
     def stats(self) -> BrokerStats:
-        return BrokerStats(topics=len(self._journals), bytes=self._journals.bytes)
+        store = self._stats
+        store.queued = len(self._queue)
+        with suppress(OSError):
+            store.file_bytes = self.path.stat().st_size
+        return BrokerStats(topics=len(self._journals), bytes=self._journals.bytes, store=store)
 
     # Its life.
 
@@ -333,7 +338,9 @@ class SqliteBroker:
 
     def _settle(self, flight: _Flight, error: Exception | None) -> None:
         """Its events are there for readers, or have never been."""
+        self._stats.commit_seconds.observe(flight.seconds)
         if error is None:
+            self._stats.commits += 1
             self._reserved = flight.reserved or self._reserved
             self._saved_forgotten = flight.forgotten
             journals, followed = self._journals, self._followed
@@ -345,6 +352,7 @@ class SqliteBroker:
                     self._sink(topic, publish.frames)
             self.head = flight.head
         else:
+            self._stats.failures += 1
             self._gone.put_back(flight.gone)
         self._release(flight)
 
@@ -437,6 +445,7 @@ class SqliteBroker:
 
     def _write(self, flight: _Flight) -> Exception | None:
         """What prevented it, None where it is committed."""
+        began = time.perf_counter()
         try:
             with self._file.write(synced=flight.synced) as connection:
                 for sql, values in flight.statements(self._saved_forgotten):
@@ -445,6 +454,8 @@ class SqliteBroker:
                 self._file.shrink(_VACUUM_PAGES)
         except Exception as error:
             return error
+        finally:
+            flight.seconds = time.perf_counter() - began
         return None
 
     def _close(self) -> None:
@@ -550,6 +561,7 @@ class _Flight:
     head: int = 0
     reserved: int = 0
     synced: bool = False
+    seconds: float = 0.0
     written: Future[Exception | None] | None = None
     landed: asyncio.Future[None] | None = None
 

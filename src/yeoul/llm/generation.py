@@ -10,20 +10,24 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import DatabaseUnavailable, UpstreamCut, UpstreamError, UpstreamTimeout, YeoulError
+from ..errors import BrokerUnavailable, DatabaseUnavailable, UpstreamCut, UpstreamError, UpstreamTimeout, YeoulError
 from ..hub import Encoding, Hub
 from ..hub.job import CONTINUE, DisconnectPolicy, Job
 from ..observe import Distribution, logger
 from ..sse import Event, json_data
 from ..sse.event import checked_event
-from ..stream import Cursor
+from ..stream import Cursor, Frame
 from .answer import DONE, Answer
 from .dialect import Dialect, GenerationInfo
 from .items import Delta, Finish, Item
-from .outcome import Outcome, State, outcome_events
+from .outcome import Outcome, State, outcome_events, outcome_of
 from .rendering import control_encoder, renderer
 
 __all__ = ["Generation", "GenerationStats"]
+
+
+# The types of the last events of its topic.
+_LAST = ("finish", "end", "last")
 
 
 @dataclass(slots=True)
@@ -63,8 +67,10 @@ class Generation(Job):
         show_details: bool = False,
         data: Any = None,
         message_id: str | None = None,
+        id: str | None = None,
+        created: float | None = None,
     ) -> None:
-        super().__init__(hub, owner=owner, upstream=provider, policy=policy)
+        super().__init__(hub, owner=owner, upstream=provider, policy=policy, id=id, created=created)
         self.provider = provider
         self.model = model
         self.data = data
@@ -124,8 +130,30 @@ class Generation(Job):
         return self._encodings[key]
 
     def first_event(self) -> Event:
-        about = {"id": self.id, "provider": self.provider, "model": self.model, "created": int(self.created)}
+        about = {
+            "id": self.id,
+            "provider": self.provider,
+            "model": self.model,
+            "created": self.created,
+            "owner": self.owner,
+            "message_id": self.message_id,
+        }
         return Event(json_data(about), "start")
+
+    def read_back(self, frames: Sequence[Frame]) -> None:
+        self._take_in(frames[1:])
+
+    def _take_in(self, frames: Sequence[Frame]) -> None:
+        """Events of its topic that it has not noted."""
+        for frame in frames:
+            event = frame.event
+            self._position = Cursor(frame.epoch, frame.offset)
+            if event.type in _LAST:
+                self.outcome = outcome_of(event.data)
+                continue
+            self.answer.add([event])
+            if event.type.startswith("text."):
+                self._offsets.append(frame.offset)
 
     async def wait(self) -> Outcome:
         """Until it has ended."""
@@ -150,6 +178,8 @@ class Generation(Job):
             await close()
 
     def conclude(self, stopped: str | None, error: Exception | None) -> list[Event]:
+        # A token that was being written when it was stopped: readers have it.
+        self._take_in(self.published_after(self.position.offset))
         self.outcome = self._outcome(stopped, error)
         key = (self.provider, str(self.outcome.state))
         self._stats.ended[key] = self._stats.ended.get(key, 0) + 1
@@ -234,7 +264,9 @@ class Generation(Job):
         if isinstance(error, UpstreamError):
             return self._upstream_failure(error)
         if isinstance(error, YeoulError):
-            return Outcome(State.FAILED, error=str(error), retryable=isinstance(error, DatabaseUnavailable))
+            return Outcome(
+                State.FAILED, error=str(error), retryable=isinstance(error, (BrokerUnavailable, DatabaseUnavailable))
+            )
         if error is not None:
             # Its text may hold a secret: it goes to the log alone.
             logger.error("the stream of a generation failed", exc_info=error)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from ..hub import Hub
 from ..hub.job import CONTINUE, DisconnectPolicy, Jobs
+from ..stream import Frame
 from .generation import Generation, GenerationStats
 from .items import Item
 
@@ -17,6 +19,8 @@ class Generations(Jobs[Generation]):
     """Each takes at most `max_seconds` and has at most `max_chars` of text; the rest is as in `Jobs`. The topic's
     retention must cover `max_seconds + keep_seconds` and that much text, otherwise late readers get a gap.
     `show_details`: readers see what an upstream itself reported about a failure; otherwise only the log has it."""
+
+    _kind = Generation.kind
 
     def __init__(
         self,
@@ -47,6 +51,31 @@ class Generations(Jobs[Generation]):
         self._max_chars = max_chars
         self._show_details = show_details
 
+    def _of_topic(self, id: str, frames: Sequence[Frame]) -> Generation | None:
+        if not frames or frames[0].event.type != "start":
+            return None
+        about = json.loads(frames[0].event.data)
+        return self._make(
+            _nothing(),
+            provider=about["provider"],
+            model=about["model"],
+            owner=about["owner"],
+            message_id=about["message_id"],
+            id=id,
+            created=about["created"],
+        )
+
+    def _make(self, source: AsyncIterator[Item], **about: Any) -> Generation:
+        return Generation(
+            self.hub,
+            source,
+            self.stats,
+            max_seconds=self._max_seconds,
+            max_chars=self._max_chars,
+            show_details=self._show_details,
+            **about,
+        )
+
     @classmethod
     def of(cls, hub: Hub) -> Generations:
         """The hub's own: the first that was made with it, by default with defaults."""
@@ -71,19 +100,14 @@ class Generations(Jobs[Generation]):
         Raises TooMuchWork, HubClosed.
         """
         await self.open(owner, provider)
-        generation = Generation(
-            self.hub,
-            source,
-            self.stats,
-            provider=provider,
-            model=model,
-            owner=owner,
-            policy=policy,
-            max_seconds=self._max_seconds,
-            max_chars=self._max_chars,
-            show_details=self._show_details,
-            data=data,
-            message_id=message_id,
+        generation = self._make(
+            source, provider=provider, model=model, owner=owner, policy=policy, data=data, message_id=message_id
         )
         self.stats.started += 1
         return await self.launch(generation, generation.first_event(), request_key)
+
+
+async def _nothing() -> AsyncIterator[Item]:
+    """The source of an answer that is over."""
+    return
+    yield

@@ -24,10 +24,10 @@ from .failure import Failure, failure_of, stopped
 from .pace import Pace
 from .route import Outgoing, Route
 
-__all__ = ["Relay", "RelayStats", "first_event"]
+__all__ = ["START", "Relay", "RelayStats"]
 
 # Events of this server in a relay's topic. Readers do not receive them.
-_START, _END = "relay.start", "relay.end"
+START, _END = "relay.start", "relay.end"
 # Prefix of the type of the last event that readers receive, where it is known to be the last.
 _LAST = "relay.last."
 _RESERVED = ("stream.", "relay.")
@@ -58,8 +58,9 @@ class Relay(Job):
     """Runs an upstream's stream into the topic `relays/<id>`. Made by `Relays.start`.
 
     Types and data are copied unchanged, ids are replaced. Types that begin with `stream.` or `relay.`, which are
-    reserved, get the prefix `upstream.`. `headers`: the upstream's response headers that readers may see, once its
-    response has begun. `failure`: why it failed, once it has ended.
+    reserved, get the prefix `upstream.`. A recovered one has neither session nor request. `headers`:
+    the upstream's response headers that readers may see, once its response has begun. `failure`: why it failed, once
+    it has ended.
     """
 
     kind = "relays"
@@ -67,17 +68,19 @@ class Relay(Job):
     def __init__(
         self,
         hub: Hub,
-        session: aiohttp.ClientSession,
+        session: aiohttp.ClientSession | None,
         route: Route,
-        request: Outgoing,
+        request: Outgoing | None,
         stats: RelayStats,
         *,
         credential: str | None = None,
         owner: str | None = None,
         policy: DisconnectPolicy = CONTINUE,
         max_unread: int,
+        id: str | None = None,
+        created: float | None = None,
     ) -> None:
-        super().__init__(hub, owner=owner, upstream=route.upstream.origin, policy=policy)
+        super().__init__(hub, owner=owner, upstream=route.upstream.origin, policy=policy, id=id, created=created)
         self.route = route
         self.headers: dict[str, str] = {}
         self.failure: Failure | None = None
@@ -139,6 +142,15 @@ class Relay(Job):
         end = Event(json_data({"state": "done" if self.failure is None else "failed"}), _END)
         return [end] if self.failure is None else [_as_last(self.failure.event(self.route)), end]
 
+    def first_event(self) -> Event:
+        about = {"path": self.route.path, "created": self.created, "owner": self.owner}
+        return Event(json_data(about), START)
+
+    def read_back(self, frames: Sequence[Frame]) -> None:
+        self._begun = len(frames) > 1
+        self._complete = any(frame.event.type.startswith(_LAST) for frame in frames)
+        self._head.set()
+
     def __repr__(self) -> str:
         state = "running" if self.running else self.failure.kind if self.failure else "done"
         return f"<Relay {self.route.path} {state} {self._taken} bytes>"
@@ -153,6 +165,8 @@ class Relay(Job):
 
     async def _relay(self) -> None:
         target = self.route.upstream
+        assert self._session is not None
+        assert self._request is not None
         async with open_stream(
             self._session,
             self._request.method,
@@ -257,10 +271,6 @@ class Relay(Job):
         return text
 
 
-def first_event() -> Event:
-    return Event("", _START)
-
-
 def _copy_of(kind: str, data: str) -> Event:
     if kind != "message":
         kind = kind.replace("\0", "\ufffd")  # may be received, but not sent
@@ -285,7 +295,7 @@ def _renderer(id_prefix: str, *, end_event: bool) -> Callable[[Frame], bytes]:
     def render(frame: Frame) -> bytes:
         event = frame.event
         id = f"{id_prefix}{frame.epoch}-{frame.offset}"
-        if event.type == _START:
+        if event.type == START:
             return b""
         if event.type == _END:
             return encode(replace(event, type=END_EVENT), id=id + FINAL_MARK) if end_event else b""

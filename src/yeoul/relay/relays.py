@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import aiohttp
 
 from ..client import new_session
 from ..hub import Hub
 from ..hub.job import CONTINUE, DisconnectPolicy, Jobs
+from ..stream import Frame
 from ..stream.retention import RELAY_RETENTION
-from .relay import Relay, RelayStats, first_event
+from .relay import START, Relay, RelayStats
 from .route import Outgoing, Route
 
 __all__ = ["Relays"]
@@ -19,8 +21,10 @@ __all__ = ["Relays"]
 
 class Relays(Jobs[Relay]):
     """All relays. `journal_bytes`: what the retention of `relays/*` keeps; reading from an upstream pauses while half
-    of that is unread. The other arguments are those of `Jobs`. `pseudonym`: this server's name in `Via` (RFC 9110,
-    7.6.3), by which it recognises its own requests."""
+    of that is unread. `routes`: those whose relays are recovered after a restart. The other arguments are those of
+    `Jobs`. `pseudonym`: this server's name in `Via` (RFC 9110, 7.6.3), by which it recognises its own requests."""
+
+    _kind = Relay.kind
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Relays(Jobs[Relay]):
         grace_seconds: float = 10.0,
         journal_bytes: int = RELAY_RETENTION.bytes,
         make_session: Callable[[], aiohttp.ClientSession] = new_session,
+        routes: Sequence[Route] = (),
     ) -> None:
         super().__init__(
             hub,
@@ -48,6 +53,7 @@ class Relays(Jobs[Relay]):
         self.pseudonym = f"yeoul-{secrets.token_hex(6)}"
         self._max_unread = journal_bytes // 2
         self._make_session = make_session
+        self._routes = {route.path: route for route in routes}
         self._session: aiohttp.ClientSession | None = None
 
     async def start(
@@ -77,7 +83,26 @@ class Relays(Jobs[Relay]):
             max_unread=self._max_unread,
         )
         self.stats.started += 1
-        return await self.launch(relay, first_event(), request_key)
+        return await self.launch(relay, relay.first_event(), request_key)
+
+    def _of_topic(self, id: str, frames: Sequence[Frame]) -> Relay | None:
+        if not frames or frames[0].event.type != START:
+            return None
+        about = json.loads(frames[0].event.data)
+        route = self._routes.get(about["path"])
+        if route is None:
+            return None  # it is not in the table any more
+        return Relay(
+            self.hub,
+            None,
+            route,
+            None,
+            self.stats,
+            owner=about["owner"],
+            max_unread=self._max_unread,
+            id=id,
+            created=about["created"],
+        )
 
     async def close(self) -> None:
         await super().close()

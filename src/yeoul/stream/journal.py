@@ -185,6 +185,10 @@ class Journal:
             stop += 1
         return Slice(frames[start:stop], more=stop < len(frames))
 
+    def kept(self) -> Sequence[Frame]:
+        """All frames that are kept, oldest first."""
+        return self._frames[self._head :]
+
     def newest_first(self, offset: int) -> Iterator[Frame]:
         """The frames after this offset that are kept, from the newest back. Not while frames are appended."""
         for at in range(len(self._frames) - 1, self._head - 1, -1):

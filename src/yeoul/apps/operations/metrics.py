@@ -115,6 +115,17 @@ def _of_broker(hub: Hub) -> Iterable[Metric]:
     if kept is not None:
         yield GaugeMetricFamily("yeoul_broker_topics", "Topics of which events are kept.", kept.topics)
         yield GaugeMetricFamily("yeoul_broker_bytes", "Bytes of events kept.", kept.bytes)
+    if kept is not None and kept.store is not None:
+        store = kept.store
+        yield GaugeMetricFamily("yeoul_broker_queued", "Publishes that wait to be written.", store.queued)
+        yield GaugeMetricFamily("yeoul_broker_file_bytes", "Size of the broker's file.", store.file_bytes)
+        yield CounterMetricFamily("yeoul_broker_commits", "Transactions of publishes.", store.commits)
+        yield CounterMetricFamily(
+            "yeoul_broker_commit_failures", "Transactions that failed, so that publishes were refused.", store.failures
+        )
+        yield _histogram(
+            "yeoul_broker_commit_seconds", "Duration of a transaction, its sync included.", store.commit_seconds
+        )
 
 
 def _of_generations(generations: Generations) -> Iterable[Metric]:
