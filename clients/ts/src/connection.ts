@@ -274,6 +274,8 @@ export class Connection extends Reader {
 
   /** Reads the response to its end. */
   async #read(response: Response): Promise<Ended> {
+    const reader = response.body?.getReader();
+    if (!reader) return { retryable: true, opened: true };
     this.#resumeUrl ??= resumeUrl(response, this.#url);
     this.beginConnection();
     this.#heartbeat = this.#options.heartbeat ?? 0;
@@ -298,8 +300,6 @@ export class Connection extends Reader {
     );
     this.setState("open");
     call(this.callbacks.onOpen, response);
-    const reader = response.body?.getReader();
-    if (!reader) return { retryable: true, opened: true };
     const watchdog = new Watchdog(
       () => this.#heartbeat * MAX_SILENT_HEARTBEATS,
       () => this.#cutOff("silent"),

@@ -24,22 +24,15 @@ export class Decoder {
 
   constructor(callbacks: DecoderCallbacks, lastEventId = "", maxEventSize = DEFAULT_MAX_EVENT_SIZE) {
     this.lastEventId = lastEventId;
-    let before = lastEventId;
     this.#parser = createParser({
       maxBufferSize: maxEventSize,
       onId: (id) => {
-        if (this.#tooLarge) return;
-        before = this.lastEventId;
         this.lastEventId = id;
       },
       onEvent: ({ event, data, id }) => {
-        // The event and everything after it in the same bytes are dropped, so that the position stays before it.
+        if (data.length > maxEventSize) this.#tooLarge = true;
+        // The event and everything after it in the same bytes are dropped: the stream is closed.
         if (this.#tooLarge) return;
-        if (data.length > maxEventSize) {
-          this.#tooLarge = true;
-          if (id !== undefined) this.lastEventId = before;
-          return;
-        }
         callbacks.onEvent({ type: event ?? "message", data, id: this.lastEventId }, id !== undefined);
       },
       onRetry: callbacks.onRetry,

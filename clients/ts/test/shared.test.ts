@@ -132,6 +132,57 @@ it("a tab that joins gets the newest events", async () => {
   expect(second.events[0]).toBe("201");
 });
 
+/** A `fetch` whose responses the test writes. */
+class Responses {
+  readonly lastEventIds: (string | null)[] = [];
+  write: (text: string) => void = () => {};
+  readonly fetch: typeof fetch = async (_url, init) => {
+    this.lastEventIds.push(new Headers(init?.headers).get("Last-Event-ID"));
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        this.write = (text) => controller.enqueue(new TextEncoder().encode(text));
+      },
+    });
+    return new Response(body, { headers: { "Content-Type": "text/event-stream" } });
+  };
+}
+
+it("events that arrive while a tab gives up the connection are not skipped", async () => {
+  const page = new FakePage();
+  const responses = new Responses();
+  const { events, stream } = open("http://a/stream", { fetch: responses.fetch });
+  await until(() => expect(stream.state).toBe("open"));
+  responses.write(event(1));
+  await until(() => expect(events).toEqual(["1"]));
+  responses.write(event(2));
+  page.show(false);
+  await until(() => expect(stream.state).toBe("paused"));
+  page.show(true);
+  await until(() => expect(responses.lastEventIds).toHaveLength(2));
+  const missed = events.includes("2") ? "2" : "1";
+  expect(responses.lastEventIds).toEqual([null, missed]);
+});
+
+it("a tab that was hidden for more events than are kept gets a gap", async () => {
+  const responses = new Responses();
+  new FakePage();
+  const first = open("http://b/stream", { fetch: responses.fetch });
+  await until(() => expect(first.stream.state).toBe("open"));
+  const page = new FakePage(); // of the second tab
+  const second = open("http://b/stream", { fetch: responses.fetch });
+  responses.write(event(1));
+  await until(() => expect(second.events).toEqual(["1"]));
+  page.show(false);
+  const numbers = Array.from({ length: 1_200 }, (_, index) => index + 2);
+  responses.write(numbers.map((number) => event(number)).join(""));
+  await until(() => expect(first.events).toHaveLength(1_201));
+  expect(second.events).toEqual(["1"]);
+  page.show(true);
+  await until(() => expect(second.events).toHaveLength(1_001));
+  expect(second.gaps).toEqual([{ requested: "1", oldest: "202", reason: "tabs" }]);
+  expect(responses.lastEventIds).toEqual([null]);
+});
+
 it("users with different names share nothing", async () => {
   const { url, server } = await serve([{ chunks: [event(1, "of a")], ...hold }, { chunks: [event(1, "of b")], ...hold }]);
   const first = open(url, { share: "a", token: "a" });
