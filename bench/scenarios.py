@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from .drive import Arrived, Disturbed, publish, readers
+from .durable import durable
 from .processes import Running
 from .relay import first_event, relayed_tokens
 from .requests import connecting, publishing, starting
@@ -261,4 +262,5 @@ SCENARIOS: Mapping[str, Callable[[Bench], list[Row]]] = {
     "K": connecting,
     "L": enter_room,
     "M": starting,
+    "N": durable,
 }

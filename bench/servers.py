@@ -204,9 +204,9 @@ def upstream(tokens: int, pause: float) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
 
 
-def yeoul_answers(url: str) -> AbstractContextManager[Running]:
+def yeoul_answers(url: str, **settings: str) -> AbstractContextManager[Running]:
     upstreams = {"bench": {"kind": "openai-chat", "url": url, "model": "bench", "key": "bench"}}
-    return yeoul(YEOUL_UPSTREAMS=json.dumps(upstreams), YEOUL_PROVIDER="bench")
+    return yeoul(YEOUL_UPSTREAMS=json.dumps(upstreams), YEOUL_PROVIDER="bench", **settings)
 
 
 @contextmanager

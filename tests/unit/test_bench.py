@@ -553,7 +553,7 @@ class TestCommand:
         with pytest.raises(SystemExit) as exit_:
             command.main()
         assert exit_.value.code == 2
-        assert "no scenario Z: there are A, B, C, D, E, F, G, H, I, J, K, L, M" in capsys.readouterr().err
+        assert "no scenario Z: there are A, B, C, D, E, F, G, H, I, J, K, L, M, N" in capsys.readouterr().err
 
     @pytest.mark.parametrize(("value", "code"), [(2.0, 0), (1.0, 1)])
     def test_a_missed_target_is_the_exit_code(
