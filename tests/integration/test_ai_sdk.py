@@ -212,8 +212,14 @@ async def test_an_answer_that_is_not_done_is_an_error(version: int, ending: Any,
         assert parts(seen)[1]["text"].startswith("a")
 
 
-async def test_a_shutdown_is_an_error_not_an_end() -> None:
-    server = Server()
+async def test_a_shutdown_is_an_error_not_an_end_and_what_was_said_is_stored() -> None:
+    stored = list[dict[str, Any]]()
+
+    async def store(turn: ChatTurn, message: dict[str, Any]) -> None:
+        await asyncio.sleep(0)  # a database that is asked
+        stored.append(message)
+
+    server = Server(on_finish=store)
     server.chats.generations._grace_seconds = 0  # type: ignore[attr-defined]
     server.script = [Delta("a"), None]
     async with serving(server.app) as port, ai_sdk("ai") as sdk:
@@ -222,6 +228,7 @@ async def test_a_shutdown_is_an_error_not_an_end() -> None:
         await server.hub.close()
         result = await reading
     assert (result["status"], result["error"]) == ("error", "the server ended this answer: ask again")
+    assert stored == [result["messages"][1]]
 
 
 async def test_the_message_is_stored_when_the_answer_has_ended_and_is_what_the_page_has() -> None:
