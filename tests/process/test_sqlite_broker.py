@@ -21,9 +21,11 @@ import pytest
 
 from support.command import environment
 from support.follower import Follower
+from support.polling import generation
 from support.reader import ask, open_stream
 from support.serving import Served, yeoul_serve
 from yeoul.hub import SqliteBroker
+from yeoul.llm.dialects import DIALECTS
 from yeoul.stream import Cursor, Retention
 
 HEADERS = {"Content-Type": "application/json"}
@@ -213,6 +215,27 @@ async def test_an_answer_that_was_done_is_there_after_a_restart(tmp_path: Path) 
         rest = await back.rest()
         await back.close()
         assert [(e.id, e.data) for e in rest] == [(e.id, e.data) for e in events[3:]]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_after_a_restart_a_snapshot_of_an_answer_has_its_end(tmp_path: Path, dialect: str) -> None:
+    env = {"YEOUL_DATA_DIR": str(tmp_path), "YEOUL_DEMO_PACE_S": "0"}
+
+    async def snapshot(port: int, location: str) -> list[str]:
+        async with await open_stream(port, f"{location}/stream?dialect={dialect}&from=snapshot") as stream:
+            return [event.data for event in await stream.rest()]
+
+    with yeoul_serve(env=env) as served:
+        asked = {"prompt": "hello", "provider": "demo", "model": "demo-parts"}
+        answer = await ask(served.port, "/generations", method="POST", json_body=asked)
+        location = answer.headers["location"]
+        before = await generation(served.port, location, "done")
+        shown = await snapshot(served.port, location)
+        served.signal()
+        assert (await asyncio.to_thread(served.wait))[0] == 0
+    with yeoul_serve(env=env) as served:
+        assert (await generation(served.port, location, "done"))["parts"] == before["parts"]
+        assert await snapshot(served.port, location) == shown
 
 
 @asynccontextmanager

@@ -107,6 +107,7 @@ class Answer:
         self.longest = max(1, min(_MAX_PIECE, max_event_bytes // 4))  # UTF-8 has at most 4 bytes a character
         self._max_event_bytes = max_event_bytes
         self._steps = 0
+        self._in_step = False
         self._flow: Part | None = None  # the open part of text, reasoning or refusal
         self._calls: dict[str, Part] = {}
         self._results: set[str] = set()
@@ -142,7 +143,7 @@ class Answer:
     def closing(self, *, done: bool) -> list[Event]:
         """What stands before the end. An answer that is not `done` ends inside its step, and its tool calls are not
         completed: nothing must call a tool with half of its arguments."""
-        ended = [_event("step.end", {"step": self._steps})] if done and self._steps else []
+        ended = [_event("step.end", {"step": self._steps})] if done and self._in_step else []
         return [*self._ends(calls=done), *ended]
 
     def add(self, events: Iterable[Event]) -> None:
@@ -162,10 +163,13 @@ class Answer:
                     call.size += _json_bytes(data["arguments"])
                 case "step":
                     self._steps += 1
+                    self._in_step = True
+                case "step.end":
+                    self._in_step = False
                 case "usage":
                     used = Usage(**json.loads(event.data))
                     self.usage = used if self.usage is None else self.usage + used
-                case "step.end" | "transient":
+                case "transient":
                     pass
                 case piece:
                     self.parts[int(piece.rpartition(".")[2])].pieces.append(event.data)
@@ -190,6 +194,8 @@ class Answer:
                     events.append(_event("part.end", about))
         for begun in range(step, self._steps):
             events += _step_events(begun)
+        if self._steps and not self._in_step:
+            events.append(_event("step.end", {"step": self._steps}))
         return events
 
     def _flow_events(self, kind: str, text: str) -> list[Event]:

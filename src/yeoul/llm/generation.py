@@ -147,10 +147,11 @@ class Generation(Job):
         """Events of its topic that it has not noted."""
         for frame in frames:
             event = frame.event
-            self._position = Cursor(frame.epoch, frame.offset)
             if event.type in _LAST:
+                # The position stays before them: whoever is shown the answer so far has its end still to come.
                 self.outcome = outcome_of(event.data)
                 continue
+            self._position = Cursor(frame.epoch, frame.offset)
             self.answer.add([event])
             if event.type.startswith("text."):
                 self._offsets.append(frame.offset)
