@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.outlets import follow
 from yeoul.errors import BrokerUnavailable, TopicClosed, UnusableDatabase
 from yeoul.hub import Hub, SqliteBroker
 from yeoul.hub.broker import Sink
@@ -190,6 +191,19 @@ def test_a_publish_that_was_under_way_when_its_event_loop_ended_is_settled_on_th
 
     asyncio.run(go_on())
     gc.collect()
+
+
+async def test_a_restored_copy_with_another_epoch_answers_old_positions_with_a_gap(path: Path) -> None:
+    async with Hub(SqliteBroker(path)) as hub:
+        cursor = await hub.publish("a", Event("1"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE state SET epoch = 'restored1'")
+    async with Hub(SqliteBroker(path)) as hub:
+        _, outlet = await follow(hub, "a", after=cursor)
+        await outlet.until(lambda outlet: outlet.data)
+        assert outlet.types[0] == "stream.gap"
+        assert hub.epoch == "restored1"
+        await outlet.until(lambda outlet: "1" in outlet.data)
 
 
 # --- one transaction for many

@@ -6,6 +6,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -423,7 +424,8 @@ class Jobs(Generic[_J]):
                 job = None
             if job is None:
                 hold.release()
-                await self.hub.forget(topic)
+                with suppress(BrokerUnavailable):  # the next start tries again
+                    await self.hub.forget(topic)
                 continue
             self._all[id] = self._running[id] = job
             job.recover(hold, partial(self._keep, id))
