@@ -412,7 +412,50 @@ async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, place: str)
         await SqliteBroker(tmp_path / place).open(nobody)
 
 
+def test_a_broker_that_was_open_before_a_fork_is_refused_after_it(path: Path) -> None:
+    broker = SqliteBroker(path)
+
+    async def before() -> None:
+        await broker.open(nobody)
+        broker._process += 1  # as a child sees it
+
+    async def after() -> None:
+        with pytest.raises(UnusableDatabase, match="before this process was forked"):
+            await broker.open(nobody)
+
+    asyncio.run(before())
+    asyncio.run(after())
+    leave(broker)
+
+
+async def test_an_open_that_is_cancelled_goes_on_for_the_next_caller(path: Path) -> None:
+    broker = SqliteBroker(path)
+    first = asyncio.ensure_future(broker.open(nobody))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    async with opened(broker):
+        assert (await broker.publish("a", [Event("x")])).offset == 1
+
+
 # --- its size
+
+
+async def test_topics_that_come_and_go_leave_a_bounded_number_of_rows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yeoul.hub.sqlite._MIN_EMPTIED", 10)
+    async with opened(SqliteBroker(path, max_topics=5)) as broker:
+        for number in range(100):
+            await broker.publish(f"t{number}", [Event("x")])
+            await broker.forget(f"t{number}")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM emptied").fetchone()[0] <= 20
+    async with opened(SqliteBroker(path, max_topics=5)) as broker:
+        assert await texts(broker, "t3", 3) is None  # it may have had more: it is not remembered
+        assert await texts(broker, "t99", 99) is None
+        assert await texts(broker, "t99", 100) == []
 
 
 async def test_the_file_gives_back_the_room_of_what_was_let_go(path: Path) -> None:

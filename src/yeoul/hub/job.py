@@ -424,8 +424,7 @@ class Jobs(Generic[_J]):
                 job = None
             if job is None:
                 hold.release()
-                with suppress(BrokerUnavailable):  # the next start tries again
-                    await self.hub.forget(topic)
+                await self._delete(topic)
                 continue
             self._all[id] = self._running[id] = job
             job.recover(hold, partial(self._keep, id))
@@ -495,7 +494,11 @@ class Jobs(Generic[_J]):
 
     def _forget(self, id: str) -> None:
         job = self._drop(id)
-        self.hub.spawn(self.hub.forget(job.topic))
+        self.hub.spawn(self._delete(job.topic))
+
+    async def _delete(self, topic: str) -> None:
+        with suppress(BrokerUnavailable):  # readers are not given it any more; it leaves the store later
+            await self.hub.forget(topic)
 
     def _forget_all(self) -> None:
         """The hub is opened again on another event loop: tasks and timers of the old one are gone."""

@@ -9,6 +9,7 @@ the order in the file is the order of offsets. Readers never wait for the disk: 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections import deque
@@ -56,6 +57,9 @@ _RESERVED = 100_000
 # Rows of one statement. Each `sqlite3_step` releases the interpreter's lock, and a thread that wants it back while the
 # event loop computes waits up to 5 ms for it: so there are few, long steps.
 _ROWS = (512, 64, 8, 1)
+
+# Emptied topics that are noted before the table of them is looked through, at least.
+_MIN_EMPTIED = 1_000
 
 # Pages that one step of `incremental_vacuum` gives back to the file system, and how many have to be free for one.
 _VACUUM_PAGES = 1_000
@@ -106,6 +110,8 @@ class SqliteBroker:
         )
         self._lock = FileLock(self.path)
         self._thread: ThreadPoolExecutor | None = None
+        self._opening: tuple[ThreadPoolExecutor, Future[None]] | None = None
+        self._process = 0  # that has it open
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: deque[_Publish] = deque()
         self._queued_chars = 0
@@ -115,6 +121,7 @@ class SqliteBroker:
         self._asked: list[asyncio.Future[None]] = []  # who waits until what is let go has left the file
         self._reserved = 0
         self._saved_forgotten = 0
+        self._emptied = 0  # topics that were noted as emptied since the last look at that table
 
     @property
     def epoch(self) -> str:
@@ -135,25 +142,40 @@ class SqliteBroker:
         """Raises UnusableDatabase where waiting does not help: the file is another program's or that of a newer
         version, is damaged, cannot be created, or another process uses it."""
         loop = asyncio.get_running_loop()
-        if self._thread is not None:
-            if self._loop is not loop:
-                await self._leave_loop()
-        else:
-            thread = ThreadPoolExecutor(1, "broker")
-            try:
-                await loop.run_in_executor(thread, self._open)
-            except BaseException:
-                thread.shutdown(wait=False)
-                raise
-            self._thread = thread
+        if self._thread is None:
+            await self._start()
+        elif self._process != os.getpid():
+            raise UnusableDatabase(
+                f"{self.path} was opened before this process was forked, and SQLite's files do not survive that: open "
+                "the hub in one process, after the fork"
+            )
+        elif self._loop is not loop:
+            await self._leave_loop()
         self._loop = loop
         self._sink = sink
+
+    async def _start(self) -> None:
+        """A caller that is cancelled meanwhile leaves the opening to the next one."""
+        if self._opening is None:
+            thread = ThreadPoolExecutor(1, "broker")
+            self._opening = thread, thread.submit(self._open)
+        thread, opened = self._opening
+        try:
+            await asyncio.shield(asyncio.wrap_future(opened))
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._opening = None
+            thread.shutdown(wait=False)
+            raise
+        self._opening = None
+        self._thread, self._process = thread, os.getpid()
 
     async def close(self) -> None:
         """Writes what is queued, and closes the file. Idempotent."""
         if self._thread is None:
             return
-        while self._flight is not None or self._queue:
+        while self._flight is not None or self._queue or self._asked:
             self._take_off()
             if self._flight is not None:
                 await self._flight.wait()
@@ -275,6 +297,9 @@ class SqliteBroker:
         """The next batch of the queue, each event with its offset."""
         flight = _Flight(self._gone.take(), self._asked, self._journals.forgotten)
         self._asked = []
+        self._emptied += len(flight.gone.emptied)
+        if self._emptied > max(_MIN_EMPTIED, self._max_topics // 10):
+            self._emptied, flight.purges = 0, True
         now, epoch, offset, chars = self._now(), self.epoch, self.head, 0
         ends: dict[str, tuple[int, bool]] = {}
         queue = self._queue
@@ -548,9 +573,9 @@ class _Publish:
 
 @dataclass(eq=False)
 class _Flight:
-    """One transaction. `gone`: what leaves the file; `asked`: who waits for that; `forgotten`: `Journals.forgotten`.
-    `held`: topics whose journals are kept until it has landed. `reserved`: where more offsets are reserved, up to
-    which."""
+    """One transaction. `gone`: what leaves the file; `asked`: who waits for that; `forgotten`: `Journals.forgotten`;
+    `purges`: topics that this covers leave their table. `held`: topics whose journals are kept until it has landed.
+    `reserved`: where more offsets are reserved, up to which."""
 
     gone: _Gone
     asked: list[asyncio.Future[None]]
@@ -561,6 +586,7 @@ class _Flight:
     head: int = 0
     reserved: int = 0
     synced: bool = False
+    purges: bool = False
     seconds: float = 0.0
     written: Future[Exception | None] | None = None
     landed: asyncio.Future[None] | None = None
@@ -588,6 +614,8 @@ class _Flight:
             yield "INSERT OR REPLACE INTO emptied VALUES (?, ?)", (topic, last)
         if self.forgotten > saved_forgotten:
             yield "UPDATE state SET forgotten = ?", (self.forgotten,)
+        if self.purges:
+            yield "DELETE FROM emptied WHERE last <= ?", (self.forgotten,)
 
 
 def _parts(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
