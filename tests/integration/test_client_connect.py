@@ -223,6 +223,28 @@ async def test_an_exception_of_a_callback_is_raised_by_the_iteration() -> None:
             await anext(stream)
 
 
+async def test_new_credentials_that_are_not_available_are_waited_for() -> None:
+    """After a 401 they are asked for at once; where that fails, the next attempt follows after a wait."""
+    answers: list[str | Exception] = ["old", LookupError("no network"), LookupError("no network"), "new"]
+    waits: list[tuple[str, float | None]] = []
+
+    def token(refresh: bool) -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    exchanges = [{"status": 401, "headers": {"Content-Type": "text/plain"}}, EVENTS]
+    async with scripted(exchanges) as server, asyncio.timeout(30):
+        url = f"http://127.0.0.1:{server.port}/"
+        options: dict[str, Any] = {"token": token, "reconnect_interval": 0.1}
+        async with connect(url, **options, on_error=lambda error, wait: waits.append((code_of(error), wait))) as stream:
+            assert (await anext(stream)).data == "a"
+    assert [code for code, _ in waits] == ["request", "request"]
+    assert all(wait is not None and wait >= 0.1 for _, wait in waits)
+    assert server.requests[1].headers["authorization"] == "Bearer new"
+
+
 async def test_two_tasks_may_wait_and_close_wakes_them() -> None:
     async with scripted([{"then": "hold"}]) as server, connect(f"http://127.0.0.1:{server.port}/") as stream:
         waiting = [asyncio.ensure_future(anext(stream, None)) for _ in range(2)]

@@ -18,7 +18,7 @@ from .authentication import caller_of
 from .errors import Problem
 from .headers import headers_of, text_of
 
-__all__ = ["REPLAYED", "IdempotencyKeys", "RequestKey", "once", "request_key_of"]
+__all__ = ["REPLAYED", "IdempotencyKeys", "RequestKey", "has_key", "once", "request_key_of"]
 
 # The header of a response that repeats an earlier one.
 REPLAYED = "Idempotency-Replayed"

@@ -186,10 +186,10 @@ class PublishRoute(JsonRoute):
         return await _publish(request, lambda: handle(request))
 
 
-async def _publish(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+def _publish(request: Request, answer: Callable[[], Awaitable[Response]]) -> Awaitable[Response]:
     require_known(request)
     count_publish(request)
-    return await (once(request, answer) if has_key(request) else answer())
+    return once(request, answer) if has_key(request) else answer()
 
 
 # --- routes that are found and called before FastAPI's router
@@ -319,10 +319,7 @@ class HotRoute:
     def respond(self, request: Request) -> Awaitable[Response]:
         """What FastAPI would answer. Raises what the endpoint raises, and RequestValidationError, some at once."""
         if self._publishes:
-            require_known(request)
-            count_publish(request)
-            if has_key(request):
-                return once(request, lambda: self._respond(request))
+            return _publish(request, lambda: self._respond(request))
         return self._respond(request)
 
     def _respond(self, request: Request) -> Awaitable[Response]:

@@ -16,7 +16,6 @@ import asyncio
 import inspect
 import json
 import random
-import re
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,10 +25,11 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
+from multidict import CIMultiDict
 
-from ..errors import UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamRefused
+from ..errors import InvalidCursor, UpstreamCut, UpstreamError, UpstreamGarbage, UpstreamRefused
 from ..sse import DEFAULT_MAX_EVENT_BYTES, Event
-from ..stream.cursor import FINAL_MARK
+from ..stream import LastEventId
 from ..stream.retry import RETRYABLE_STATUSES, RetryPolicy
 from .connection import EventStream, new_session, open_stream
 from .timeouts import Timeouts
@@ -58,9 +58,6 @@ _MAX_IDS = 1_000
 _MAX_REDIRECTS = 20
 
 _ONE_ATTEMPT = RetryPolicy(attempts=1)
-
-# `[<work>.]<epoch>-<offset>[.end]` (stream/cursor.py): the work that the request has started, and the mark of the last.
-_ID = re.compile(rf"([\w-]{{1,64}}\.)?[0-9a-z]{{1,32}}-[0-9]{{1,18}}({re.escape(FINAL_MARK)})?", re.ASCII)
 
 # Statuses of redirects; after the first three another method than GET and HEAD becomes GET (Fetch, 4.4).
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -227,8 +224,6 @@ class _Request:
         ticket = await _provided(self.ticket, refresh)
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        if self.json_body and not any(name.lower() == "content-type" for name in headers):
-            headers["Content-Type"] = "application/json"
         return _Prepared(headers, ticket or "", [secret for secret in (token, ticket) if secret])
 
 
@@ -241,11 +236,13 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How a connection ended. `passing`: trying again may help; `opened`: the stream had begun."""
+    """How a connection ended. `passing`: trying again may help; `opened`: the stream had begun; `at_once`: the next
+    one follows without a wait."""
 
     error: UpstreamError | None = None
     passing: bool = True
     opened: bool = False
+    at_once: bool = False
 
 
 class Stream(AsyncIterator[Event]):
@@ -402,11 +399,11 @@ class Stream(AsyncIterator[Event]):
         """Raises UpstreamError."""
         self._opened = None
         assert self._session is not None
-        headers = prepared.headers
-        if method == "GET":
-            headers = {
-                name: value for name, value in headers.items() if not (self._request.json_body and _is_type(name))
-            }
+        headers: Mapping[str, str] = prepared.headers
+        if body is not None and self._request.json_body:
+            typed = CIMultiDict({"Content-Type": "application/json"})
+            typed.update(prepared.headers)
+            headers = typed
         address = url
         if prepared.ticket:
             address += f"{'&' if '?' in url else '?'}ticket={quote(prepared.ticket, safe='')}"
@@ -468,7 +465,7 @@ class Stream(AsyncIterator[Event]):
             return _Ended()
         if status == 401 and self._request.has_providers and not self._refreshed:
             self._refresh = self._refreshed = True
-            return _Ended(refused)
+            return _Ended(refused, at_once=True)  # a request that is refused with 401 has started nothing
         if status != 401:
             self._refreshed = False
         return _Ended(refused, passing=status is None or status in RETRYABLE_STATUSES)
@@ -479,8 +476,8 @@ class Stream(AsyncIterator[Event]):
         if self._bye is not None and self._bye.get("reconnect") is False:
             self._finish(Closed("bye"))
             return
-        if self._refresh and error is not None:
-            return  # at once, with new credentials: a request that is refused with 401 has started nothing
+        if ended.at_once:
+            return
         if error is not None and not ended.passing:
             self._fail(error)
             return
@@ -543,11 +540,11 @@ class Stream(AsyncIterator[Event]):
         if event.id is not None:
             self._position = event.id
         event = replace(event, id=self._position)
-        found = _ID.fullmatch(self._position)
-        self._finite = self._finite or (found is not None and found[1] is not None)
+        position = _position_of(self._position)
+        self._finite = self._finite or (position is not None and position.work is not None)
         if not self._is_control(event) and not (own and self._ids.is_repeated(self._position)):
             await self._deliver(event)
-        last = event.type == "stream.end" or (found is not None and found[2] is not None)
+        last = event.type == "stream.end" or (position is not None and position.final)
         if last or (self._is_end is not None and self._is_end(event)):
             self._finish(Closed("end"))
 
@@ -673,6 +670,14 @@ def _remember(ids: OrderedDict[str, None], id: str) -> None:
         ids.popitem(last=False)
 
 
+def _position_of(id: str) -> LastEventId | None:
+    """What a Yeoul server says by it; None for an id of another server."""
+    try:
+        return LastEventId.parse(id)
+    except InvalidCursor:
+        return None
+
+
 async def _provided(value: Any, refresh: bool) -> Any:
     if callable(value):
         value = value(refresh)
@@ -746,7 +751,3 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 def _without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower() not in ("authorization", "cookie")}
-
-
-def _is_type(name: str) -> bool:
-    return name.lower() == "content-type"
